@@ -1,0 +1,51 @@
+# Every command a developer needs; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+  --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench lock clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp file for each set of packages, so that the second run starts at once.
+.venv/runtime: requirements/api.txt requirements/jobs.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "fraud-detection needs Python 3.11 or newer, $(PYTHON) is %d.%d: try make PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing what the service and the jobs need (a minute, the first time only)"
+	@$(PIP_INSTALL) -r requirements/api.txt -r requirements/jobs.txt
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	@echo "Installing what the tests need (the first time only)"
+	@$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+setup: .venv/dev  ## make .venv with everything in it
+
+run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedded database
+	@$(BIN)/python -m fraudctl serve --first-time
+
+test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
+	@$(BIN)/python -m pytest -m "not faults"
+
+lint: .venv/dev  ## style, types and who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/dev  ## compare ours with the naive application and an empty route
+	@$(BIN)/python -m bench.compare
+
+lock: .venv/dev  ## refresh requirements/*.txt to the newest versions, with hashes
+	@$(LOCK) --upgrade --all-extras --group dev -o requirements/dev.txt pyproject.toml
+	@$(LOCK) --constraint requirements/dev.txt --extra api -o requirements/api.txt pyproject.toml
+	@$(LOCK) --constraint requirements/dev.txt --extra jobs -o requirements/jobs.txt pyproject.toml
+
+clean:  ## remove .venv and caches; data and models stay
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
