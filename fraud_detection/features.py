@@ -1,0 +1,256 @@
+"""What one transaction looks like: the list of its features, and the check that turns rows into a matrix."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+"""Shape (transactions, features), float64, every value finite, columns in the order of the FeatureList."""
+
+LIMIT = 1e9  # beyond it float32, which the forest computes in, is coarser than 64 units
+
+COLUMNS_OF_OURS = frozenset(
+    {
+        "id",
+        "request_id",
+        "row_index",
+        "ts",
+        "fraud_probability",
+        "threshold",
+        "is_flagged",
+        "model_version",
+        "model_digest",
+        "transaction_id",
+        "schema_version",
+        "review_propensity",
+        "class",
+    }
+)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_NUMBER_TYPES = frozenset({float, int})  # bool is a type of its own, so True is no number here
+
+
+class BadFeatureList(Exception):
+    """A feature list that cannot be used; the message names the place and what was expected."""
+
+
+class InvalidTransactions(Exception):
+    """Rows that are not transactions; the message names row and feature and never repeats the value."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number of a transaction, with the range outside which a value is refused."""
+
+    name: str
+    minimum: float = -LIMIT
+    maximum: float = LIMIT
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class FeatureList:
+    """The features of every transaction of one installation, in order.
+
+    Raises BadFeatureList when names repeat, are no identifiers, or collide with columns of ours.
+    """
+
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not become a column and a JSON key."""
+        if not 1 <= len(self.features) <= 500:
+            raise BadFeatureList(f"expected 1 to 500 features, got {len(self.features)}")
+        seen: set[str] = set()
+        for place, feature in enumerate(self.features):
+            lowered = feature.name.lower()
+            if not _NAME.fullmatch(feature.name):
+                raise BadFeatureList(
+                    f"feature {place}: expected a name of letters, digits and _ that starts with a letter, "
+                    f"63 at most, got {feature.name!r}"
+                )
+            if lowered in COLUMNS_OF_OURS:
+                raise BadFeatureList(
+                    f"feature {place}: {feature.name!r} is a column of every store; rename it"
+                )
+            if lowered in seen:
+                raise BadFeatureList(f"feature {place}: {feature.name!r} appears twice (case does not count)")
+            if not -LIMIT <= feature.minimum < feature.maximum <= LIMIT:
+                raise BadFeatureList(
+                    f"feature {feature.name}: expected {-LIMIT:g} <= minimum < maximum <= {LIMIT:g}, "
+                    f"got {feature.minimum:g} and {feature.maximum:g}"
+                )
+            seen.add(lowered)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the names in order, to which a store and a model belong; bounds may change, names may not."""
+        return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
+
+    @cached_property
+    def minimums(self) -> NDArray[np.float64]:
+        """The lower bounds, one a feature."""
+        return np.array([feature.minimum for feature in self.features])
+
+    @cached_property
+    def maximums(self) -> NDArray[np.float64]:
+        """The upper bounds, one a feature."""
+        return np.array([feature.maximum for feature in self.features])
+
+    def to_matrix(self, rows: object) -> Matrix:
+        """Check parsed JSON and return it as a Matrix.
+
+        Each row is a list in feature order or an object that names every feature; the two do not mix.
+
+        Raises InvalidTransactions, naming row and feature, for anything but finite numbers in range.
+
+        >>> two = FeatureList((Feature("amount", minimum=0), Feature("age_days")))
+        >>> two.to_matrix([[12.5, 3]])
+        array([[12.5,  3. ]])
+        >>> two.to_matrix([{"age_days": 3, "amount": 12.5}])
+        array([[12.5,  3. ]])
+        >>> two.to_matrix([[12.5, True]])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        fraud_detection.features.InvalidTransactions: row 0, feature age_days: expected a number, got ...
+        """
+        if not isinstance(rows, list) or not rows:
+            raise InvalidTransactions("expected a list of at least one row")
+        if isinstance(rows[0], dict):
+            rows = [self._in_order(index, row) for index, row in enumerate(rows)]
+        width = len(self.features)
+        for index, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != width or not _NUMBER_TYPES.issuperset(map(type, row)):
+                raise InvalidTransactions(self._complaint(index, row))
+        try:
+            matrix = np.array(rows, dtype=np.float64)
+        except OverflowError:  # an integer beyond the range of float64
+            matrix = np.array([[_to_float(value) for value in row] for row in rows], dtype=np.float64)
+        # NaN compares as false, so the one comparison finds it, infinities and values out of range.
+        accepted = (matrix >= self.minimums) & (matrix <= self.maximums)
+        if not accepted.all():
+            index, place = (int(number) for number in np.argwhere(~accepted)[0])
+            feature = self.features[place]
+            raise InvalidTransactions(
+                f"row {index}, feature {feature.name}: expected a finite number "
+                f"from {feature.minimum:g} to {feature.maximum:g}"
+            )
+        return matrix
+
+    def _in_order(self, index: int, row: object) -> list[object]:
+        if not isinstance(row, dict):
+            raise InvalidTransactions(f"row {index}: row 0 is an object, so every row must be one")
+        missing = [name for name in self.names if name not in row]
+        if missing:
+            raise InvalidTransactions(f"row {index}: feature {missing[0]} is missing")
+        if len(row) != len(self.features):
+            raise InvalidTransactions(
+                f"row {index}: expected the {len(self.features)} features and no other field"
+            )
+        return [row[name] for name in self.names]
+
+    def _complaint(self, index: int, row: object) -> str:
+        if not isinstance(row, list):
+            return f"row {index}: expected a list of {len(self.features)} numbers, got {_json_type(row)}"
+        if len(row) != len(self.features):
+            return f"row {index}: expected {len(self.features)} numbers ({self._ends()}), got {len(row)}"
+        name, value = next(
+            (name, value)
+            for name, value in zip(self.names, row, strict=True)
+            if type(value) not in _NUMBER_TYPES
+        )
+        return f"row {index}, feature {name}: expected a number, got {_json_type(value)}"
+
+    def _ends(self) -> str:
+        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} to {self.names[-1]}"
+
+
+def _to_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def _json_type(value: object) -> str:
+    names = {bool: "a boolean", str: "a string", list: "a list", dict: "an object", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def default_features() -> FeatureList:
+    """The 29 of the public credit-card data set: V1…V28 and the scaled amount."""
+    components = [
+        Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)
+    ]
+    amount = Feature(
+        "Amount_scaled", description="(Amount - mean) / standard deviation; GET /model publishes both"
+    )
+    return FeatureList((*components, amount))
+
+
+def load_features(path: Path | None) -> FeatureList:
+    """Read a FEATURES_FILE; None is the default list.
+
+    Its form: `{"features": [{"name": "…", "minimum"?: 0, "maximum"?: 1, "description"?: "…"}, …]}`.
+
+    Raises BadFeatureList, naming the file.
+    """
+    if path is None:
+        return default_features()
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadFeatureList(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise BadFeatureList(f"{path}: is not JSON ({error})") from error
+    try:
+        return FeatureList(tuple(_feature(place, entry) for place, entry in enumerate(_entries(document))))
+    except BadFeatureList as error:
+        raise BadFeatureList(f"{path}: {error}") from error
+
+
+def _entries(document: object) -> Sequence[object]:
+    if not isinstance(document, dict) or not isinstance(document.get("features"), list) or len(document) != 1:
+        raise BadFeatureList('expected {"features": [{"name": …}, …]} and no other key')
+    entries: list[object] = document["features"]
+    return entries
+
+
+def _feature(place: int, entry: object) -> Feature:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+        raise BadFeatureList(f'feature {place}: expected an object with a "name"')
+    unknown = sorted(set(entry) - {"name", "minimum", "maximum", "description"})
+    if unknown:
+        raise BadFeatureList(
+            f"feature {place}: expected name, minimum, maximum and description, got {unknown[0]!r}"
+        )
+    bounds = {}
+    for bound in ("minimum", "maximum"):
+        if bound in entry:
+            if type(entry[bound]) not in _NUMBER_TYPES:
+                raise BadFeatureList(
+                    f"feature {place}: expected a number as {bound}, got {_json_type(entry[bound])}"
+                )
+            bounds[bound] = _to_float(entry[bound])
+    description = entry.get("description", "")
+    if not isinstance(description, str):
+        raise BadFeatureList(
+            f"feature {place}: expected a text as description, got {_json_type(description)}"
+        )
+    return Feature(entry["name"], description=description, **bounds)
