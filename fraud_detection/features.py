@@ -78,9 +78,7 @@ class FeatureList:
                     f"63 at most, got {feature.name!r}"
                 )
             if lowered in COLUMNS_OF_OURS:
-                raise BadFeatureList(
-                    f"feature {place}: {feature.name!r} is a column of every store; rename it"
-                )
+                raise BadFeatureList(f"feature {place}: {feature.name!r} is a column of every store; rename it")
             if lowered in seen:
                 raise BadFeatureList(f"feature {place}: {feature.name!r} appears twice (case does not count)")
             if not -LIMIT <= feature.minimum < feature.maximum <= LIMIT:
@@ -160,9 +158,7 @@ class FeatureList:
         if missing:
             raise InvalidTransactions(f"row {index}: feature {missing[0]} is missing")
         if len(row) != len(self.features):
-            raise InvalidTransactions(
-                f"row {index}: expected the {len(self.features)} features and no other field"
-            )
+            raise InvalidTransactions(f"row {index}: expected the {len(self.features)} features and no other field")
         return [row[name] for name in self.names]
 
     def _complaint(self, index: int, row: object) -> str:
@@ -171,9 +167,7 @@ class FeatureList:
         if len(row) != len(self.features):
             return f"row {index}: expected {len(self.features)} numbers ({self._ends()}), got {len(row)}"
         name, value = next(
-            (name, value)
-            for name, value in zip(self.names, row, strict=True)
-            if type(value) not in _NUMBER_TYPES
+            (name, value) for name, value in zip(self.names, row, strict=True) if type(value) not in _NUMBER_TYPES
         )
         return f"row {index}, feature {name}: expected a number, got {_json_type(value)}"
 
@@ -195,12 +189,8 @@ def _json_type(value: object) -> str:
 
 def default_features() -> FeatureList:
     """The 29 of the public credit-card data set: V1…V28 and the scaled amount."""
-    components = [
-        Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)
-    ]
-    amount = Feature(
-        "Amount_scaled", description="(Amount - mean) / standard deviation; GET /model publishes both"
-    )
+    components = [Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)]
+    amount = Feature("Amount_scaled", description="(Amount - mean) / standard deviation; GET /model publishes both")
     return FeatureList((*components, amount))
 
 
@@ -237,20 +227,14 @@ def _feature(place: int, entry: object) -> Feature:
         raise BadFeatureList(f'feature {place}: expected an object with a "name"')
     unknown = sorted(set(entry) - {"name", "minimum", "maximum", "description"})
     if unknown:
-        raise BadFeatureList(
-            f"feature {place}: expected name, minimum, maximum and description, got {unknown[0]!r}"
-        )
+        raise BadFeatureList(f"feature {place}: expected name, minimum, maximum and description, got {unknown[0]!r}")
     bounds = {}
     for bound in ("minimum", "maximum"):
         if bound in entry:
             if type(entry[bound]) not in _NUMBER_TYPES:
-                raise BadFeatureList(
-                    f"feature {place}: expected a number as {bound}, got {_json_type(entry[bound])}"
-                )
+                raise BadFeatureList(f"feature {place}: expected a number as {bound}, got {_json_type(entry[bound])}")
             bounds[bound] = _to_float(entry[bound])
     description = entry.get("description", "")
     if not isinstance(description, str):
-        raise BadFeatureList(
-            f"feature {place}: expected a text as description, got {_json_type(description)}"
-        )
+        raise BadFeatureList(f"feature {place}: expected a text as description, got {_json_type(description)}")
     return Feature(entry["name"], description=description, **bounds)

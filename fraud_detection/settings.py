@@ -114,9 +114,7 @@ class _Settings:
             Variable(
                 name=field.metadata["name"],
                 meaning=field.metadata["meaning"],
-                default=None
-                if field.metadata["default"] in (_REQUIRED, None)
-                else str(field.metadata["default"]),
+                default=None if field.metadata["default"] in (_REQUIRED, None) else str(field.metadata["default"]),
                 required=field.metadata["default"] is _REQUIRED,
                 secret=field.metadata["secret"],
             )
@@ -200,9 +198,7 @@ class SharedSettings(_Settings):
         "reload",
         "how a promoted model comes into service: the API takes it up itself, is restarted, or neither",
     )
-    log_level: str = _variable(
-        "LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "how much is logged"
-    )
+    log_level: str = _variable("LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "how much is logged")
     log_format: str = _variable(
         "LOG_FORMAT",
         _choice("auto", "json", "text"),

@@ -1,0 +1,200 @@
+"""Opens SQLite or PostgreSQL the one correct way: driver, version floor, pragmas, explicit transactions."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pysqlite3
+import sqlalchemy as sa
+from pysqlite3 import dbapi2
+from sqlalchemy.pool import QueuePool
+
+SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
+APPLICATION_ID = 0x46726175  # "Frau", so that `file` and we recognise our own
+BUSY_TIMEOUT_MS = 5000
+JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+_SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse", "ceph", "glusterfs", "afs")
+
+Reason = Literal[
+    "sqlite_too_old",
+    "network_filesystem",
+    "missing",
+    "lost",
+    "corrupt",
+    "not_ours",
+    "too_new",
+    "other_features",
+    "unreachable",
+    "not_durable",
+]
+
+
+class DatabaseRefused(Exception):
+    """A database that must not be used; `reason` comes from a fixed set, the message says what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+def open_engine(location: str | Path, *, read_only: bool = False, allow_network_filesystem: bool = False) -> sa.Engine:
+    """Return an engine on a PostgreSQL URL or an SQLite file; the file is not created.
+
+    Every transaction on SQLite begins IMMEDIATE unless read_only, so that a writer waits for its turn at BEGIN
+    and never fails in the middle.
+
+    Raises DatabaseRefused.
+    """
+    if isinstance(location, str):
+        return _open_postgresql(location, read_only=read_only)
+    if not location.exists():
+        raise DatabaseRefused("missing", f"{location}: no database there; `fraudctl bootstrap` makes one")
+    return _open_sqlite(location, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
+
+
+def create_engine(location: str | Path, *, allow_network_filesystem: bool = False) -> sa.Engine:
+    """As open_engine, but an SQLite file that does not exist yet is created.
+
+    Raises DatabaseRefused, with reason `lost`, where a store existed before: nothing is silently begun anew.
+    """
+    if isinstance(location, str):
+        return _open_postgresql(location, read_only=False)
+    marker = location.parent / f".{location.name}.initialised"
+    if marker.exists() and not location.exists():
+        raise DatabaseRefused(
+            "lost",
+            f"{location}: a database was here and is gone; restore it (`fraudctl db restore`) or, "
+            f"to begin anew on purpose, delete {marker}",
+        )
+    location.parent.mkdir(parents=True, exist_ok=True)
+    engine = _open_sqlite(location, read_only=False, allow_network_filesystem=allow_network_filesystem)
+    with engine.connect():
+        marker.touch()
+    return engine
+
+
+def _open_sqlite(path: Path, *, read_only: bool, allow_network_filesystem: bool) -> sa.Engine:
+    if pysqlite3.sqlite_version_info < SQLITE_FLOOR:
+        floor = ".".join(map(str, SQLITE_FLOOR))
+        raise DatabaseRefused(
+            "sqlite_too_old",
+            f"SQLite {floor} or newer is needed (older ones can corrupt this database), got {pysqlite3.sqlite_version}",
+        )
+    if not allow_network_filesystem:
+        _refuse_network_filesystem(path)
+
+    def connect() -> Any:
+        mode = "ro" if read_only else "rwc"
+        # autocommit in the driver: its own implicit BEGIN is deferred and leaves DDL outside the transaction
+        return dbapi2.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+        )
+
+    engine = sa.create_engine("sqlite+pysqlite://", module=dbapi2, creator=connect, poolclass=QueuePool)
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        try:
+            _set_pragmas(connection, read_only=read_only)
+        except dbapi2.DatabaseError as error:
+            connection.close()
+            raise _refusal(path, error) from error
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _set_pragmas(connection: Any, *, read_only: bool) -> None:
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
+    if read_only:
+        connection.execute("SELECT COUNT(*) FROM sqlite_master")  # a file that is no database is found here, not later
+        return
+    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only a database without tables takes it
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    journal = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    connection.execute("PRAGMA synchronous=FULL")  # NORMAL does not fsync the commit
+    synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if (journal, synchronous) != ("wal", 2):
+        raise DatabaseRefused(
+            "not_durable",
+            f"expected journal_mode wal and synchronous 2, got {journal} and {synchronous}: "
+            "put the database on a local file system",
+        )
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute(f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten, not only unlinked
+
+
+def _refusal(path: Path, error: Exception) -> DatabaseRefused:
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return DatabaseRefused(
+            "corrupt", f"{path}: is damaged or no SQLite database ({text}); restore a backup (`fraudctl db restore`)"
+        )
+    return DatabaseRefused("unreachable", f"{path}: cannot be opened ({text})")
+
+
+def _refuse_network_filesystem(path: Path) -> None:
+    kind = file_system(path)
+    if kind.startswith(_SHARED_FILE_SYSTEMS):
+        raise DatabaseRefused(
+            "network_filesystem",
+            f"{path}: lies on {kind}, where SQLite's locks do not hold; use a local disk, PostgreSQL (DATABASE_URL) "
+            "or, if you know that one host alone mounts it, ALLOW_NETWORK_FILESYSTEM=true",
+        )
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that holds `path` (`ext4`, `nfs4`, …); empty where the kernel does not say."""
+    device = path.parent.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+            mount, _, source = line.partition(" - ")
+            if mount.split()[2] == wanted:
+                return source.split()[0]
+    return ""
+
+
+def _open_postgresql(url: str, *, read_only: bool) -> sa.Engine:
+    engine = sa.create_engine(url, isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED")
+    if read_only:
+        return engine.execution_options(postgresql_readonly=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _require_durability(connection: Any, _record: object) -> None:
+        for name, accepted in (
+            ("fsync", {"on"}),
+            ("full_page_writes", {"on"}),
+            ("synchronous_commit", {"on", "remote_apply"}),
+        ):
+            value = connection.execute(f"SHOW {name}").fetchone()[0]
+            if value not in accepted:
+                raise DatabaseRefused(
+                    "not_durable", f"PostgreSQL: expected {name} {' or '.join(accepted)}, got {value}"
+                )
+        connection.rollback()
+
+    return engine
+
+
+@contextlib.contextmanager
+def reachable(location: str | Path) -> Iterator[None]:
+    """Turn the driver's 'cannot connect' inside the block into DatabaseRefused, without the URL and its password."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        where = location if isinstance(location, Path) else "PostgreSQL"
+        raise DatabaseRefused("unreachable", f"{where}: cannot be reached ({error.orig})") from error
+    except sa.exc.DatabaseError as error:
+        where = location if isinstance(location, Path) else "PostgreSQL"
+        raise DatabaseRefused("corrupt", f"{where}: cannot be read ({error.orig})") from error

@@ -1,0 +1,659 @@
+"""Every query of the system: remember what was scored, label it, and hand it to the jobs."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from numpy.typing import NDArray
+
+from fraud_detection.database import DatabaseRefused, create_engine, open_engine, reachable
+from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.schema import REVISION, Tables, tables
+from fraud_detection.truth import Label, label_that_counts
+
+_PAGE_ROWS = 5000
+
+
+@dataclass(frozen=True)
+class ScoredRequest:
+    """One scored request, stored whole or not at all."""
+
+    request_id: str
+    ts: str
+    matrix: Matrix
+    fraud_probability: list[float]
+    threshold: float
+    model_version: str
+    model_digest: str
+    transaction_ids: Sequence[str | None]
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+    @property
+    def is_flagged(self) -> list[bool]:
+        """The decision on each row: a score of at least the threshold is flagged."""
+        return [score >= self.threshold for score in self.fraud_probability]
+
+
+@dataclass(frozen=True)
+class StoredReply:
+    """What a request with this idempotency key was answered."""
+
+    body_sha256: str
+    request_id: str
+    fraud_probability: list[float]
+    is_flagged: list[bool]
+    threshold: float
+    model_version: str
+    model_digest: str
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A label on its way in; it names its transaction by request_id and row_index, or by transaction_id."""
+
+    is_fraud: bool
+    source: str
+    reporter: str
+    reported_at: str
+    request_id: str | None = None
+    row_index: int | None = None
+    transaction_id: str | None = None
+
+
+class UnknownTransaction(Exception):
+    """A label for a transaction that is not stored; `position` is its place in the list that was given."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"label {position}: no such transaction is stored")
+        self.position = position
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One stored transaction with everything known of it."""
+
+    request_id: str
+    row_index: int
+    ts: str
+    transaction_id: str | None
+    features: dict[str, float]
+    fraud_probability: float | None
+    is_flagged: bool | None
+    threshold: float | None
+    model_version: str | None
+    model_digest: str | None
+    is_fraud: bool | None
+    labels: list[Label]
+
+
+@dataclass(frozen=True)
+class History:
+    """Stored transactions in order of time, as columns of equal length n."""
+
+    request_id: NDArray[np.str_]
+    row_index: NDArray[np.int64]
+    ts: NDArray[np.str_]
+    matrix: Matrix
+    fraud_probability: NDArray[np.float64]
+    """NaN where the row was imported and never scored."""
+    is_flagged: NDArray[np.bool_]
+    """False where the row was never scored."""
+    model_digest: NDArray[np.str_]
+    """Empty where the row was never scored."""
+    is_fraud: NDArray[np.int8]
+    """The label that counts: 1, 0, or -1 where there is none."""
+    label_source: NDArray[np.str_]
+    """Source of that label: one of SOURCES, `external` (Class set in the table by hand), or empty."""
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def take(self, rows: NDArray[Any]) -> "History":
+        """Return the rows that an index or a boolean mask selects."""
+        return History(**{name: column[rows] for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What erasing a transaction removed; `keys` are (request_id, row_index)."""
+
+    keys: list[tuple[str, int]]
+    labels: int
+    idempotency_keys: int
+
+
+class Store:
+    """The tables of one installation behind one engine.
+
+    Methods that take a connection work inside the caller's transaction: `with store.begin() as connection:`.
+    """
+
+    def __init__(self, engine: sa.Engine, features: FeatureList, location: str | Path) -> None:
+        self.engine = engine
+        self.features = features
+        self.location = location
+        self.tables: Tables = tables(features)
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path,
+        features: FeatureList,
+        *,
+        read_only: bool = False,
+        allow_network_filesystem: bool = False,
+    ) -> Self:
+        """Open a store that exists and check that this code and this feature list fit it.
+
+        Raises DatabaseRefused.
+        """
+        engine = open_engine(location, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
+        store = cls(engine, features, location)
+        with reachable(location), engine.connect() as connection:
+            store._check(connection)
+        return store
+
+    @classmethod
+    def create_or_migrate(
+        cls, location: str | Path, features: FeatureList, *, allow_network_filesystem: bool = False
+    ) -> Self:
+        """As open, but make the tables where there are none and bring older ones up to date.
+
+        Each step runs in one transaction; when nothing is to be done nothing is written. Two at once is safe.
+
+        Raises DatabaseRefused.
+        """
+        engine = create_engine(location, allow_network_filesystem=allow_network_filesystem)
+        store = cls(engine, features, location)
+        with reachable(location), engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(46726175)")
+            store._migrate(connection)
+        with reachable(location), engine.connect() as connection:
+            store._check(connection)
+        return store
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _migrate(self, connection: sa.Connection) -> None:
+        revision = self._revision(connection)
+        if revision is not None and revision >= REVISION:
+            return
+        config = Config()
+        config.set_main_option("script_location", "fraud_detection:migrations")
+        config.attributes.update(connection=connection, features=self.features)
+        command.upgrade(config, "head")
+        if revision is None:
+            self.set_meta(connection, "features", json.dumps(self.features.names))
+            self.set_meta(connection, "features_digest", self.features.digest)
+            self.set_meta(connection, "oldest_writer", str(REVISION))
+
+    def _revision(self, connection: sa.Connection) -> int | None:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        number = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return None if number is None else int(number)
+
+    def _check(self, connection: sa.Connection) -> None:
+        where = self.location if isinstance(self.location, Path) else "PostgreSQL"
+        if self._revision(connection) is None:
+            if sa.inspect(connection).has_table("requests"):
+                raise DatabaseRefused(
+                    "not_ours",
+                    f"{where}: holds a `requests` table of another program; "
+                    "`fraudctl import-db` brings its rows into a store of ours",
+                )
+            raise DatabaseRefused("missing", f"{where}: has no tables yet; `fraudctl bootstrap` makes them")
+        oldest_writer = self.get_meta(connection, "oldest_writer")
+        if oldest_writer is None or int(oldest_writer) > REVISION:
+            raise DatabaseRefused(
+                "too_new", f"{where}: was written by a newer version that this one (revision {REVISION}) would damage"
+            )
+        if self.get_meta(connection, "features_digest") != self.features.digest:
+            names = json.loads(self.get_meta(connection, "features") or "[]")
+            raise DatabaseRefused(
+                "other_features",
+                f"{where}: belongs to another feature list ({len(names)} features: {_ends(names)}), this installation "
+                f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
+                "or name another file in LATEST_DB and TRAIN_DB",
+            )
+
+    # -- facts about the store -----------------------------------------------------------------------------------
+
+    def get_meta(self, connection: sa.Connection, key: str) -> str | None:
+        """Return one fact about the store, None when it is not known."""
+        meta = self.tables.schema_meta
+        value: str | None = connection.scalar(sa.select(meta.c.value).where(meta.c.key == key))
+        return value
+
+    def set_meta(self, connection: sa.Connection, key: str, value: str) -> None:
+        """Remember one fact about the store."""
+        meta = self.tables.schema_meta
+        connection.execute(sa.delete(meta).where(meta.c.key == key))
+        connection.execute(sa.insert(meta).values(key=key, value=value))
+
+    def count_rows(self, connection: sa.Connection) -> int:
+        """Return how many transactions are stored."""
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(self.tables.requests)) or 0)
+
+    # -- score and remember --------------------------------------------------------------------------------------
+
+    @cached_property
+    def _insert_row(self) -> str:
+        """The INSERT of `append`, compiled once: compiling it for each request costs more than running it."""
+        columns = [
+            "request_id",
+            "row_index",
+            "ts",
+            *self.features.names,
+            "fraud_probability",
+            "threshold",
+            "is_flagged",
+            "model_version",
+            "model_digest",
+            "transaction_id",
+            "schema_version",
+        ]
+        insert = sa.insert(self.tables.requests).values({name: sa.bindparam(name) for name in columns})
+        paramstyle = "qmark" if self.engine.dialect.name == "sqlite" else "format"
+        dialect_class: Any = type(self.engine.dialect)
+        dialect = dialect_class(paramstyle=paramstyle)
+        compiled = insert.compile(dialect=dialect, column_keys=columns)
+        places = [columns.index(name) for name in compiled.positiontup or ()]
+        if places != list(range(len(columns))):
+            raise AssertionError("append builds its tuples in the order of the columns")
+        return str(compiled)
+
+    def append(self, connection: sa.Connection, requests: Iterable[ScoredRequest]) -> None:
+        """Insert requests, each with all its rows and its idempotency key.
+
+        Raises sqlalchemy.exc.IntegrityError when an idempotency key is taken.
+        """
+        rows: list[tuple[object, ...]] = []
+        keys: list[dict[str, str]] = []
+        for request in requests:
+            for index, (numbers, score, is_flagged, transaction_id) in enumerate(
+                zip(
+                    request.matrix.tolist(),
+                    request.fraud_probability,
+                    request.is_flagged,
+                    request.transaction_ids,
+                    strict=True,
+                )
+            ):
+                rows.append(
+                    (
+                        request.request_id,
+                        index,
+                        request.ts,
+                        *numbers,
+                        score,
+                        request.threshold,
+                        int(is_flagged),
+                        request.model_version,
+                        request.model_digest,
+                        transaction_id,
+                        REVISION,
+                    )
+                )
+            if request.idempotency_key is not None and request.body_sha256 is not None:
+                keys.append(
+                    {
+                        "idempotency_key": request.idempotency_key,
+                        "body_sha256": request.body_sha256,
+                        "request_id": request.request_id,
+                        "ts": request.ts,
+                    }
+                )
+        if keys:
+            connection.execute(sa.insert(self.tables.idempotency), keys)
+        connection.exec_driver_sql(self._insert_row, rows)
+
+    def replay_reply(self, connection: sa.Connection, idempotency_key: str) -> StoredReply | None:
+        """Return what the request with this key was answered, None when the key is new."""
+        keys, requests = self.tables.idempotency, self.tables.requests
+        rows = connection.execute(
+            sa.select(
+                keys.c.body_sha256,
+                requests.c.request_id,
+                requests.c.fraud_probability,
+                requests.c.is_flagged,
+                requests.c.threshold,
+                requests.c.model_version,
+                requests.c.model_digest,
+            )
+            .join(requests, requests.c.request_id == keys.c.request_id)
+            .where(keys.c.idempotency_key == idempotency_key)
+            .order_by(requests.c.row_index)
+        ).all()
+        if not rows:
+            return None
+        first = rows[0]
+        return StoredReply(
+            body_sha256=first.body_sha256,
+            request_id=first.request_id,
+            fraud_probability=[row.fraud_probability for row in rows],
+            is_flagged=[bool(row.is_flagged) for row in rows],
+            threshold=first.threshold,
+            model_version=first.model_version,
+            model_digest=first.model_digest,
+        )
+
+    # -- label ---------------------------------------------------------------------------------------------------
+
+    def add_labels(self, connection: sa.Connection, labels: Sequence[NewLabel], received_at: str) -> int:
+        """Add labels to the history and set `Class` to the one that counts; return how many were new.
+
+        A label by transaction_id is one for every row stored under that id. Repeating a label changes nothing.
+
+        Raises UnknownTransaction for the first that names nothing stored; the caller's transaction then rolls back.
+        """
+        added = 0
+        touched: set[tuple[str, int]] = set()
+        for position, label in enumerate(labels):
+            keys = self._keys(connection, label)
+            if not keys:
+                raise UnknownTransaction(position)
+            for request_id, row_index in keys:
+                if self._add_label(connection, request_id, row_index, label, received_at):
+                    added += 1
+                    touched.add((request_id, row_index))
+        for request_id, row_index in sorted(touched):
+            self._set_class(connection, request_id, row_index)
+        return added
+
+    def _keys(self, connection: sa.Connection, label: NewLabel) -> list[tuple[str, int]]:
+        requests = self.tables.requests
+        if label.transaction_id is not None:
+            named = requests.c.transaction_id == label.transaction_id
+        else:
+            named = sa.and_(requests.c.request_id == label.request_id, requests.c.row_index == label.row_index)
+        found = connection.execute(sa.select(requests.c.request_id, requests.c.row_index).where(named))
+        return [(row.request_id, row.row_index) for row in found]
+
+    def _add_label(
+        self, connection: sa.Connection, request_id: str, row_index: int, label: NewLabel, received_at: str
+    ) -> bool:
+        labels = self.tables.labels
+        same = {
+            "request_id": request_id,
+            "row_index": row_index,
+            "is_fraud": int(label.is_fraud),
+            "source": label.source,
+            "reporter": label.reporter,
+            "reported_at": label.reported_at,
+        }
+        known = connection.scalar(
+            sa.select(labels.c.id).where(sa.and_(*(labels.c[name] == value for name, value in same.items())))
+        )
+        if known is None:
+            connection.execute(sa.insert(labels).values(**same, received_at=received_at))
+        return known is None
+
+    def _set_class(self, connection: sa.Connection, request_id: str, row_index: int) -> None:
+        requests = self.tables.requests
+        counting = label_that_counts(self._labels_of(connection, request_id, row_index))
+        connection.execute(
+            sa.update(requests)
+            .where(requests.c.request_id == request_id, requests.c.row_index == row_index)
+            .values({"Class": int(counting.is_fraud)})
+        )
+
+    def _labels_of(self, connection: sa.Connection, request_id: str, row_index: int) -> list[Label]:
+        labels = self.tables.labels
+        rows = connection.execute(
+            sa.select(labels)
+            .where(labels.c.request_id == request_id, labels.c.row_index == row_index)
+            .order_by(labels.c.id)
+        )
+        return [_label(row) for row in rows]
+
+    # -- look up -------------------------------------------------------------------------------------------------
+
+    def decisions(self, connection: sa.Connection, identifier: str) -> list[Decision]:
+        """Return the transactions that an identifier names, the newest first.
+
+        An identifier is the client's transaction id, `request_id:row`, or a request id (all rows of that request).
+        """
+        requests = self.tables.requests
+        request_id, _, row = identifier.rpartition(":")
+        if request_id and row.isdecimal() and len(row) <= 9:
+            named = sa.or_(
+                requests.c.transaction_id == identifier,
+                sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row)),
+            )
+        else:
+            named = sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
+        rows = connection.execute(
+            sa.select(requests).where(named).order_by(requests.c.ts.desc(), requests.c.row_index)
+        ).mappings()
+        return [self._decision(connection, row) for row in rows.all()]
+
+    def _decision(self, connection: sa.Connection, row: sa.RowMapping) -> Decision:
+        return Decision(
+            request_id=row["request_id"],
+            row_index=row["row_index"],
+            ts=row["ts"],
+            transaction_id=row["transaction_id"],
+            features={name: row[name] for name in self.features.names},
+            fraud_probability=row["fraud_probability"],
+            is_flagged=None if row["is_flagged"] is None else bool(row["is_flagged"]),
+            threshold=row["threshold"],
+            model_version=row["model_version"],
+            model_digest=row["model_digest"],
+            is_fraud=None if row["Class"] is None else bool(row["Class"]),
+            labels=self._labels_of(connection, row["request_id"], row["row_index"]),
+        )
+
+    # -- hand to the jobs ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def snapshot(self, scratch: Path | None = None) -> Iterator[sa.Connection]:
+        """Give a connection to the store as it is now, which no later write changes and which holds up no writer.
+
+        SQLite: a copy by VACUUM INTO, made in `scratch` (default: the system's), mode 0600, removed afterwards.
+        PostgreSQL: one REPEATABLE READ READ ONLY transaction.
+        """
+        if isinstance(self.location, str):
+            engine = open_engine(self.location, read_only=True)
+            try:
+                with reachable(self.location), engine.begin() as connection:
+                    yield connection
+            finally:
+                engine.dispose()
+            return
+        with tempfile.TemporaryDirectory(prefix="fraud-snapshot-", dir=scratch) as folder:
+            copy = Path(folder) / "snapshot.db"
+            self.copy_to(copy)
+            engine = open_engine(copy, read_only=True, allow_network_filesystem=True)
+            try:
+                with engine.connect() as connection:
+                    yield connection
+            finally:
+                engine.dispose()
+
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy of an SQLite store to `target`, which must not exist; whole or not at all.
+
+        Raises DatabaseRefused; FileExistsError.
+        """
+        if not isinstance(self.location, Path):
+            raise TypeError("only an SQLite store is a file; use pg_dump for PostgreSQL")
+        if target.exists():
+            raise FileExistsError(target)
+        partial = target.with_name(f".{target.name}.partial")
+        partial.unlink(missing_ok=True)
+        # mode=ro, not query_only: query_only refuses VACUUM INTO
+        engine = open_engine(self.location, read_only=True, allow_network_filesystem=True)
+        try:
+            with reachable(self.location), engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                os.close(descriptor)
+                driver.execute("VACUUM INTO ?", (str(partial),))
+        finally:
+            engine.dispose()
+        with partial.open("rb+") as copied:
+            os.fsync(copied.fileno())
+        partial.rename(target)
+
+    def recent(
+        self, connection: sa.Connection, limit: int, since: str, *, scored_only: bool = True, until: str | None = None
+    ) -> History:
+        """Return the newest `limit` transactions not older than `since`, in order of time."""
+        requests = self.tables.requests
+        query = sa.select(requests).where(requests.c.ts >= since)
+        if until is not None:
+            query = query.where(requests.c.ts < until)
+        if scored_only:
+            query = query.where(requests.c.fraud_probability.is_not(None))
+        newest = query.order_by(requests.c.ts.desc(), requests.c.id.desc()).limit(limit).subquery()
+        return self._history(connection, sa.select(newest).order_by(newest.c.ts, newest.c.id))
+
+    def history(self, connection: sa.Connection) -> History:
+        """Return every stored transaction in order of time, with the label that counts."""
+        requests = self.tables.requests
+        return self._history(connection, sa.select(requests).order_by(requests.c.ts, requests.c.id))
+
+    def _history(self, connection: sa.Connection, query: sa.Select[Any]) -> History:
+        columns: dict[str, list[Any]] = {name: [] for name in _HISTORY_COLUMNS}
+        blocks: list[Matrix] = []
+        width = len(self.features)
+        selected = query.selected_columns
+        query = query.with_only_columns(
+            *(selected[name] for name in _HISTORY_COLUMNS), *(selected[name] for name in self.features.names)
+        )
+        for page in connection.execution_options(stream_results=True).execute(query).partitions(_PAGE_ROWS):
+            for place, name in enumerate(_HISTORY_COLUMNS):
+                columns[name].extend(row[place] for row in page)
+            blocks.append(np.array([row[len(_HISTORY_COLUMNS) :] for row in page], dtype=np.float64))
+        true_class = np.array([-1 if value is None else value for value in columns["Class"]], dtype=np.int8)
+        sources = self._label_sources(connection) if (true_class >= 0).any() else {}
+        return History(
+            request_id=_texts(columns["request_id"]),
+            row_index=np.array(columns["row_index"], dtype=np.int64),
+            ts=_texts(columns["ts"]),
+            matrix=np.vstack(blocks) if blocks else np.empty((0, width)),
+            fraud_probability=np.array(columns["fraud_probability"], dtype=np.float64),
+            is_flagged=np.array([bool(value) for value in columns["is_flagged"]], dtype=np.bool_),
+            model_digest=_texts([value or "" for value in columns["model_digest"]]),
+            is_fraud=true_class,
+            label_source=_texts(
+                [
+                    "" if known < 0 else sources.get(key, "external")
+                    for known, key in zip(
+                        true_class.tolist(), zip(columns["request_id"], columns["row_index"], strict=True), strict=True
+                    )
+                ]
+            ),
+        )
+
+    def _label_sources(self, connection: sa.Connection) -> dict[tuple[str, int], str]:
+        labels = self.tables.labels
+        counting: dict[tuple[str, int], Label] = {}
+        query = sa.select(labels).order_by(labels.c.id)
+        for page in connection.execution_options(stream_results=True).execute(query).partitions(_PAGE_ROWS):
+            for row in page:
+                label = _label(row)
+                key = (label.request_id, label.row_index)
+                known = counting.get(key)
+                counting[key] = label if known is None else label_that_counts((known, label))
+        return {key: label.source for key, label in counting.items()}
+
+    # -- erase ---------------------------------------------------------------------------------------------------
+
+    def forget(self, connection: sa.Connection, transaction_id: str) -> Forgotten:
+        """Erase every row stored under a client's transaction id, with its labels and idempotency keys.
+
+        A request that loses a row can no longer be replayed whole, so its key goes too.
+        """
+        requests = self.tables.requests
+        found = connection.execute(
+            sa.select(requests.c.request_id, requests.c.row_index).where(requests.c.transaction_id == transaction_id)
+        )
+        keys = [(row.request_id, row.row_index) for row in found]
+        labels = sum(self._erase_row(connection, *key) for key in keys)
+        idempotency_keys = self._erase_keys(connection, {request_id for request_id, _ in keys})
+        return Forgotten(keys, labels, idempotency_keys)
+
+    def expire(self, connection: sa.Connection, before: str, limit: int) -> int:
+        """Erase at most `limit` of the oldest unlabelled, scored rows from before a time; return how many went.
+
+        Labelled rows stay: they are what the next models learn from and are judged on.
+        """
+        requests = self.tables.requests
+        old = connection.execute(
+            sa.select(requests.c.request_id, requests.c.row_index)
+            .where(
+                requests.c.ts < before,
+                requests.c["Class"].is_(None),
+                requests.c.fraud_probability.is_not(None),
+            )
+            .order_by(requests.c.ts)
+            .limit(limit)
+        )
+        keys = [(row.request_id, row.row_index) for row in old]
+        for key in keys:
+            self._erase_row(connection, *key)
+        self._erase_keys(connection, {request_id for request_id, _ in keys})
+        return len(keys)
+
+    def _erase_row(self, connection: sa.Connection, request_id: str, row_index: int) -> int:
+        erased = 0
+        for table in (self.tables.labels, self.tables.requests):
+            gone = connection.execute(
+                sa.delete(table).where(table.c.request_id == request_id, table.c.row_index == row_index)
+            )
+            erased += gone.rowcount if table is self.tables.labels else 0
+        return erased
+
+    def _erase_keys(self, connection: sa.Connection, request_ids: set[str]) -> int:
+        keys = self.tables.idempotency
+        return sum(
+            connection.execute(sa.delete(keys).where(keys.c.request_id == request_id)).rowcount
+            for request_id in sorted(request_ids)
+        )
+
+
+_HISTORY_COLUMNS = ("request_id", "row_index", "ts", "fraud_probability", "is_flagged", "model_digest", "Class")
+
+
+def _texts(values: list[str]) -> NDArray[np.str_]:
+    return np.array(values, dtype=np.str_) if values else np.empty(0, dtype="U1")
+
+
+def _label(row: sa.Row[Any]) -> Label:
+    return Label(
+        request_id=row.request_id,
+        row_index=row.row_index,
+        is_fraud=bool(row.is_fraud),
+        source=row.source,
+        reporter=row.reporter,
+        reported_at=row.reported_at,
+        received_at=row.received_at,
+    )
+
+
+def _ends(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"
