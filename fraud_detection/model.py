@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from fraud_detection.features import FeatureList, Matrix
 
-# The official builds report to their maker and keep a device id; after the import it would be too late.
+# The official builds report to their maker and keep a device id; switched off after the import it is too late.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime  # noqa: E402  the switch above must come first
+import onnxruntime
 
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
@@ -213,7 +213,9 @@ def read_version(directory: Path, features: FeatureList) -> Model:
     Raises ModelRefused.
     """
     manifest = read_manifest(directory)
-    contents = {name: _verified_bytes(directory, name, manifest) for name in (ONNX, PICKLE) if name in manifest.files}
+    onnx = _verified_bytes(directory, ONNX, manifest)
+    if (directory / PICKLE).exists():  # `collect` takes it out of old versions
+        _verified_bytes(directory, PICKLE, manifest)
     if manifest.features_digest != features.digest or tuple(manifest.features) != features.names:
         raise ModelRefused(
             "features",
@@ -222,7 +224,7 @@ def read_version(directory: Path, features: FeatureList) -> Model:
             "set FEATURES_FILE to the model's list or retrain",
         )
     try:
-        session = open_session(contents[ONNX])
+        session = open_session(onnx)
         model = Model(directory.name, manifest, session)
         scores = model.score(np.array(manifest.golden.rows, dtype=np.float64))
     except Exception as error:  # ONNX Runtime raises a dozen types of its own
