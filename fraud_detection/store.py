@@ -479,6 +479,7 @@ class Store:
             engine = open_engine(self.location, read_only=True)
             try:
                 with reachable(self.location), engine.begin() as connection:
+                    connection.execute(sa.text("SELECT 1"))  # the snapshot is taken by the first query, not by BEGIN
                     yield connection
             finally:
                 engine.dispose()

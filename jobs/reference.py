@@ -1,0 +1,88 @@
+"""reference_data.db: the sample of its training rows that every model version carries, for drift to compare with."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pysqlite3 import dbapi2
+
+from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.model import REFERENCE, ModelRefused, read_manifest, replace_file, verify_file
+from fraud_detection.store import History
+
+REFERENCE_ROWS = 10_000
+
+
+def reference_bytes(rows: History, features: FeatureList, seed: int) -> bytes:
+    """Return an SQLite file with at most REFERENCE_ROWS of the rows, drawn with the seed, in order of time.
+
+    Table `reference`: request_id, row_index (so that a transaction can be found and forgotten) and the features.
+    """
+    if len(rows) > REFERENCE_ROWS:
+        drawn = np.random.default_rng(seed).choice(len(rows), REFERENCE_ROWS, replace=False)
+        rows = rows.take(np.sort(drawn))
+    keys = zip(rows.request_id.tolist(), rows.row_index.tolist(), strict=True)
+    return _build(features, [(*key, *numbers) for key, numbers in zip(keys, rows.matrix.tolist(), strict=True)])
+
+
+def read_reference(version_dir: Path, features: FeatureList) -> Matrix:
+    """Return the reference of a version, shape (rows, features), after comparing the file with the manifest.
+
+    Raises ModelRefused.
+    """
+    return np.array([row[2:] for row in _rows(version_dir, features)], dtype=np.float64).reshape(-1, len(features))
+
+
+def forget_in_reference(models_dir: Path, version: str, features: FeatureList, keys: set[tuple[str, int]]) -> int:
+    """Rewrite a version's reference without some transactions, (request_id, row_index); return how many it held.
+
+    Only under the promoter's lock. Raises ModelRefused when the file cannot be read.
+    """
+    if not (models_dir / version / REFERENCE).exists():  # `collect` takes it out of old versions
+        return 0
+    rows = _read(models_dir / version / REFERENCE, features)
+    kept = [row for row in rows if (row[0], row[1]) not in keys]
+    described = read_manifest(models_dir / version).files[REFERENCE]
+    content = _build(features, kept)
+    # Compared by size and not only by rows: a run that was killed between file and manifest is finished by the next.
+    if len(kept) < len(rows) or described.size != (models_dir / version / REFERENCE).stat().st_size:
+        replace_file(models_dir, version, REFERENCE, content)
+    return len(rows) - len(kept)
+
+
+def _rows(version_dir: Path, features: FeatureList) -> list[tuple[Any, ...]]:
+    return _read(verify_file(version_dir, REFERENCE), features)
+
+
+def _read(path: Path, features: FeatureList) -> list[tuple[Any, ...]]:
+    columns = ", ".join(f'"{name}"' for name in features.names)
+    # immutable: the finished file is never written again, and this works on a read-only mount too
+    connection = dbapi2.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+    try:
+        rows: list[tuple[Any, ...]] = connection.execute(
+            f"SELECT request_id, row_index, {columns} FROM reference ORDER BY rowid"  # noqa: S608  checked feature names
+        ).fetchall()
+    except dbapi2.DatabaseError as error:
+        raise ModelRefused("unreadable", f"{path}: the reference cannot be read ({error})") from error
+    finally:
+        connection.close()
+    return rows
+
+
+def _build(features: FeatureList, rows: list[tuple[Any, ...]]) -> bytes:
+    columns = ", ".join(f'"{name}" REAL NOT NULL' for name in features.names)
+    places = ", ".join("?" * (len(features) + 2))
+    with tempfile.TemporaryDirectory(prefix="fraud-reference-") as folder:
+        path = Path(folder) / REFERENCE
+        connection = dbapi2.connect(str(path), isolation_level=None)
+        try:
+            connection.execute("BEGIN")
+            connection.execute(
+                f"CREATE TABLE reference (request_id TEXT NOT NULL, row_index INTEGER NOT NULL, {columns}) STRICT"
+            )
+            connection.executemany(f"INSERT INTO reference VALUES ({places})", rows)  # noqa: S608  only question marks
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        return path.read_bytes()

@@ -1,0 +1,206 @@
+"""What every test may ask for: a feature list, an empty store on each database, a tiny real model, the real sample."""
+
+import dataclasses
+import os
+import pickle
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from skl2onnx import to_onnx
+from sklearn.ensemble import RandomForestClassifier
+
+from fraud_detection import model as models
+from fraud_detection.features import FeatureList, default_features
+from fraud_detection.model import AmountScaling, Golden, Manifest, holdout_of
+from fraud_detection.settings import ApiSettings, JobSettings
+from fraud_detection.store import Store
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "a-token-for-tests-only"
+REAL_DATA = ROOT.parent / "shared" / "data" / "creditcard_sample.csv.gz"
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip where a part is missing on somebody's machine; fail where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def features() -> FeatureList:
+    return default_features()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.exists():
+        skip_or_fail("the sample of real transactions is not beside the project")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of the maintenance database of a private PostgreSQL server, or of POSTGRES_TEST_URL's."""
+    if os.environ.get("POSTGRES_TEST_URL"):
+        yield os.environ["POSTGRES_TEST_URL"]
+        return
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = shutil.which("postgres", path=os.pathsep.join(map(str, folders)) or None)
+    if found is None:
+        skip_or_fail("no PostgreSQL server is installed (Debian: apt-get install postgresql) nor POSTGRES_TEST_URL set")
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        yield from _private_server(Path(str(found)).parent, Path(folder))
+
+
+def _private_server(binaries: Path, folder: Path) -> Iterator[str]:
+    user: str | None = None
+    if os.geteuid() == 0:  # the server refuses to run as root
+        user = "postgres"
+        try:
+            account = pwd.getpwnam(user)
+        except KeyError:
+            skip_or_fail("running as root, and there is no user `postgres` to start the server as")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data = folder / "data"
+    subprocess.run(
+        [str(binaries / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        check=True, user=user, capture_output=True, cwd=folder,
+    )  # fmt: skip
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=50"
+    server = [str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
+    subprocess.run([*server, "-o", options, "start"], check=True, user=user, capture_output=True, cwd=folder)
+    try:
+        yield f"postgresql+psycopg://tester@/postgres?host={folder}"
+    finally:
+        subprocess.run([*server, "-m", "immediate", "stop"], check=True, user=user, capture_output=True, cwd=folder)
+
+
+@pytest.fixture
+def postgresql_database(postgresql: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database of this test's own."""
+    url = sa.make_url(postgresql)
+    server = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"test_{os.urandom(6).hex()}"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where a store of this test's own can be: an SQLite path, then a PostgreSQL URL."""
+    if request.param == "sqlite":
+        return tmp_path / "data" / "requests.db"
+    url: str = request.getfixturevalue("postgresql_database")
+    return url
+
+
+@pytest.fixture
+def store(location: str | Path, features: FeatureList) -> Iterator[Store]:
+    """An empty store, on each database in turn."""
+    opened = Store.create_or_migrate(location, features)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path, features: FeatureList) -> Iterator[Store]:
+    """An empty store on SQLite alone, for what has nothing to do with the database."""
+    opened = Store.create_or_migrate(tmp_path / "data" / "requests.db", features)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def make_version(features: FeatureList) -> Callable[..., str]:
+    """Make a version with a tiny real forest: make_version(models_dir, seed=0, **fields_of_the_manifest)."""
+
+    def make(models_dir: Path, *, seed: int = 0, of: FeatureList = features, **fields: object) -> str:
+        random = np.random.default_rng(seed)
+        matrix = random.normal(size=(400, len(of)))
+        is_fraud = matrix[:, 0] + 0.3 * random.normal(size=400) > 1.2
+        forest = RandomForestClassifier(n_estimators=5, max_depth=4, random_state=seed).fit(matrix, is_fraud)
+        onnx = to_onnx(
+            forest, matrix[:1].astype(np.float32), options={"zipmap": False}, target_opset=17
+        ).SerializeToString()
+        golden = random.normal(size=(20, len(of)))
+        scores = forest.predict_proba(golden.astype(np.float32))[:, 1]
+        manifest = Manifest(
+            created=f"2026-01-01 00:00:{seed % 60:02d}.000000",
+            features=list(of.names),
+            features_digest=of.digest,
+            threshold=0.4,
+            trained_on="labels",
+            training_window=("2025-12-01 00:00:00.000000", "2025-12-31 00:00:00.000000"),
+            golden=Golden(golden.tolist(), scores.tolist()),
+            holdout=holdout_of(forest.predict_proba(matrix)[:, 1], 0.4),
+            amount_scaling=AmountScaling(88.35, 250.12),
+        )
+        return models.write_version(
+            models_dir,
+            {models.ONNX: onnx, models.PICKLE: pickle.dumps(forest)},
+            dataclasses.replace(manifest, **fields),  # type: ignore[arg-type]  # fields of the manifest by name
+        )
+
+    return make
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path, make_version: Callable[..., str]) -> Path:
+    """A models folder with one tiny version in service."""
+    folder = tmp_path / "models"
+    models.promote(folder, make_version(folder), actor="test", reason="the first one")
+    return folder
+
+
+@pytest.fixture
+def model(models_dir: Path, features: FeatureList) -> models.Model:
+    """The tiny model in service."""
+    return models.load(models_dir / models.PICKLE, features)
+
+
+def _environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
+    environment = {
+        "API_TOKEN": TOKEN,
+        "MODEL_PATH": str(models_dir / models.PICKLE),
+        "LATEST_DB": str(tmp_path / "data" / "requests.db"),
+        "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
+        "DRIFT_RESULT": str(tmp_path / "data" / "drift_result.json"),
+        "BASELINE_DIR": str(tmp_path / "baseline"),
+    }
+    if isinstance(location, str):
+        environment["DATABASE_URL"] = location
+    return environment
+
+
+@pytest.fixture
+def environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment variables of an installation in tmp_path, on each database in turn."""
+    return _environment(location, models_dir, tmp_path)
+
+
+@pytest.fixture
+def sqlite_environment(models_dir: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment variables of an installation in tmp_path, on SQLite alone."""
+    return _environment(tmp_path / "data" / "requests.db", models_dir, tmp_path)
+
+
+@pytest.fixture
+def api_settings(environment: dict[str, str]) -> ApiSettings:
+    return ApiSettings.from_env(environment)
+
+
+@pytest.fixture
+def job_settings(environment: dict[str, str]) -> JobSettings:
+    return JobSettings.from_env(environment)

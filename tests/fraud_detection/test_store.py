@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from fraud_detection.clock import Clock
+from fraud_detection.store import NewLabel, ScoredRequest, Store, UnknownTransaction
+
+CLOCK = Clock()
+
+
+def scored(rows: int = 1, *, transaction_ids: list[str | None] | None = None, key: str | None = None) -> ScoredRequest:
+    ts, request_id = CLOCK.tick()
+    random = np.random.default_rng(rows)
+    return ScoredRequest(
+        request_id=request_id,
+        ts=ts,
+        matrix=random.normal(size=(rows, 29)),
+        fraud_probability=[0.25 + 0.5 * (index % 2) for index in range(rows)],
+        threshold=0.4,
+        model_version="20260101T000000Z-0123456789ab",
+        model_digest="0" * 64,
+        transaction_ids=transaction_ids or [None] * rows,
+        idempotency_key=key,
+        body_sha256="b" * 64 if key else None,
+    )
+
+
+def label(request: ScoredRequest, row: int = 0, *, is_fraud: bool = True, **fields: str) -> NewLabel:
+    return NewLabel(
+        is_fraud=is_fraud,
+        source=fields.get("source", "chargeback"),
+        reporter=fields.get("reporter", "bank"),
+        reported_at=fields.get("reported_at", "2026-02-01 00:00:00.000000"),
+        request_id=request.request_id,
+        row_index=row,
+    )
+
+
+NOW = "2026-02-02 00:00:00.000000"
+
+
+def test_remembers_what_it_scored(store: Store) -> None:
+    request = scored(3, transaction_ids=["a", None, "c"])
+
+    with store.begin() as connection:
+        store.append(connection, [request])
+
+    with store.begin() as connection:
+        history = store.history(connection)
+        (decision,) = store.decisions(connection, "c")
+    assert (history.matrix == request.matrix).all()
+    assert history.fraud_probability.tolist() == [0.25, 0.75, 0.25]
+    assert history.is_flagged.tolist() == [False, True, False]
+    assert history.is_fraud.tolist() == [-1, -1, -1]
+    assert (decision.row_index, decision.model_digest, decision.ts) == (2, "0" * 64, request.ts)
+    assert list(decision.features.values()) == request.matrix[2].tolist()
+
+
+def test_a_failed_request_leaves_none_of_its_rows(store: Store) -> None:
+    with store.begin() as connection:
+        store.append(connection, [scored(2, key="k")])
+
+    with pytest.raises(sa.exc.IntegrityError), store.begin() as connection:
+        store.append(connection, [scored(5, key="k")])
+
+    with store.begin() as connection:
+        assert store.count_rows(connection) == 2
+
+
+def test_the_reply_to_a_key_is_read_from_its_rows(store: Store) -> None:
+    request = scored(3, key="once")
+    with store.begin() as connection:
+        store.append(connection, [request])
+
+    with store.begin() as connection:
+        reply = store.replay_reply(connection, "once")
+        assert store.replay_reply(connection, "another") is None
+
+    assert reply is not None
+    assert reply.fraud_probability == request.fraud_probability
+    assert reply.is_flagged == [False, True, False]
+    assert (reply.request_id, reply.body_sha256) == (request.request_id, "b" * 64)
+
+
+def test_the_label_reported_last_counts_in_whatever_order_it_arrives(store: Store) -> None:
+    first, second = scored(), scored()
+    old = {"reported_at": "2026-01-01 00:00:00.000000"}
+    new = {"reported_at": "2026-01-02 00:00:00.000000"}
+    with store.begin() as connection:
+        store.append(connection, [first, second])
+
+        store.add_labels(connection, [label(first, is_fraud=True, **old), label(first, is_fraud=False, **new)], NOW)
+        store.add_labels(connection, [label(second, is_fraud=False, **new), label(second, is_fraud=True, **old)], NOW)
+
+        history = store.history(connection)
+    assert history.is_fraud.tolist() == [0, 0]
+    assert history.label_source.tolist() == ["chargeback", "chargeback"]
+
+
+def test_repeating_a_label_changes_nothing(store: Store) -> None:
+    request = scored()
+    with store.begin() as connection:
+        store.append(connection, [request])
+
+        assert store.add_labels(connection, [label(request)], NOW) == 1
+        assert store.add_labels(connection, [label(request), label(request)], NOW) == 0
+
+        (decision,) = store.decisions(connection, request.request_id)
+    assert len(decision.labels) == 1
+    assert decision.is_fraud is True
+
+
+def test_an_unknown_transaction_among_labels_undoes_them_all(store: Store) -> None:
+    request = scored()
+    with store.begin() as connection:
+        store.append(connection, [request])
+
+    with pytest.raises(UnknownTransaction) as refused, store.begin() as connection:
+        store.add_labels(connection, [label(request), label(scored())], NOW)
+
+    with store.begin() as connection:
+        assert store.history(connection).is_fraud.tolist() == [-1]
+    assert refused.value.position == 1
+
+
+def test_a_label_by_transaction_id_reaches_every_row_of_it(store: Store) -> None:
+    with store.begin() as connection:
+        store.append(connection, [scored(transaction_ids=["t"]), scored(transaction_ids=["t"])])
+        by_id = NewLabel(True, "analyst", "ann", NOW, transaction_id="t")
+
+        assert store.add_labels(connection, [by_id], NOW) == 2
+
+        assert store.history(connection).is_fraud.tolist() == [1, 1]
+
+
+def test_class_set_by_hand_counts_as_external(store: Store) -> None:
+    with store.begin() as connection:
+        store.append(connection, [scored()])
+        connection.execute(sa.update(store.tables.requests).values({"Class": 1}))
+
+        history = store.history(connection)
+
+    assert (history.is_fraud.tolist(), history.label_source.tolist()) == ([1], ["external"])
+
+
+def test_recent_gives_the_newest_rows_in_order_of_time(store: Store) -> None:
+    requests = [scored() for _ in range(5)]
+    with store.begin() as connection:
+        store.append(connection, requests)
+
+        recent = store.recent(connection, 3, since=requests[0].ts)
+        bounded = store.recent(connection, 9, since=requests[1].ts, until=requests[3].ts)
+
+    assert recent.ts.tolist() == [request.ts for request in requests[2:]]
+    assert bounded.ts.tolist() == [request.ts for request in requests[1:3]]
+
+
+def test_a_snapshot_does_not_see_later_rows_nor_stop_them(store: Store) -> None:
+    with store.begin() as connection:
+        store.append(connection, [scored()])
+
+    with store.snapshot() as before:
+        with store.begin() as connection:
+            store.append(connection, [scored()])
+        seen = store.count_rows(before)
+
+    with store.begin() as connection:
+        assert (seen, store.count_rows(connection)) == (1, 2)
+
+
+def test_forget_erases_rows_labels_and_keys(store: Store) -> None:
+    request = scored(2, transaction_ids=["gone", "stays"], key="k")
+    with store.begin() as connection:
+        store.append(connection, [request])
+        store.add_labels(connection, [label(request, 0), label(request, 1)], NOW)
+
+        forgotten = store.forget(connection, "gone")
+
+        assert store.decisions(connection, "gone") == []
+        assert len(store.decisions(connection, "stays")) == 1
+        assert store.replay_reply(connection, "k") is None
+    assert forgotten.keys == [(request.request_id, 0)]
+    assert (forgotten.labels, forgotten.idempotency_keys) == (1, 1)
+
+
+def test_expire_takes_old_unlabelled_rows_and_keeps_labelled_ones(store: Store) -> None:
+    old, labelled, new = scored(key="old"), scored(), scored()
+    with store.begin() as connection:
+        store.append(connection, [old, labelled, new])
+        store.add_labels(connection, [label(labelled)], NOW)
+
+        assert store.expire(connection, before=new.ts, limit=10) == 1
+        assert store.expire(connection, before=new.ts, limit=10) == 0
+
+        assert store.history(connection).request_id.tolist() == [labelled.request_id, new.request_id]
+        assert store.replay_reply(connection, "old") is None
+
+
+@pytest.mark.parametrize("rows", [np.nan, np.inf])
+def test_the_database_itself_refuses_a_score_that_is_no_probability(store: Store, rows: float) -> None:
+    request = scored()
+    request.fraud_probability[0] = rows
+
+    with pytest.raises((sa.exc.IntegrityError, sa.exc.DBAPIError)), store.begin() as connection:
+        store.append(connection, [request])
