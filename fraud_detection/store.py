@@ -160,7 +160,7 @@ class Store:
         """
         engine = open_engine(location, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
         store = cls(engine, features, location)
-        with reachable(location), engine.connect() as connection:
+        with _disposed_on_error(engine), reachable(location), engine.connect() as connection:
             store._check(connection)
         return store
 
@@ -176,12 +176,13 @@ class Store:
         """
         engine = create_engine(location, allow_network_filesystem=allow_network_filesystem)
         store = cls(engine, features, location)
-        with reachable(location), engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(46726175)")
-            store._migrate(connection)
-        with reachable(location), engine.connect() as connection:
-            store._check(connection)
+        with _disposed_on_error(engine), reachable(location):
+            with engine.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(46726175)")
+                store._migrate(connection)
+            with engine.connect() as connection:
+                store._check(connection)
         return store
 
     def close(self) -> None:
@@ -635,6 +636,15 @@ class Store:
             connection.execute(sa.delete(keys).where(keys.c.request_id == request_id)).rowcount
             for request_id in sorted(request_ids)
         )
+
+
+@contextlib.contextmanager
+def _disposed_on_error(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 _HISTORY_COLUMNS = ("request_id", "row_index", "ts", "fraud_probability", "is_flagged", "model_digest", "Class")

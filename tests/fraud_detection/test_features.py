@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.features import (
+    BadFeatureList,
+    Feature,
+    FeatureList,
+    InvalidTransactions,
+    default_features,
+    load_features,
+)
+
+TWO = FeatureList((Feature("amount", minimum=0, maximum=1000), Feature("age_days")))
+
+
+def test_the_default_list_is_the_contract() -> None:
+    names = default_features().names
+
+    assert names == (*(f"V{number}" for number in range(1, 29)), "Amount_scaled")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "expected a list of at least one row"),
+        ([], "expected a list of at least one row"),
+        ([5], "row 0: expected a list of 2 numbers, got a number"),
+        ([[1]], "row 0: expected 2 numbers (amount to age_days), got 1"),
+        ([[1, 2], [1, 2, 3]], "row 1: expected 2 numbers (amount to age_days), got 3"),
+        ([[1, 2], [1, True]], "row 1, feature age_days: expected a number, got a boolean"),
+        ([["1.0", 2]], "row 0, feature amount: expected a number, got a string"),
+        ([[1, None]], "row 0, feature age_days: expected a number, got null"),
+        ([[1, []]], "row 0, feature age_days: expected a number, got a list"),
+        ([[1, {}]], "row 0, feature age_days: expected a number, got an object"),
+        ([[1, float("inf")]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
+        ([[1, float("nan")]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
+        ([[1, 10**400]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
+        ([[-1, 2]], "row 0, feature amount: expected a finite number from 0 to 1000"),
+        ([{"amount": 1}], "row 0: feature age_days is missing"),
+        ([{"amount": 1, "age_days": 2, "x": 3}], "row 0: expected the 2 features and no other field"),
+        ([{"amount": 1, "age_days": 2}, [1, 2]], "row 1: row 0 is an object, so every row must be one"),
+        ([[1, 2], {"amount": 1, "age_days": 2}], "row 1: expected a list of 2 numbers, got an object"),
+    ],
+)
+def test_refuses_what_is_no_transaction_and_names_row_and_feature(rows: object, message: str) -> None:
+    with pytest.raises(InvalidTransactions) as refused:
+        TWO.to_matrix(rows)
+
+    assert str(refused.value) == message
+
+
+def test_accepts_subnormals_negative_zero_and_integers() -> None:
+    assert TWO.to_matrix([[5e-324, -0.0], [7, -3]]).tolist() == [[5e-324, -0.0], [7.0, -3.0]]
+
+
+def test_a_list_of_one_feature_names_just_that_one() -> None:
+    with pytest.raises(InvalidTransactions, match=r"expected 1 numbers \(amount\), got 2"):
+        FeatureList((Feature("amount"),)).to_matrix([[1, 2]])
+
+
+def test_bounds_may_change_without_another_digest_and_names_may_not() -> None:
+    wider = FeatureList((Feature("amount"), Feature("age_days")))
+    renamed = FeatureList((Feature("amount"), Feature("age")))
+
+    assert TWO.digest == wider.digest != renamed.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", 'expected {"features"'),
+        ('{"features": [], "x": 1}', 'expected {"features"'),
+        ('{"features": []}', "expected 1 to 500 features, got 0"),
+        ('{"features": ["V1"]}', 'feature 0: expected an object with a "name"'),
+        ('{"features": [{"name": "a", "unit": "EUR"}]}', "feature 0: expected name, minimum, maximum and description"),
+        ('{"features": [{"name": "1st"}]}', "feature 0: expected a name of letters"),
+        ('{"features": [{"name": "Class"}]}', "feature 0: 'Class' is a column of every store"),
+        ('{"features": [{"name": "a"}, {"name": "A"}]}', "feature 1: 'A' appears twice"),
+        (
+            '{"features": [{"name": "a", "minimum": 2, "maximum": 1}]}',
+            "feature a: expected -1e+09 <= minimum < maximum",
+        ),
+        ('{"features": [{"name": "a", "minimum": true}]}', "feature 0: expected a number as minimum, got a boolean"),
+        ('{"features": [{"name": "a", "maximum": "9"}]}', "feature 0: expected a number as maximum, got a string"),
+        ('{"features": [{"name": "a", "description": 9}]}', "feature 0: expected a text as description, got a number"),
+        ('{"features": [{"name": "a", "maximum": 1' + "0" * 400 + "}]}", "feature a: expected -1e+09 <= minimum"),
+    ],
+)
+def test_a_bad_features_file_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "features.json"
+    path.write_text(text)
+
+    with pytest.raises(BadFeatureList) as refused:
+        load_features(path)
+
+    assert str(refused.value).startswith(f"{path}: {message}")
+
+
+def test_a_features_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFeatureList, match="cannot be read"):
+        load_features(tmp_path / "none.json")
+
+
+def test_reads_a_features_file(tmp_path: Path) -> None:
+    path = tmp_path / "features.json"
+    entry = {"name": "amount", "minimum": 0, "maximum": 1000, "description": "in euro"}
+    path.write_text(json.dumps({"features": [entry, {"name": "age_days"}]}))
+
+    assert load_features(path).features == (Feature("amount", 0, 1000, "in euro"), Feature("age_days"))

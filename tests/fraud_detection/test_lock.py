@@ -1,0 +1,54 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from fraud_detection.lock import LockHeld, promoter
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fraud_detection.lock import promoter
+with promoter(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_promoter_is_turned_away_until_the_first_ends(tmp_path: Path) -> None:
+    with promoter(tmp_path), pytest.raises(LockHeld, match="another job is changing the models"), promoter(tmp_path):
+        pass
+
+    with promoter(tmp_path):
+        pass
+
+
+def test_a_killed_holder_loses_the_lock(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockHeld), promoter(tmp_path):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+
+    with promoter(tmp_path):
+        pass
+
+
+def test_postgresql_keeps_apart_jobs_on_two_volumes(tmp_path: Path, postgresql_database: str) -> None:
+    engine = sa.create_engine(postgresql_database)
+
+    with (
+        promoter(tmp_path / "a", engine),
+        pytest.raises(LockHeld, match="PostgreSQL"),
+        promoter(tmp_path / "b", engine),
+    ):
+        pass
+
+    with promoter(tmp_path / "b", engine):
+        pass
+    engine.dispose()
