@@ -1,5 +1,6 @@
 """reference_data.db: the sample of its training rows that every model version carries, for drift to compare with."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,15 @@ def forget_in_reference(models_dir: Path, version: str, features: FeatureList, k
         return 0
     rows = _read(models_dir / version / REFERENCE, features)
     kept = [row for row in rows if (row[0], row[1]) not in keys]
-    described = read_manifest(models_dir / version).files[REFERENCE]
-    content = _build(features, kept)
-    # Compared by size and not only by rows: a run that was killed between file and manifest is finished by the next.
-    if len(kept) < len(rows) or described.size != (models_dir / version / REFERENCE).stat().st_size:
-        replace_file(models_dir, version, REFERENCE, content)
+    if len(kept) < len(rows) or not _fits_manifest(models_dir / version):
+        replace_file(models_dir, version, REFERENCE, _build(features, kept))
     return len(rows) - len(kept)
+
+
+def _fits_manifest(version_dir: Path) -> bool:
+    """Say whether the last rewriting got as far as the manifest; one that was killed in between did not."""
+    described = read_manifest(version_dir).files[REFERENCE]
+    return hashlib.sha256((version_dir / REFERENCE).read_bytes()).hexdigest() == described.sha256
 
 
 def _rows(version_dir: Path, features: FeatureList) -> list[tuple[Any, ...]]:
