@@ -160,6 +160,11 @@ class DriftReport:
         return max((feature.d for feature in self.features), default=None)
 
     @property
+    def score_psi(self) -> float | None:
+        """The larger score PSI of the two halves; None when scores were not compared."""
+        return max((psi for psi in (self.score_psi_older, self.score_psi_newer) if psi is not None), default=None)
+
+    @property
     def d_since_first(self) -> float | None:
         """The largest distance of any feature from the oldest kept reference; None without one."""
         distances = (feature.d_since_first for feature in self.features)
