@@ -1,0 +1,1 @@
+"""The scoring service: answers transactions over HTTP and remembers every decision."""
