@@ -65,7 +65,8 @@ class NewLabel:
     is_fraud: bool
     source: str
     reporter: str
-    reported_at: str
+    reported_at: str | None
+    """None is the time of receipt, unless this source and reporter said the same last: then it is a repetition."""
     request_id: str | None = None
     row_index: int | None = None
     transaction_id: str | None = None
@@ -364,9 +365,9 @@ class Store:
     # -- label ---------------------------------------------------------------------------------------------------
 
     def add_labels(self, connection: sa.Connection, labels: Sequence[NewLabel], received_at: str) -> int:
-        """Add labels to the history and set `Class` to the one that counts; return how many were new.
+        """Add labels to the history and set `Class` to the one that counts; return how many of them were new.
 
-        A label by transaction_id is one for every row stored under that id. Repeating a label changes nothing.
+        A label by transaction_id is for every row stored under that id. Repeating a label changes nothing.
 
         Raises UnknownTransaction for the first that names nothing stored; the caller's transaction then rolls back.
         """
@@ -376,10 +377,9 @@ class Store:
             keys = self._keys(connection, label)
             if not keys:
                 raise UnknownTransaction(position)
-            for request_id, row_index in keys:
-                if self._add_label(connection, request_id, row_index, label, received_at):
-                    added += 1
-                    touched.add((request_id, row_index))
+            changed = {key for key in keys if self._add_label(connection, *key, label, received_at)}
+            added += bool(changed)
+            touched |= changed
         for request_id, row_index in sorted(touched):
             self._set_class(connection, request_id, row_index)
         return added
@@ -397,20 +397,26 @@ class Store:
         self, connection: sa.Connection, request_id: str, row_index: int, label: NewLabel, received_at: str
     ) -> bool:
         labels = self.tables.labels
-        same = {
+        verdict = {
             "request_id": request_id,
             "row_index": row_index,
             "is_fraud": int(label.is_fraud),
             "source": label.source,
             "reporter": label.reporter,
-            "reported_at": label.reported_at,
+            "reported_at": label.reported_at or received_at,
         }
-        known = connection.scalar(
-            sa.select(labels.c.id).where(sa.and_(*(labels.c[name] == value for name, value in same.items())))
-        )
-        if known is None:
-            connection.execute(sa.insert(labels).values(**same, received_at=received_at))
-        return known is None
+        said = connection.execute(
+            sa.select(labels.c.is_fraud, labels.c.reported_at)
+            .where(*(labels.c[name] == verdict[name] for name in ("request_id", "row_index", "source", "reporter")))
+            .order_by(labels.c.reported_at, labels.c.received_at, labels.c.id)
+        ).all()
+        if label.reported_at is None:
+            is_known = bool(said) and said[-1].is_fraud == verdict["is_fraud"]
+        else:
+            is_known = (verdict["is_fraud"], verdict["reported_at"]) in {tuple(row) for row in said}
+        if not is_known:
+            connection.execute(sa.insert(labels).values(**verdict, received_at=received_at))
+        return not is_known
 
     def _set_class(self, connection: sa.Connection, request_id: str, row_index: int) -> None:
         requests = self.tables.requests

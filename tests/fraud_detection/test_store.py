@@ -26,7 +26,11 @@ def scored(rows: int = 1, *, transaction_ids: list[str | None] | None = None, ke
 
 
 def label(
-    request: ScoredRequest, row: int = 0, *, is_fraud: bool = True, reported_at: str = "2026-02-01 00:00:00.000000"
+    request: ScoredRequest,
+    row: int = 0,
+    *,
+    is_fraud: bool = True,
+    reported_at: str | None = "2026-02-01 00:00:00.000000",
 ) -> NewLabel:
     return NewLabel(
         is_fraud=is_fraud,
@@ -39,6 +43,7 @@ def label(
 
 
 NOW = "2026-02-02 00:00:00.000000"
+LATER = "2026-02-03 00:00:00.000000"
 
 
 def test_remembers_what_it_scored(store: Store) -> None:
@@ -111,6 +116,22 @@ def test_repeating_a_label_changes_nothing(store: Store) -> None:
     assert decision.is_fraud is True
 
 
+def test_a_verdict_without_a_time_is_a_repetition_until_its_reporter_says_otherwise(store: Store) -> None:
+    request = scored()
+    with store.begin() as connection:
+        store.append(connection, [request])
+
+        added = [
+            store.add_labels(connection, [label(request, is_fraud=is_fraud, reported_at=None)], received_at)
+            for is_fraud, received_at in ((True, NOW), (True, LATER), (False, LATER), (False, LATER))
+        ]
+
+        (decision,) = store.decisions(connection, request.request_id)
+    assert added == [1, 0, 1, 0]
+    assert [(said.is_fraud, said.reported_at) for said in decision.labels] == [(True, NOW), (False, LATER)]
+    assert decision.is_fraud is False
+
+
 def test_an_unknown_transaction_among_labels_undoes_them_all(store: Store) -> None:
     request = scored()
     with store.begin() as connection:
@@ -129,7 +150,7 @@ def test_a_label_by_transaction_id_reaches_every_row_of_it(store: Store) -> None
         store.append(connection, [scored(transaction_ids=["t"]), scored(transaction_ids=["t"])])
         by_id = NewLabel(True, "analyst", "ann", NOW, transaction_id="t")
 
-        assert store.add_labels(connection, [by_id], NOW) == 2
+        assert store.add_labels(connection, [by_id], NOW) == 1
 
         assert store.history(connection).is_fraud.tolist() == [1, 1]
 
