@@ -34,6 +34,7 @@ MANIFEST_FORMAT = 1
 GOLDEN_TOLERANCE = 1e-6
 KEPT_VERSIONS = 5
 
+_PARTIAL = ".partial-"
 _VERSION_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 
 RefusalReason = Literal["missing", "manifest", "digest", "features", "unreadable", "golden"]
@@ -308,7 +309,7 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
     moment = datetime.fromisoformat(complete.created)
     version = f"{moment:%Y%m%dT%H%M%SZ}-{complete.digest[:12]}"
     models_dir.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=models_dir))
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=models_dir))
     try:
         for name, content in (*files.items(), (MANIFEST, complete.to_json().encode())):
             _write_synced(partial / name, content)
@@ -375,11 +376,13 @@ def record(models_dir: Path, event: Event, **facts: object) -> None:
 
 
 def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
-    """Delete what nobody needs of old versions and return the versions that shrank or went.
+    """Delete what nobody needs of old versions, or was never finished; return the versions that shrank or went.
 
     The newest five, the one in service and its parent stay whole. Of others that stored rows still name, what
     replay needs stays: model.onnx and the manifest.
     """
+    for abandoned in models_dir.glob(f"{_PARTIAL}*"):  # by a promoter that was killed
+        shutil.rmtree(abandoned)
     names = versions(models_dir)
     current = current_version(models_dir)
     kept = {*names[-KEPT_VERSIONS:], current}
@@ -396,7 +399,8 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
             for path in spare:
                 path.unlink(missing_ok=True)
         else:
-            shutil.rmtree(models_dir / name)
+            # A version that is only half there must not bear its name.
+            shutil.rmtree((models_dir / name).rename(models_dir / f"{_PARTIAL}{name}"))
             collected.append(name)
     return collected
 

@@ -1,0 +1,207 @@
+"""A promotion killed at any of its system calls leaves the old model or the new one in service, whole."""
+
+import logging
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fraud_detection import model as models
+from fraud_detection.features import FeatureList
+from tests.conftest import ROOT
+
+logger = logging.getLogger(__name__)
+pytestmark = pytest.mark.faults
+
+PATIENCE_SECONDS = 60
+
+PROMOTE = """
+with lock.promoter(models_dir):
+    version = model.install_version(models_dir, source)
+    model.promote(models_dir, version, actor="sweep", reason="killed somewhere")
+    model.collect(models_dir, set())
+"""
+
+COLLECT = """
+with lock.promoter(models_dir):
+    model.collect(models_dir, {model.read_manifest(source).digest})
+"""
+
+# Two files, each renamed atomically: how it is often done, and how it tears.
+REPLACE_EACH_FILE = """
+import os, shutil
+for name in ("model.onnx", "rf_model.pkl", "manifest.json"):
+    shutil.copyfile(source / name, models_dir / "current" / (name + ".tmp"))
+    os.replace(models_dir / "current" / (name + ".tmp"), models_dir / "current" / name)
+"""
+
+CHILD = """
+import sys
+from pathlib import Path
+from fraud_detection import lock, model
+models_dir, source = map(Path, sys.argv[1:])
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@dataclass(frozen=True)
+class SystemCall:
+    """The so-many-th call of this name in the life of the process that is traced."""
+
+    name: str
+    occurrence: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Does something to a copy of a models folder once for every system call that it takes, and kills it there."""
+
+    strace: str
+    scratch: Path
+
+    def each_kill(self, act: str, start: Path, source: Path) -> Iterator[tuple[SystemCall, Path]]:
+        """Yield every system call of the act with what a kill there left of the models folder."""
+        models_dir = self.scratch / "swept"
+        shutil.copytree(start, models_dir, symlinks=True)
+        calls = self._calls(act, models_dir, source)
+        assert 10 < len(calls) < 2000
+        for call in calls:
+            shutil.rmtree(models_dir)
+            shutil.copytree(start, models_dir, symlinks=True)
+            kill = ["-e", f"inject={call.name}:signal=KILL:when={call.occurrence}", "-o", "/dev/null"]
+            assert self._run(act, models_dir, source, kill) == -signal.SIGKILL, call
+            yield call, models_dir
+
+    def _calls(self, act: str, models_dir: Path, source: Path) -> list[SystemCall]:
+        trace = self.scratch / "trace"
+        assert self._run(act, models_dir, source, ["-o", str(trace)]) == 0
+        seen: Counter[str] = Counter()
+        calls = []
+        for name in re.findall(r"^(\w+)\(", trace.read_text(), re.MULTILINE):
+            seen[name] += 1  # strace counts each name on its own
+            calls.append(SystemCall(name, seen[name]))
+        return calls
+
+    def _run(self, act: str, models_dir: Path, source: Path, options: list[str]) -> int:
+        command = [sys.executable, "-c", CHILD + act, str(models_dir), str(source)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdout.readline()
+            attached = [self.strace, *options, "-p", str(child.pid)]
+            with subprocess.Popen(attached, stderr=subprocess.PIPE, text=True) as tracer:
+                assert tracer.stderr is not None
+                assert "attached" in tracer.stderr.readline()
+                child.stdin.write(b"\n")
+                child.stdin.close()
+                child.wait(timeout=PATIENCE_SECONDS)
+        return child.returncode
+
+
+@pytest.fixture
+def sweep(strace: str, tmp_path: Path) -> Sweep:
+    return Sweep(strace, tmp_path)
+
+
+@pytest.fixture
+def challenger(make_version: Callable[..., str], tmp_path: Path) -> Path:
+    """A version directory outside the models folder."""
+    elsewhere = tmp_path / "elsewhere"
+    return elsewhere / make_version(elsewhere, seed=1)
+
+
+def version_in_service(models_dir: Path, features: FeatureList) -> str:
+    """Verify the served version whole, as its readers do, and name it.
+
+    Raises ModelRefused, with reason `missing` where nothing serves.
+    """
+    served = models.load(models_dir / models.PICKLE, features)
+    for name in served.manifest.files:
+        models.verify_file(models_dir / models.CURRENT, name)
+    return served.version
+
+
+def promote(models_dir: Path, source: Path) -> None:
+    """What PROMOTE does, to its end."""
+    version = models.install_version(models_dir, source)
+    models.promote(models_dir, version, actor="sweep", reason="after the kill")
+    models.collect(models_dir, set())
+
+
+def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
+    sweep: Sweep, models_dir: Path, challenger: Path, features: FeatureList
+) -> None:
+    old = version_in_service(models_dir, features)
+    served: Counter[str] = Counter()
+
+    for call, killed in sweep.each_kill(PROMOTE, models_dir, challenger):
+        served[version_in_service(killed, features)] += 1
+        promote(killed, challenger)
+        assert version_in_service(killed, features) == challenger.name, call
+        assert sorted(models.versions(killed)) == [old, challenger.name], call
+        leftovers = {path.name for path in killed.glob(".*")} - {".lock"}
+        assert not leftovers, call
+
+    logger.info("killed at %d system calls: old %d, new %d", served.total(), served[old], served[challenger.name])
+    assert set(served) == {old, challenger.name}
+    assert min(served.values()) > 1
+
+
+def test_the_first_model_serves_whole_or_not_at_all(
+    sweep: Sweep, tmp_path: Path, challenger: Path, features: FeatureList
+) -> None:
+    empty = tmp_path / "models"
+    empty.mkdir()
+    served: Counter[str] = Counter()
+
+    for call, killed in sweep.each_kill(PROMOTE, empty, challenger):
+        try:
+            served[version_in_service(killed, features)] += 1
+        except models.ModelRefused as refusal:
+            served[refusal.reason] += 1
+        promote(killed, challenger)
+        assert version_in_service(killed, features) == challenger.name, call
+
+    logger.info("killed at %d system calls: %s", served.total(), dict(served))
+    assert set(served) == {"missing", challenger.name}
+
+
+def test_collecting_old_versions_leaves_each_whole_or_gone(
+    sweep: Sweep, models_dir: Path, make_version: Callable[..., str], features: FeatureList
+) -> None:
+    in_use, *others = [make_version(models_dir, seed=seed) for seed in range(1, 9)]
+    serving = version_in_service(models_dir, features)
+
+    for call, killed in sweep.each_kill(COLLECT, models_dir, models_dir / in_use):
+        for version in models.versions(killed):
+            models.read_version(killed / version, features)
+        models.collect(killed, {models.read_manifest(killed / in_use).digest})
+        assert models.versions(killed) == [serving, in_use, *others[-models.KEPT_VERSIONS :]], call
+        assert version_in_service(killed, features) == serving, call
+
+
+def test_replacing_one_file_after_the_other_is_seen_to_tear(
+    sweep: Sweep, models_dir: Path, challenger: Path, features: FeatureList
+) -> None:
+    """The control: the same sweep and the same check catch the usual way of doing it."""
+    whole = (models_dir / models.CURRENT).resolve()
+    (models_dir / models.CURRENT).unlink()
+    whole.rename(models_dir / models.CURRENT)
+    refusals: Counter[str] = Counter()
+
+    for _, killed in sweep.each_kill(REPLACE_EACH_FILE, models_dir, challenger):
+        try:
+            version_in_service(killed, features)
+        except models.ModelRefused as refusal:
+            refusals[refusal.reason] += 1
+
+    logger.info("torn at %d system calls", refusals.total())
+    assert set(refusals) == {"digest"}
