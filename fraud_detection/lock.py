@@ -1,4 +1,4 @@
-"""One promoter at a time: bootstrap, retrain and whoever else changes which model serves."""
+"""Who may change what: one promoter of models at a time, and no import into a store that an API has open."""
 
 import contextlib
 import fcntl
@@ -15,6 +15,10 @@ class LockHeld(Exception):
     """Another job is at work on the models."""
 
 
+class StoreInUse(Exception):
+    """A running API has the store open, or another command holds it; the message names the way out."""
+
+
 @contextlib.contextmanager
 def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None]:
     """Hold the right to change the models for the length of the block; a killed holder loses it at once.
@@ -24,7 +28,7 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
     Raises LockHeld at once when somebody else holds it.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(models_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    descriptor = _open(models_dir / ".lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,3 +44,48 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
             yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def in_use(location: str | Path) -> Iterator[None]:
+    """Show, for the length of the block, that a running API has this SQLite store open; several may.
+
+    Waits for an import or a restore that is at work. PostgreSQL serves them side by side and needs no sign.
+    """
+    with _sign(location, fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def alone_with(location: str | Path) -> Iterator[None]:
+    """Keep every API away from an SQLite store for the length of the block.
+
+    Raises StoreInUse at once when one has it open.
+    """
+    try:
+        with _sign(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError as error:
+        raise StoreInUse(
+            f"{location}: a running API has this store open; stop it first (or let TRAIN_DB name a file of its own: "
+            "training reads both)"
+        ) from error
+
+
+@contextlib.contextmanager
+def _sign(location: str | Path, operation: int) -> Iterator[None]:
+    if isinstance(location, str):
+        yield
+        return
+    location.parent.mkdir(parents=True, exist_ok=True)
+    # A file beside the store: a descriptor of the store itself, once closed, would drop SQLite's own locks.
+    descriptor = _open(location.with_name(f".{location.name}.in-use"))
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)

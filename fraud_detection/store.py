@@ -59,6 +59,18 @@ class StoredReply:
 
 
 @dataclass(frozen=True)
+class ImportedRows:
+    """Transactions from before this installation, which it never scored; columns of equal length n."""
+
+    request_id: str
+    ts: Sequence[str]
+    matrix: Matrix
+    is_fraud: Sequence[bool | None]
+    """What each turned out to be, None where nobody knows."""
+    transaction_ids: Sequence[str | None]
+
+
+@dataclass(frozen=True)
 class NewLabel:
     """A label on its way in; it names its transaction by request_id and row_index, or by transaction_id."""
 
@@ -123,6 +135,15 @@ class History:
     def take(self, rows: NDArray[Any]) -> "History":
         """Return the rows that an index or a boolean mask selects."""
         return History(**{name: column[rows] for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class DecisionCount:
+    """How many transactions were scored with one threshold, and how many of them were flagged."""
+
+    threshold: float
+    rows: int
+    alerts: int
 
 
 @dataclass(frozen=True)
@@ -264,27 +285,31 @@ class Store:
     @cached_property
     def _insert_row(self) -> str:
         """The INSERT of `append`, compiled once: compiling it for each request costs more than running it."""
-        columns = [
-            "request_id",
-            "row_index",
-            "ts",
-            *self.features.names,
-            "fraud_probability",
-            "threshold",
-            "is_flagged",
-            "model_version",
-            "model_digest",
-            "transaction_id",
-            "schema_version",
-        ]
-        insert = sa.insert(self.tables.requests).values({name: sa.bindparam(name) for name in columns})
+        return self._insert(
+            self.tables.requests,
+            [
+                "request_id",
+                "row_index",
+                "ts",
+                *self.features.names,
+                "fraud_probability",
+                "threshold",
+                "is_flagged",
+                "model_version",
+                "model_digest",
+                "transaction_id",
+                "schema_version",
+            ],
+        )
+
+    def _insert(self, table: sa.Table, columns: Sequence[str]) -> str:
+        """Return an INSERT for the driver that takes tuples in the order of the columns."""
+        insert = sa.insert(table).values({name: sa.bindparam(name) for name in columns})
         paramstyle = "qmark" if self.engine.dialect.name == "sqlite" else "format"
         dialect_class: Any = type(self.engine.dialect)
-        dialect = dialect_class(paramstyle=paramstyle)
-        compiled = insert.compile(dialect=dialect, column_keys=columns)
-        places = [columns.index(name) for name in compiled.positiontup or ()]
-        if places != list(range(len(columns))):
-            raise AssertionError("append builds its tuples in the order of the columns")
+        compiled = insert.compile(dialect=dialect_class(paramstyle=paramstyle), column_keys=list(columns))
+        if list(compiled.positiontup or ()) != list(columns):
+            raise AssertionError("the tuples are built in the order of the columns")
         return str(compiled)
 
     def append(self, connection: sa.Connection, requests: Iterable[ScoredRequest]) -> None:
@@ -361,6 +386,45 @@ class Store:
             model_version=first.model_version,
             model_digest=first.model_digest,
         )
+
+    # -- bring in history ----------------------------------------------------------------------------------------
+
+    def import_history(
+        self, connection: sa.Connection, pages: Iterable[ImportedRows], *, reporter: str, received_at: str
+    ) -> int:
+        """Insert transactions without a score, with their labels (source `import`); return how many."""
+        places = ("request_id", "row_index", "ts", *self.features.names, "transaction_id", "schema_version", "Class")
+        said = ("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at", "received_at")
+        imported = 0
+        for page in pages:
+            rows: list[tuple[object, ...]] = []
+            labels: list[tuple[object, ...]] = []
+            columns = zip(page.ts, page.matrix.tolist(), page.transaction_ids, page.is_fraud, strict=True)
+            for index, (ts, numbers, transaction_id, is_fraud) in enumerate(columns):
+                known = None if is_fraud is None else int(is_fraud)
+                rows.append((page.request_id, index, ts, *numbers, transaction_id, REVISION, known))
+                if known is not None:
+                    labels.append((page.request_id, index, known, "import", reporter, received_at, received_at))
+            self._insert_many(connection, self.tables.requests, places, rows)
+            self._insert_many(connection, self.tables.labels, said, labels)
+            imported += len(rows)
+        return imported
+
+    def _insert_many(
+        self, connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+    ) -> None:
+        if not rows:
+            return
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(self._insert(table, columns), list(rows))
+            return
+        quote = connection.dialect.identifier_preparer.quote
+        names = ", ".join(quote(name) for name in columns)
+        driver: Any = connection.connection.driver_connection
+        # COPY: an INSERT for each row takes several times as long
+        with driver.cursor() as cursor, cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
 
     # -- label ---------------------------------------------------------------------------------------------------
 
@@ -543,6 +607,17 @@ class Store:
         """Return every stored transaction in order of time, with the label that counts."""
         requests = self.tables.requests
         return self._history(connection, sa.select(requests).order_by(requests.c.ts, requests.c.id))
+
+    def decision_counts(self, connection: sa.Connection, model_digest: str, since: str) -> list[DecisionCount]:
+        """Count what a model decided on transactions not older than `since`, once for each threshold in use."""
+        requests = self.tables.requests
+        groups = connection.execute(
+            sa.select(requests.c.threshold, sa.func.count(), sa.func.sum(requests.c.is_flagged))
+            .where(requests.c.ts >= since, requests.c.model_digest == model_digest)
+            .group_by(requests.c.threshold)
+            .order_by(requests.c.threshold)
+        )
+        return [DecisionCount(threshold, rows, int(alerts)) for threshold, rows, alerts in groups]
 
     def _history(self, connection: sa.Connection, query: sa.Select[Any]) -> History:
         columns: dict[str, list[Any]] = {name: [] for name in _HISTORY_COLUMNS}

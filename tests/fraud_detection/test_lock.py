@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.lock import LockHeld, StoreInUse, alone_with, in_use, promoter
 
 HOLDER = """
 import sys, time
@@ -52,3 +52,18 @@ def test_postgresql_keeps_apart_jobs_on_two_volumes(tmp_path: Path, postgresql_d
     with promoter(tmp_path / "b", engine):
         pass
     engine.dispose()
+
+
+def test_a_store_that_an_api_has_open_cannot_be_had_alone(tmp_path: Path) -> None:
+    database = tmp_path / "requests.db"
+
+    with in_use(database), in_use(database), pytest.raises(StoreInUse, match="stop it first"), alone_with(database):
+        pass
+
+    with alone_with(database), pytest.raises(StoreInUse), alone_with(database):
+        pass
+
+
+def test_postgresql_is_shared_without_a_sign() -> None:
+    with in_use("postgresql://"), alone_with("postgresql://"):
+        pass

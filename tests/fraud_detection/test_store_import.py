@@ -1,0 +1,50 @@
+import numpy as np
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from fraud_detection.clock import Clock
+from fraud_detection.store import ImportedRows, Store
+
+CLOCK = Clock()
+RECEIVED_AT = "2026-02-02 00:00:00.000000"
+
+
+def page(is_fraud: list[bool | None], *, transaction_ids: list[str | None] | None = None) -> ImportedRows:
+    random = np.random.default_rng(len(is_fraud))
+    return ImportedRows(
+        request_id=CLOCK.tick()[1],
+        ts=[f"2013-09-01 00:00:{index:02d}.000000" for index in range(len(is_fraud))],
+        matrix=random.normal(size=(len(is_fraud), 29)) * 1e-7,
+        is_fraud=is_fraud,
+        transaction_ids=transaction_ids or [None] * len(is_fraud),
+    )
+
+
+def test_imported_history_is_unscored_and_labelled_by_the_import(store: Store) -> None:
+    rows = page([True, False, None], transaction_ids=["a", None, "c"])
+
+    with store.begin() as connection:
+        imported = store.import_history(connection, [rows], reporter="old.csv", received_at=RECEIVED_AT)
+
+    with store.begin() as connection:
+        history = store.history(connection)
+        (decision,) = store.decisions(connection, "a")
+    assert imported == 3
+    assert (history.matrix == rows.matrix).all()
+    assert np.isnan(history.fraud_probability).all()
+    assert history.is_fraud.tolist() == [1, 0, -1]
+    assert history.label_source.tolist() == ["import", "import", ""]
+    assert [(label.source, label.reporter, label.is_fraud) for label in decision.labels] == [
+        ("import", "old.csv", True)
+    ]
+
+
+def test_an_import_that_breaks_off_leaves_nothing(store: Store) -> None:
+    rows = page([True, False])
+
+    with pytest.raises((sa.exc.IntegrityError, psycopg.errors.UniqueViolation)), store.begin() as connection:
+        store.import_history(connection, [page([False]), rows, rows], reporter="old.csv", received_at=RECEIVED_AT)
+
+    with store.begin() as connection:
+        assert store.count_rows(connection) == 0
