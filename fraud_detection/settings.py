@@ -151,7 +151,8 @@ def read_secret_file(variable: str, path: Path) -> str:
         raise BadSetting(f"{variable}: {path} cannot be read ({type(error).__name__})") from error
 
 
-def _token(value: str) -> str:
+def checked_token(value: str) -> str:
+    """Return a bearer token that can stand in a header; raises ValueError saying what was expected."""
     if not re.fullmatch(r"[\x21-\x7e]{1,512}", value):
         raise ValueError("1 to 512 visible ASCII characters without spaces")
     return value
@@ -222,13 +223,13 @@ class ApiSettings(SharedSettings):
     """What the API reads."""
 
     api_token: str = _variable(
-        "API_TOKEN", _token, _REQUIRED, "the bearer token of every endpoint that is not public", secret=True
+        "API_TOKEN", checked_token, _REQUIRED, "the bearer token of every endpoint that is not public", secret=True
     )
     api_token_file: Path | None = _variable(
         "API_TOKEN_FILE", Path, None, "the same from a file, read again within 10 s when it changes"
     )
     api_token_previous: str | None = _variable(
-        "API_TOKEN_PREVIOUS", _token, None, "a second valid token, for a rotation without a 401", secret=True
+        "API_TOKEN_PREVIOUS", checked_token, None, "a second valid token, for a rotation without a 401", secret=True
     )
     api_token_previous_file: Path | None = _variable(
         "API_TOKEN_PREVIOUS_FILE", Path, None, "the same from a file, read again within 10 s when it changes"
@@ -337,4 +338,4 @@ class ClientSettings(_Settings):
     """What the commands that speak to a running API read."""
 
     api_url: str = _variable("API_URL", _url, "http://127.0.0.1:5000", "where the running API answers")
-    api_token: str = _variable("API_TOKEN", _token, _REQUIRED, "the API's bearer token", secret=True)
+    api_token: str = _variable("API_TOKEN", checked_token, _REQUIRED, "the API's bearer token", secret=True)

@@ -1,0 +1,102 @@
+"""The bearer token, for every endpoint not named public."""
+
+import hashlib
+import hmac
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import flask
+
+from api.metrics import Metrics
+from fraud_detection.settings import ApiSettings, BadSetting, checked_token, read_secret_file
+
+PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
+RECHECK_SECONDS = 5.0  # a token that was changed in its file is valid within 10 s
+
+TokenId = Literal["current", "previous"]
+
+logger = logging.getLogger(__name__)
+
+
+class Unauthorized(Exception):
+    """A request without a valid token; says nothing about what was wrong with it."""
+
+
+class Tokens:
+    """The digests of the valid tokens; a token that came from a file is read again when the file changes.
+
+    What cannot be used (a file that is gone, empty or unreadable) leaves the current token as it was. The previous
+    one is withdrawn when its file is gone or empty, so that a leaked token can be revoked without a restart.
+    """
+
+    def __init__(self, settings: ApiSettings, recheck_seconds: float = RECHECK_SECONDS) -> None:
+        self._current = _digest(settings.api_token)
+        self._previous = _nothing() if settings.api_token_previous is None else _digest(settings.api_token_previous)
+        self._current_file = settings.api_token_file
+        self._previous_file = settings.api_token_previous_file
+        self._recheck_seconds = recheck_seconds
+        self._checked_at = time.monotonic()
+
+    def identify(self, credential: bytes) -> TokenId | None:
+        """Say which token a credential is, None when it is none, in a time that tells nothing about the tokens."""
+        if time.monotonic() - self._checked_at >= self._recheck_seconds:
+            self._read_again()
+        presented = hashlib.sha256(credential).digest()
+        # Both are always compared: bytes, because compare_digest refuses a str that is not ASCII.
+        is_current = hmac.compare_digest(presented, self._current)
+        is_previous = hmac.compare_digest(presented, self._previous)
+        if is_current:
+            return "current"
+        return "previous" if is_previous else None
+
+    def _read_again(self) -> None:
+        self._checked_at = time.monotonic()
+        if self._current_file is not None:
+            self._current = _read("API_TOKEN_FILE", self._current_file) or self._current
+        if self._previous_file is not None:
+            if not self._previous_file.exists() or self._previous_file.stat().st_size == 0:
+                self._previous = _nothing()
+            else:
+                self._previous = _read("API_TOKEN_PREVIOUS_FILE", self._previous_file) or self._previous
+
+
+def _read(variable: str, path: Path) -> bytes | None:
+    try:
+        return _digest(checked_token(read_secret_file(variable, path)))
+    except (BadSetting, ValueError) as error:
+        logger.warning("%s holds no usable token, the last good one stays valid (%s)", variable, error)
+        return None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _nothing() -> bytes:
+    return os.urandom(32)  # the digest of no token anybody knows, so that comparing takes as long as ever
+
+
+def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
+    """Answer 401 to every request without a valid token, before its body is read, except on PUBLIC_PATHS.
+
+    Unknown paths and methods are answered as such to everybody.
+    """
+
+    @app.before_request
+    def _check_token() -> None:
+        if flask.request.routing_exception is not None:
+            raise flask.request.routing_exception
+        if flask.request.path in PUBLIC_PATHS:
+            return
+        token_id = tokens.identify(_credential(flask.request.headers.get("Authorization", "")))
+        if token_id is None:
+            raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+        metrics.count_authenticated(token_id)
+
+
+def _credential(header: str) -> bytes:
+    scheme, _, credential = header.partition(" ")
+    return credential.strip(" ").encode("utf-8", "replace") if scheme.lower() == "bearer" else b""

@@ -1,0 +1,83 @@
+"""Exception → status and {"error": {"code", "message", "request_id"}}, as one table."""
+
+import logging
+import re
+
+import flask
+import sqlalchemy as sa
+from werkzeug.exceptions import HTTPException
+
+from api.admission import TooManyInside
+from api.arrival import request_id
+from api.auth import Unauthorized
+from api.labels import InvalidLabels
+from api.metrics import Metrics
+from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
+from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, NotStrictJson, UnsupportedBody
+from api.transactions import NotStoredHere
+from api.writer import NotStored
+from fraud_detection.features import InvalidTransactions
+from fraud_detection.store import UnknownTransaction
+
+ANSWERS: dict[type[Exception], tuple[int, str]] = {
+    InvalidIdempotencyKey: (400, "invalid_idempotency_key"),
+    BodyIncomplete: (400, "body_incomplete"),
+    NotStrictJson: (400, "not_strict_json"),
+    Unauthorized: (401, "unauthorized"),
+    UnknownTransaction: (404, "unknown_transaction"),
+    NotStoredHere: (404, "unknown_transaction"),
+    BodyTooSlow: (408, "body_too_slow"),
+    BodyTooLarge: (413, "body_too_large"),
+    UnsupportedBody: (415, "unsupported_body"),
+    InvalidTransactions: (422, "invalid_transactions"),
+    InvalidLabels: (422, "invalid_labels"),
+    IdempotencyKeyReused: (422, "idempotency_key_reused"),
+    TooManyInside: (503, "overloaded"),
+}
+"""What a caller is told; the exception's own message says how to repair the request."""
+
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+_HTTP_MESSAGES = {404: "no such path; GET /docs shows all there are", 405: "the header Allow names the methods"}
+
+logger = logging.getLogger(__name__)
+
+
+def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
+    """Answer every exception in the one form of an error; what nobody expected is a 500 with a traceback in the log."""
+
+    def answer(status: int, code: str, message: str) -> flask.Response:
+        metrics.count_rejection(code)
+        response = flask.jsonify({"error": {"code": code, "message": message, "request_id": request_id()}})
+        response.status_code = status
+        response.headers.update(_HEADERS.get(status, {}))
+        return response
+
+    def answer_known(error: Exception) -> flask.Response:
+        status, code = ANSWERS[type(error)]
+        return answer(status, code, str(error))
+
+    def answer_not_stored(error: NotStored) -> flask.Response:
+        return answer(503, error.code, str(error))
+
+    def answer_unreadable(error: sa.exc.OperationalError) -> flask.Response:
+        logger.error("request %s: the database cannot be read: %s", request_id(), error.orig)
+        return answer(503, "storage_failed", "the database cannot be read at the moment")
+
+    def answer_http(error: HTTPException) -> flask.Response:
+        status = error.code or 500
+        response = answer(
+            status, re.sub(r"\W+", "_", error.name.lower()), _HTTP_MESSAGES.get(status, f"{error.name.lower()}")
+        )
+        response.headers.update({name: value for name, value in error.get_headers() if name == "Allow"})
+        return response
+
+    def answer_unexpected(_error: Exception) -> flask.Response:
+        logger.exception("request %s failed", request_id())
+        return answer(500, "internal_error", "an error of the service; its log has the details under this request_id")
+
+    for kind in ANSWERS:
+        app.register_error_handler(kind, answer_known)
+    app.register_error_handler(NotStored, answer_not_stored)
+    app.register_error_handler(sa.exc.OperationalError, answer_unreadable)
+    app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(Exception, answer_unexpected)

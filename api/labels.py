@@ -1,0 +1,111 @@
+"""POST /labels: what transactions turned out to be."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import flask
+
+from api.admission import Admission
+from api.arrival import arrived_at, request_id
+from api.strict_json import read_json
+from api.writer import Writer
+from fraud_detection.clock import timestamp
+from fraud_detection.schema import SOURCES
+from fraud_detection.store import NewLabel, Store
+
+MAX_LABELS = 1000
+LABEL_SOURCES = tuple(source for source in SOURCES if source != "import")  # imported labels come in by a job
+REPORTER = "api"
+CLOCK_DIFFERENCE = timedelta(minutes=5)  # a caller's clock may be ahead of ours by so much
+
+_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class InvalidLabels(Exception):
+    """JSON that is not labels; the message names the label's place and the field, never the value."""
+
+
+def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Blueprint:
+    """POST /labels. All labels of a request are stored, or none."""
+    routes = flask.Blueprint("labels", __name__)
+
+    @routes.post("/labels")
+    def add_labels() -> dict[str, object]:
+        with admission:
+            _, document = read_json(flask.request)
+            labels = read_labels(document, datetime.now(UTC))
+            received_at = arrived_at()
+            added = writer.run(lambda connection: store.add_labels(connection, labels, received_at))
+        return {"labels_added": added, "labels_known": len(labels) - added, "request_id": request_id()}
+
+    return routes
+
+
+def read_labels(document: object, now: datetime) -> list[NewLabel]:
+    """Return the labels of a body.
+
+    Raises InvalidLabels.
+    """
+    entries = document.get("labels") if isinstance(document, dict) and len(document) == 1 else None
+    if not isinstance(entries, list):
+        raise InvalidLabels('expected {"labels": [{"transaction_id": …, "is_fraud": …, "source": …}, …]}')
+    if not 1 <= len(entries) <= MAX_LABELS:
+        raise InvalidLabels(f"expected 1 to {MAX_LABELS} labels, got {len(entries)}")
+    return [_label(place, entry, now) for place, entry in enumerate(entries)]
+
+
+def _label(place: int, entry: object, now: datetime) -> NewLabel:
+    if not isinstance(entry, dict) or not entry.keys() <= _FIELDS.keys():
+        raise InvalidLabels(f"label {place}: expected an object with no other fields than {', '.join(_FIELDS)}")
+    named_by = entry.keys() & {"request_id", "row", "transaction_id"}
+    if named_by not in ({"request_id", "row"}, {"transaction_id"}):
+        raise InvalidLabels(f"label {place}: expected either request_id and row, or transaction_id")
+    for name in ("is_fraud", "source"):
+        if name not in entry:
+            raise InvalidLabels(f"label {place}: the field {name} is missing")
+    for name, value in entry.items():
+        is_right, expected = _FIELDS[name]
+        if not is_right(value):
+            raise InvalidLabels(f"label {place}, {name}: expected {expected}")
+    return NewLabel(
+        is_fraud=entry["is_fraud"],
+        source=entry["source"],
+        reporter=entry.get("reporter", REPORTER),
+        reported_at=_moment(place, entry["reported_at"], now) if "reported_at" in entry else None,
+        request_id=entry.get("request_id"),
+        row_index=entry.get("row"),
+        transaction_id=entry.get("transaction_id"),
+    )
+
+
+def _moment(place: int, text: str, now: datetime) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    # Compared with their zones: converting a date at the edge of the calendar would overflow.
+    if moment is None or moment.tzinfo is None or not _EARLIEST <= moment <= now + CLOCK_DIFFERENCE:
+        raise InvalidLabels(
+            f"label {place}, reported_at: expected a past time in ISO 8601 with its zone, as 2026-08-22T10:15:30Z"
+        )
+    return timestamp(moment)
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "request_id": (_is_identifier, "the request_id of an answer of ours"),
+    "row": (lambda value: type(value) is int and 0 <= value < 2**31, "the place of the transaction, from 0"),
+    "transaction_id": (_is_identifier, "1 to 128 visible ASCII characters without spaces"),
+    "is_fraud": (lambda value: isinstance(value, bool), "true or false"),
+    "source": (lambda value: value in LABEL_SOURCES, f"one of {', '.join(LABEL_SOURCES)}"),
+    "reported_at": (lambda value: isinstance(value, str), "a text"),
+    "reporter": (
+        lambda value: isinstance(value, str) and 1 <= len(value) <= 64 and value.isprintable(),
+        "1 to 64 printable characters",
+    ),
+}

@@ -1,0 +1,122 @@
+"""POST /predict: score transactions, remember them, answer once they are on disk."""
+
+import hashlib
+import json
+import re
+
+import flask
+
+from api.admission import Admission
+from api.arrival import arrived_at, request_id
+from api.metrics import Metrics
+from api.served_model import ServedModel
+from api.strict_json import read_json
+from api.writer import Writer
+from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
+from fraud_detection.store import ScoredRequest, StoredReply
+
+MAX_ROWS = 1000
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_TRANSACTION_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class InvalidIdempotencyKey(Exception):
+    """An Idempotency-Key that is not 1 to 255 visible ASCII characters."""
+
+
+class IdempotencyKeyReused(Exception):
+    """An Idempotency-Key that came before with another body."""
+
+
+def blueprint(
+    features: FeatureList,
+    *,
+    threshold: float,
+    served: ServedModel,
+    writer: Writer,
+    admission: Admission,
+    metrics: Metrics,
+) -> flask.Blueprint:
+    """POST /predict. A transaction that scores at least the threshold is flagged."""
+    routes = flask.Blueprint("predict", __name__)
+
+    @routes.post("/predict")
+    def predict() -> flask.Response:
+        with admission:
+            key = _idempotency_key(flask.request.headers.get("Idempotency-Key"))
+            body, document = read_json(flask.request)
+            matrix, transaction_ids = read_transactions(document, features)
+            model = served.current
+            scored = ScoredRequest(
+                request_id=request_id(),
+                ts=arrived_at(),
+                matrix=matrix,
+                fraud_probability=model.score(matrix).tolist(),
+                threshold=threshold,
+                model_version=model.version,
+                model_digest=model.digest,
+                transaction_ids=transaction_ids,
+                idempotency_key=key,
+                body_sha256=None if key is None else hashlib.sha256(body).hexdigest(),
+            )
+            stored_before = writer.append(scored)
+        if stored_before is None:
+            metrics.count_predictions(scored.fraud_probability, sum(scored.is_flagged))
+            return _reply(scored)
+        if stored_before.body_sha256 != scored.body_sha256:
+            raise IdempotencyKeyReused("this Idempotency-Key came before with another body; take a new key")
+        reply = _reply(stored_before)
+        reply.headers["Idempotency-Replayed"] = "true"
+        return reply
+
+    return routes
+
+
+def _idempotency_key(header: str | None) -> str | None:
+    if header is not None and not _KEY.fullmatch(header):
+        raise InvalidIdempotencyKey("Idempotency-Key: expected 1 to 255 visible ASCII characters")
+    return header
+
+
+def _reply(of: ScoredRequest | StoredReply) -> flask.Response:
+    """Render the answer; a stored one comes out byte for byte as the first time."""
+    answer = {
+        "fraud_probability": of.fraud_probability,
+        "is_flagged": of.is_flagged,
+        "threshold": of.threshold,
+        "model_version": of.model_version,
+        "request_id": of.request_id,
+    }
+    response = flask.Response(json.dumps(answer, allow_nan=False) + "\n", mimetype="application/json")
+    response.headers["X-Model-Digest"] = of.model_digest
+    return response
+
+
+def read_transactions(document: object, features: FeatureList) -> tuple[Matrix, list[str | None]]:
+    """Return the rows of a body and the client's ids for them, None where it gave none.
+
+    Raises InvalidTransactions.
+    """
+    if not isinstance(document, dict) or "data" not in document:
+        raise InvalidTransactions(f'expected an object with the field data: {{"data": [[{len(features)} numbers], …]}}')
+    if not document.keys() <= {"data", "transaction_ids"}:
+        raise InvalidTransactions("expected the fields data and transaction_ids and no other")
+    rows = document["data"]
+    if isinstance(rows, list) and len(rows) > MAX_ROWS:
+        raise InvalidTransactions(f"expected at most {MAX_ROWS} rows in data, got {len(rows)}")
+    matrix = features.to_matrix(rows)
+    return matrix, _transaction_ids(document.get("transaction_ids"), len(matrix))
+
+
+def _transaction_ids(identifiers: object, rows: int) -> list[str | None]:
+    if identifiers is None:
+        return [None] * rows
+    if not isinstance(identifiers, list) or len(identifiers) != rows:
+        raise InvalidTransactions(f"transaction_ids: expected a list of {rows}, one for each row of data")
+    for index, identifier in enumerate(identifiers):
+        if identifier is not None and not (isinstance(identifier, str) and _TRANSACTION_ID.fullmatch(identifier)):
+            raise InvalidTransactions(
+                f"transaction_ids, row {index}: expected 1 to 128 visible ASCII characters without spaces, or null"
+            )
+    return identifiers

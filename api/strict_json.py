@@ -1,0 +1,104 @@
+"""The JSON body of a request: read within its limits, parsed as strictly as RFC 8259 allows."""
+
+import json
+from typing import Any, Never
+
+import gevent
+from flask import Request
+from gunicorn.http.errors import ParseException
+
+MAX_BODY_BYTES = 1024 * 1024
+BODY_TIMEOUT_SECONDS = 5.0
+
+
+class UnsupportedBody(Exception):
+    """A body that is not declared as plain application/json in UTF-8."""
+
+
+class BodyTooLarge(Exception):
+    """A body beyond MAX_BODY_BYTES, declared or sent."""
+
+
+class BodyIncomplete(Exception):
+    """A body that ended before its declared length, or whose chunks are broken."""
+
+
+class BodyTooSlow(Exception):
+    """A body that did not arrive within BODY_TIMEOUT_SECONDS."""
+
+
+class NotStrictJson(Exception):
+    """Bytes that are not exactly one JSON value; the message names the rule and never repeats the bytes."""
+
+
+def read_json(request: Request) -> tuple[bytes, Any]:
+    """Return the body of a request and the JSON value it holds.
+
+    Raises UnsupportedBody, BodyTooLarge, BodyIncomplete, BodyTooSlow or NotStrictJson.
+    """
+    body = _read(request)
+    return body, parse(body)
+
+
+def _read(request: Request) -> bytes:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset != "utf-8":
+        raise UnsupportedBody("expected Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedBody("expected a body without Content-Encoding: compressed bodies are never inflated")
+    declared = request.content_length
+    if declared is not None and declared > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, the request declares more")
+    try:
+        with gevent.Timeout(
+            BODY_TIMEOUT_SECONDS, BodyTooSlow(f"the body did not arrive in {BODY_TIMEOUT_SECONDS:g} s")
+        ):
+            # One byte more than allowed tells a body at the limit from one beyond it.
+            body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if declared is None else declared)
+    except (OSError, ParseException) as error:
+        raise BodyIncomplete("the body ended early or its chunks are broken") from error
+    if len(body) > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, got more")
+    if declared is not None and len(body) != declared:
+        raise BodyIncomplete(f"expected the {declared} bytes that Content-Length declares, got {len(body)}")
+    return body
+
+
+def parse(body: bytes) -> Any:
+    """Return the one JSON value in `body`: UTF-8, no key twice, no NaN or Infinity, no lone surrogate.
+
+    Numbers are returned as Python reads them: 1e400 is inf, an integer keeps its digits.
+
+    Raises NotStrictJson.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotStrictJson(f"byte {error.start}: not UTF-8") from error
+    try:
+        value = _DECODER.decode(text)
+        if "\\u" in text:  # the one way in for half of a surrogate pair, which no database and no log can hold
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise NotStrictJson(f"character {error.pos}: not JSON ({error.msg})") from error
+    except UnicodeEncodeError as error:
+        raise NotStrictJson("a string holds half of a surrogate pair") from error
+    except RecursionError as error:
+        raise NotStrictJson("nested too deeply") from error
+    except ValueError as error:  # int() refuses more than 4300 digits, because its time grows with their square
+        raise NotStrictJson("an integer has more than 4300 digits") from error
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
+        raise NotStrictJson("an object names a field twice")
+    return parsed
+
+
+def _refuse_constant(_constant: str) -> Never:
+    raise NotStrictJson("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)

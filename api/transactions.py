@@ -1,0 +1,78 @@
+"""GET /transactions/<id>: one decision with everything known of it, as a support desk looks it up."""
+
+import re
+from typing import Any
+
+import flask
+from gevent import get_hub
+
+from api.admission import Admission
+from fraud_detection.store import Decision, Store
+from fraud_detection.truth import Label
+
+_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has 128 at most, a request id with its row fewer
+
+
+class NotStoredHere(Exception):
+    """No transaction is stored under the id that was asked for."""
+
+
+def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
+    """GET /transactions/<id>; `reader` is a read-only store, for the one that writes belongs to the writer."""
+    routes = flask.Blueprint("transactions", __name__)
+
+    @routes.get("/transactions/<path:identifier>")
+    def show_transaction(identifier: str) -> dict[str, Any]:
+        with admission:
+            # In gevent's native threads, because a query would hold up every other request.
+            decisions = get_hub().threadpool.apply(_look_up, (reader, identifier))
+        if not decisions:
+            raise NotStoredHere("no transaction is stored under this id")
+        newest, *others = decisions
+        return _in_full(newest) | {"others": [_in_short(decision) for decision in others]}
+
+    return routes
+
+
+def _look_up(reader: Store, identifier: str) -> list[Decision]:
+    if not _IDENTIFIER.fullmatch(identifier):  # nothing is stored under such an id, and PostgreSQL refuses a NUL
+        return []
+    with reader.begin() as connection:
+        return reader.decisions(connection, identifier)
+
+
+def _in_full(decision: Decision) -> dict[str, Any]:
+    return {
+        **_in_short(decision),
+        "model_digest": decision.model_digest,
+        "features": decision.features,
+        "labels": [_label(label) for label in decision.labels],
+    }
+
+
+def _in_short(decision: Decision) -> dict[str, Any]:
+    return {
+        "request_id": decision.request_id,
+        "row": decision.row_index,
+        "transaction_id": decision.transaction_id,
+        "ts": _iso(decision.ts),
+        "fraud_probability": decision.fraud_probability,
+        "is_flagged": decision.is_flagged,
+        "threshold": decision.threshold,
+        "model_version": decision.model_version,
+        "is_fraud": decision.is_fraud,
+    }
+
+
+def _label(label: Label) -> dict[str, Any]:
+    return {
+        "is_fraud": label.is_fraud,
+        "source": label.source,
+        "reporter": label.reporter,
+        "reported_at": _iso(label.reported_at),
+        "received_at": _iso(label.received_at),
+    }
+
+
+def _iso(ts: str) -> str:
+    return f"{ts.replace(' ', 'T')}Z"
