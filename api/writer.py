@@ -1,63 +1,388 @@
 """The one thread that writes: it groups what waits into one transaction and wakes the callers after COMMIT."""
 
+import contextlib
 import logging
+import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
-from gevent.hub import Hub, Waiter, get_hub
+from gevent.hub import Waiter, get_hub
 
+from api.housekeeping import Housekeeping
 from api.metrics import Metrics
+from fraud_detection.database import Trouble, limit_statements, trouble
 from fraud_detection.store import ScoredRequest, Store, StoredReply
 
+QUEUE_REQUESTS = 1024
+BATCH_REQUESTS = 128
+BATCH_ROWS = 2000
+DEADLINE_SECONDS = 2.0
+PROBE_EVERY_SECONDS = 1.0
+EXIT_STORAGE = 70
+
 Result = TypeVar("Result")
-Trouble = Literal["storage_full", "storage_busy", "storage_failed", "overloaded", "stopping"]
+Code = Literal["storage_full", "storage_busy", "storage_failed", "overloaded", "stopping"]
+
+logger = logging.getLogger(__name__)
 
 
 class NotStored(Exception):
-    """Nothing was acknowledged; `code` comes from a fixed set. The caller answers 503 and may be asked again.
+    """Nothing was acknowledged; `code` comes from a fixed set, and asking again later may help.
 
     After `storage_busy` and `storage_failed` the rows may be stored all the same: only an idempotency key makes
-    trying again safe.
+    asking again safe.
     """
 
-    def __init__(self, code: Trouble, message: str) -> None:
-        super().__init__(message)
-        self.code: Trouble = code
+    def __init__(self, code: Code) -> None:
+        super().__init__(_MEANING[code])
+        self.code: Code = code
+
+
+_MEANING: dict[Code, str] = {
+    "storage_full": "the disk of the database is full; nothing was stored",
+    "storage_busy": f"not stored within {DEADLINE_SECONDS:g} s; it may still be: repeat it with an Idempotency-Key",
+    "storage_failed": "the database failed; whether it was stored is unknown: repeat it with an Idempotency-Key",
+    "overloaded": "too many requests wait to be stored; nothing was stored",
+    "stopping": "the service is stopping; nothing was stored",
+}
+_CODE: dict[Trouble, Code] = {
+    "full": "storage_full",
+    "busy": "storage_busy",
+    "failed": "storage_failed",
+    "corrupt": "storage_failed",
+}
+
+
+class _CommitFailed(Exception):
+    """COMMIT itself raised; whether the transaction is stored is unknown."""
+
+
+class _Job:
+    """One caller that waits for the writer."""
+
+    __slots__ = ("error", "hub", "is_abandoned", "is_done", "outcome", "rows", "since", "waiter", "work")
+
+    def __init__(self, work: ScoredRequest | Callable[[sa.Connection], Any], rows: int) -> None:
+        self.work = work
+        self.rows = rows
+        self.since = time.monotonic()
+        self.hub = get_hub()
+        self.waiter = Waiter(self.hub)
+        self.outcome: Any = None
+        self.error: Exception | None = None
+        self.is_done = False
+        self.is_abandoned = False
+
+    def wait(self, seconds: float) -> None:
+        """Let other greenlets of this thread run until the writer is done or the time is up."""
+        timer = self.hub.loop.timer(seconds)
+        timer.start(self.waiter.switch, None)
+        try:
+            self.waiter.get()
+        finally:
+            timer.close()
+            self.is_abandoned = not self.is_done
 
 
 class Writer:
-    """Stores scored requests and runs other writing work, one transaction after another, in a thread of its own.
+    """Stores scored requests and runs other writing work in a thread of its own, which owns the only connection.
 
     Callers wait in gevent's way, so that a server's other requests go on; without a server it works as well.
+    When storage fails in a way that only a new process can answer, `give_up` is called with an exit code.
     """
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, *, retention_days: int = 0, give_up: Callable[[int], object] = os._exit
+    ) -> None:
         self._store = store
         self._metrics = metrics
+        self._give_up = give_up
+        self._housekeeping = Housekeeping(store, metrics, retention_days)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._held: _Job | None = None
+        self._working_since = 0.0
+        self._connection: sa.Connection | None = None
+        self._trouble: Trouble | Literal["starting"] | None = "starting"
+        self._failed_commits = 0
+        self._probe_at = 0.0
+        self._heartbeat = time.monotonic()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        metrics.queue_requests.set_function(self._queue.qsize)
+        metrics.storage_ok.set_function(lambda: self._trouble is None)
+
+    # -- for the requests ----------------------------------------------------------------------------------------
 
     def append(self, request: ScoredRequest) -> StoredReply | None:
-        """Store a request whole and return None after COMMIT; the reply stored before if its idempotency key is taken.
+        """Store a request whole and return None after COMMIT, or the reply that its idempotency key was given before.
 
-        The body of that reply may be another one: compare `body_sha256`.
+        The body of that earlier request may have been another one: compare `body_sha256`.
 
         Raises NotStored.
         """
-        raise NotImplementedError
+        reply: StoredReply | None = self._submit(_Job(request, len(request.fraud_probability)))
+        return reply
 
     def run(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run `work` on the writing connection, in a transaction, and return what it returned after COMMIT.
+        """Run `work` on the writing connection, inside a transaction, and return what it returned after COMMIT.
 
         What it raises is raised here, and then nothing of it is stored.
 
         Raises NotStored.
         """
-        raise NotImplementedError
+        result: Result = self._submit(_Job(work, 1))
+        return result
+
+    def _submit(self, job: _Job) -> Any:
+        if self._is_stopping:
+            raise NotStored("stopping")
+        if self._trouble == "corrupt":  # every further write could make it worse
+            raise NotStored("storage_failed")
+        if self._queue.qsize() >= QUEUE_REQUESTS:
+            self._metrics.queue_refused.inc()
+            raise NotStored("overloaded")
+        self._queue.put(job)
+        job.wait(DEADLINE_SECONDS)
+        if job.is_abandoned:
+            raise NotStored("storage_busy")
+        if job.error is not None:
+            raise job.error
+        return job.outcome
+
+    # -- for those who watch -------------------------------------------------------------------------------------
 
     @property
     def oldest_wait_seconds(self) -> float:
-        """How long the oldest request that is not yet stored has been waiting; 0 when none waits."""
-        raise NotImplementedError
+        """How long the oldest request in the transaction under way has been waiting; 0 when there is none."""
+        since = self._working_since
+        return time.monotonic() - since if since else 0.0
+
+    @property
+    def heartbeat_age_seconds(self) -> float:
+        """How long ago the thread last showed that it lives; it does so at least every 6 s."""
+        return time.monotonic() - self._heartbeat
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be stored at the moment, None while the last attempt to commit succeeded."""
+        return self._trouble
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Store what waits, bring the write-ahead log into the database, close the connection."""
+        self._is_stopping = True
+        self._queue.put(None)
+        self._thread.join()
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not (self._is_stopping and self._queue.empty() and self._held is None):
+                jobs = self._take()
+                if jobs:
+                    self._write(jobs)
+                if self._queue.empty():
+                    self._use_the_pause()
+                self._heartbeat = time.monotonic()
+            self._part()
+        except Exception:
+            logger.exception("the writer cannot go on")
+            self._give_up(EXIT_STORAGE)
+
+    def _take(self) -> list[_Job]:
+        """Wait for one job and take with it what is queued already; never wait for more: the fsync does that."""
+        job = self._held
+        self._held = None
+        jobs: list[_Job] = []
+        rows = 0
+        try:
+            if job is None:
+                due_in = min(self._housekeeping.due_at, self._probe_due_at) - time.monotonic()
+                job = self._queue.get(timeout=min(max(due_in, 0.0), 1.0))
+            self._working_since = job.since if job is not None else 0.0
+            while True:
+                if job is not None:
+                    if jobs and rows + job.rows > BATCH_ROWS:
+                        self._held = job
+                        return jobs
+                    jobs.append(job)
+                    rows += job.rows
+                if len(jobs) == BATCH_REQUESTS:
+                    return jobs
+                job = self._queue.get_nowait()
+        except queue.Empty:
+            return jobs
+
+    def _write(self, jobs: list[_Job]) -> None:
+        jobs = [job for job in jobs if not job.is_abandoned]  # those were answered 503 already
+        began = time.perf_counter()
+        try:
+            self._transact(jobs)
+        except Exception as error:
+            code = self._code_of(error)
+            for job in jobs:
+                job.error = error if code is None else NotStored(code)
+        else:
+            self._metrics.commit_seconds.observe(time.perf_counter() - began)
+            self._metrics.batch_requests.observe(len(jobs))
+        finally:
+            self._working_since = 0.0
+            _wake(jobs)
+        stored = [job for job in jobs if job.error is None]
+        self._metrics.rows_stored.inc(sum(job.rows for job in stored if isinstance(job.work, ScoredRequest)))
+        self._metrics.late_commits.inc(sum(job.is_abandoned for job in stored))
+
+    def _transact(self, jobs: Sequence[_Job]) -> None:
+        """Do all jobs in one transaction, or, when one of them is to blame for a failure, each under a savepoint."""
+        try:
+            self._in_transaction(self._do_together, jobs)
+        except Exception as error:
+            if isinstance(error, _CommitFailed) or trouble(error) is not None:
+                raise
+            self._metrics.batch_fallbacks.inc()
+            self._in_transaction(self._do_one_by_one, jobs)
+
+    def _do_together(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
+        requests = [job.work for job in jobs if isinstance(job.work, ScoredRequest)]
+        if requests:
+            self._store.append(connection, requests)
+        for job in jobs:
+            if not isinstance(job.work, ScoredRequest):
+                self._do_one(connection, job)
+
+    def _do_one_by_one(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            self._do_one(connection, job)
+
+    def _do_one(self, connection: sa.Connection, job: _Job) -> None:
+        job.error = None
+        try:
+            with connection.begin_nested():
+                if isinstance(job.work, ScoredRequest):
+                    self._store.append(connection, [job.work])
+                else:
+                    job.outcome = job.work(connection)
+        except Exception as error:
+            if trouble(error) is not None:
+                raise
+            job.error = error
+            if isinstance(error, sa.exc.IntegrityError) and isinstance(job.work, ScoredRequest):
+                self._answer_again(connection, job, job.work)
+
+    def _answer_again(self, connection: sa.Connection, job: _Job, request: ScoredRequest) -> None:
+        if request.idempotency_key is not None:
+            reply = self._store.replay_reply(connection, request.idempotency_key)
+            if reply is not None:
+                job.outcome, job.error, job.rows = reply, None, 0
+
+    def _in_transaction(self, fill: Callable[..., None], *arguments: object) -> None:
+        if self._connection is None:
+            self._connection = self._store.engine.connect()
+            limit_statements(self._connection, int(DEADLINE_SECONDS * 1000))
+        transaction = self._connection.begin()
+        try:
+            fill(self._connection, *arguments)
+        except Exception:
+            transaction.rollback()
+            raise
+        try:
+            transaction.commit()
+        except sa.exc.DBAPIError as error:
+            raise _CommitFailed from error
+        self._failed_commits = 0
+        if self._trouble not in {None, "starting"}:
+            logger.warning("storage works again")
+        self._trouble = None
+
+    # -- when storage fails --------------------------------------------------------------------------------------
+
+    def _code_of(self, error: Exception) -> Code | None:
+        """Remember what is wrong with storage and say what the callers are told; None when storage is well."""
+        is_unknown = isinstance(error, _CommitFailed)
+        cause = error.__cause__ if is_unknown else error
+        found = trouble(cause) or ("failed" if is_unknown else None)
+        if found is None:
+            return None
+        self._metrics.storage_errors.labels(found).inc()
+        if self._trouble != found:
+            logger.error("storage: %s", found, exc_info=cause)
+        self._trouble = found
+        self._probe_at = time.monotonic() + PROBE_EVERY_SECONDS
+        if found != "busy":
+            self._discard_connection()
+        if is_unknown and found == "failed":
+            self._count_failed_commit()
+        return _CODE[found]
+
+    def _count_failed_commit(self) -> None:
+        self._failed_commits += 1
+        # PostgreSQL heals by a new connection. A local disk that fails an fsync may have dropped the pages for good,
+        # and only what is read anew by a new process can be trusted.
+        if self._failed_commits == 2 and self._store.engine.dialect.name == "sqlite":
+            logger.critical("COMMIT failed twice in a row")
+            self._give_up(EXIT_STORAGE)
+
+    def _discard_connection(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+    # -- when nobody waits ---------------------------------------------------------------------------------------
+
+    @property
+    def _probe_due_at(self) -> float:
+        return float("inf") if self._trouble in {None, "corrupt"} else self._probe_at
+
+    def _use_the_pause(self) -> None:
+        now = time.monotonic()
+        try:
+            if now >= self._probe_due_at:
+                self._probe()
+            elif self._trouble is None and self._connection is not None and now >= self._housekeeping.due_at:
+                self._housekeeping.step(self._connection)
+        except Exception as error:
+            if self._code_of(error) is None:
+                raise
+
+    def _probe(self) -> None:
+        """Find out whether storage works again: a readiness that waits for a request's success would get none."""
+        # Large enough to need new pages, in a transaction of its own so that they really reach the disk.
+        for value in ("x" * 65536, ""):
+            self._in_transaction(self._store.set_meta, "probe", value)
+
+    def _part(self) -> None:
+        if self._connection is not None:
+            try:
+                self._housekeeping.finish(self._connection)
+            except Exception as error:
+                if self._code_of(error) is None:
+                    raise
+        self._discard_connection()
+
+
+def _wake(jobs: Sequence[_Job]) -> None:
+    """Let the callers go on, with one call into each thread's loop."""
+    by_hub: dict[Any, list[_Job]] = {}
+    for job in jobs:
+        job.is_done = True
+        if not job.is_abandoned:
+            by_hub.setdefault(job.hub, []).append(job)
+    for hub, group in by_hub.items():
+        hub.loop.run_callback_threadsafe(_switch_to, group)
+
+
+def _switch_to(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.waiter.switch(None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 import pysqlite3
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
@@ -29,6 +30,9 @@ Reason = Literal[
     "unreachable",
     "not_durable",
 ]
+
+
+Trouble = Literal["full", "busy", "failed", "corrupt"]
 
 
 class DatabaseRefused(Exception):
@@ -166,7 +170,12 @@ def file_system(path: Path) -> str:
 
 
 def _open_postgresql(url: str, *, read_only: bool) -> sa.Engine:
-    engine = sa.create_engine(url, isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED")
+    engine = sa.create_engine(
+        url,
+        isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
+        # A server that does not answer is an error within seconds, not a thread that hangs.
+        connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+    )
     if read_only:
         return engine.execution_options(postgresql_readonly=True)
 
@@ -198,3 +207,78 @@ def reachable(location: str | Path) -> Iterator[None]:
     except sa.exc.DatabaseError as error:
         where = location if isinstance(location, Path) else "PostgreSQL"
         raise DatabaseRefused("corrupt", f"{where}: cannot be read ({error.orig})") from error
+
+
+def trouble(error: BaseException | None) -> Trouble | None:
+    """Say what storage itself failed at; None when the statement, its values or something else is to blame."""
+    if isinstance(error, DatabaseRefused):
+        return "corrupt" if error.reason == "corrupt" else "failed"
+    driver_error = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(driver_error, dbapi2.Error):
+        return _SQLITE_TROUBLE.get(getattr(driver_error, "sqlite_errorcode", 0) & 0xFF)  # the rest is detail
+    if isinstance(driver_error, psycopg.Error):
+        state = driver_error.sqlstate or ("08" if isinstance(driver_error, psycopg.OperationalError) else "")
+        return next((kind for start, kind in _POSTGRESQL_TROUBLE.items() if state.startswith(start)), None)
+    return None
+
+
+_SQLITE_TROUBLE: dict[int, Trouble] = {
+    dbapi2.SQLITE_FULL: "full",
+    dbapi2.SQLITE_BUSY: "busy",
+    dbapi2.SQLITE_LOCKED: "busy",
+    dbapi2.SQLITE_IOERR: "failed",
+    dbapi2.SQLITE_READONLY: "failed",
+    dbapi2.SQLITE_CANTOPEN: "failed",
+    dbapi2.SQLITE_NOMEM: "failed",
+    dbapi2.SQLITE_PROTOCOL: "busy",
+    dbapi2.SQLITE_CORRUPT: "corrupt",
+    dbapi2.SQLITE_NOTADB: "corrupt",
+}
+_POSTGRESQL_TROUBLE: dict[str, Trouble] = {
+    "53100": "full",
+    "40": "busy",  # serialisation failure, deadlock
+    "55P03": "busy",  # lock not available
+    "57014": "busy",  # statement timeout
+    "08": "failed",
+    "25006": "failed",  # became read-only
+    "53": "failed",  # out of memory, too many connections
+    "57P": "failed",  # shutting down
+    "58": "failed",  # input and output
+    "XX001": "corrupt",
+    "XX002": "corrupt",
+}
+
+
+def limit_statements(connection: sa.Connection, milliseconds: int) -> None:
+    """Let PostgreSQL give up a statement of this connection after so long; SQLite's have the busy timeout."""
+    if connection.dialect.name == "postgresql":
+        _driver(connection).execute(f"SET statement_timeout = {milliseconds}")
+        _driver(connection).commit()
+
+
+def empty_wal(connection: sa.Connection, *, busy_timeout_ms: int) -> bool:
+    """Bring SQLite's write-ahead log into the database and truncate it; False when a reader held that up.
+
+    The connection must not be inside a transaction.
+    """
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
+    try:
+        is_busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    return not is_busy
+
+
+def give_back_pages(connection: sa.Connection, limit: int) -> int:
+    """Return at most `limit` free pages of SQLite to the file system and say how many are still free.
+
+    The connection must not be inside a transaction.
+    """
+    driver = _driver(connection)
+    driver.execute(f"PRAGMA incremental_vacuum({limit})").fetchall()  # it works as its rows are read
+    return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
