@@ -1,0 +1,89 @@
+"""GET /openapi.json and GET /docs: what the service answers, with the features of this installation filled in."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import flask
+import jinja2
+
+from fraud_detection.features import Feature, FeatureList
+
+# The page needs nothing from anywhere, and the browser is told to keep it that way.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def blueprint(features: FeatureList) -> flask.Blueprint:
+    """Both are rendered once; they are public, because they tell no more than the source code does."""
+    routes = flask.Blueprint("docs", __name__)
+    document = openapi_document(features)
+    as_json = json.dumps(document, indent=1)
+    page = _render(document, features)
+
+    @routes.get("/openapi.json")
+    def show_document() -> flask.Response:
+        return flask.Response(as_json, mimetype="application/json")
+
+    @routes.get("/docs")
+    def show_page() -> flask.Response:
+        return flask.Response(page, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
+
+    return routes
+
+
+def openapi_document(features: FeatureList) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of docs/openapi.yaml for these features."""
+    document: dict[str, Any] = json.loads(files("api").joinpath("openapi.json").read_text(encoding="utf-8"))
+    numbers = [_number(feature) for feature in features.features]
+    example = [_example(feature) for feature in features.features]
+    named = dict(zip(features.names, example, strict=True))
+    schemas = document["components"]["schemas"]
+    schemas["Transaction"] = {
+        "description": f"The features of one transaction, in order: {', '.join(features.names)}.",
+        "type": "array",
+        "prefixItems": numbers,
+        "items": False,
+        "minItems": len(features),
+        "example": example,
+    }
+    schemas["NamedTransaction"] = {
+        "description": "The features of one transaction, by name.",
+        "type": "object",
+        "properties": dict(zip(features.names, numbers, strict=True)),
+        "required": list(features.names),
+        "additionalProperties": False,
+        "example": named,
+    }
+    media = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    media["examples"]["one_row"]["value"] = {"data": [example]}
+    media["examples"]["with_ids"]["value"] = {"data": [named], "transaction_ids": ["payment-4711"]}
+    return document
+
+
+def _number(feature: Feature) -> dict[str, Any]:
+    return {
+        "title": feature.name,
+        "description": feature.description,
+        "type": "number",
+        "minimum": feature.minimum,
+        "maximum": feature.maximum,
+    }
+
+
+def _example(feature: Feature) -> float:
+    return min(max(0.0, feature.minimum), feature.maximum)
+
+
+def _render(document: dict[str, Any], features: FeatureList) -> str:
+    def resolve(part: dict[str, Any]) -> Any:
+        if "$ref" not in part:
+            return part
+        found: Any = document
+        for name in part["$ref"].split("/")[1:]:
+            found = found[name]
+        return found
+
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("api").joinpath("docs_page.html").read_text(encoding="utf-8")
+    )
+    return template.render(document=document, features=features.features, resolve=resolve, dumps=json.dumps)
