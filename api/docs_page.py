@@ -1,11 +1,13 @@
 """GET /openapi.json and GET /docs: what the service answers, with the features of this installation filled in."""
 
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
 import flask
 import jinja2
+from markupsafe import Markup, escape
 
 from fraud_detection.features import Feature, FeatureList
 
@@ -83,7 +85,13 @@ def _render(document: dict[str, Any], features: FeatureList) -> str:
             found = found[name]
         return found
 
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("api").joinpath("docs_page.html").read_text(encoding="utf-8")
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["prose"] = _prose
+    template = environment.from_string(files("api").joinpath("docs_page.html").read_text(encoding="utf-8"))
     return template.render(document=document, features=features.features, resolve=resolve, dumps=json.dumps)
+
+
+def _prose(text: str) -> Markup:
+    """Render the two bits of Markdown that the document uses: `code` and paragraphs."""
+    code = re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text.strip())))
+    return Markup(code.replace("\n\n", "<br><br>"))  # noqa: S704  # escaped in the line above
