@@ -1,0 +1,153 @@
+"""What was trained, and which model is the champion: kept in MLflow, which no other module imports."""
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests.exceptions
+import sqlalchemy.exc
+
+# MLflow reports to its makers unless told otherwise before it is imported.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages go where ours go
+# Its own defaults wait more than ten minutes for a server that is away.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+CHAMPION = "champion"
+ARTIFACTS = "model"
+_DIGEST = "digest"
+_PARAM_LENGTH = 6000  # what MLflow's store takes
+
+for _noisy in ("mlflow", "alembic"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)  # a line for each table it creates
+
+
+class TrackingFailed(Exception):
+    """MLflow could not be reached or refused; nothing may be promoted then."""
+
+
+class Tracking:
+    """One MLflow experiment and one registered model.
+
+    Every method raises TrackingFailed.
+    """
+
+    def __init__(self, uri: str | None, folder: Path, *, experiment: str, registered_model: str) -> None:
+        """Connect to the server at `uri`, or to mlflow.db in `folder`, which is made, with mlartifacts beside it."""
+        self._registered_model = registered_model
+        folder = folder.absolute()
+        with _translated(), warnings.catch_warnings():
+            # MLflow declares its tables in a way that SQLAlchemy 2.1 deprecates.
+            warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
+            if uri is None:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
+            known = self._client.get_experiment_by_name(experiment)
+            if known is None:
+                location = None if uri else (folder / "mlartifacts").as_uri()
+                self._experiment_id = self._client.create_experiment(experiment, artifact_location=location)
+            elif known.lifecycle_stage == "deleted":
+                raise TrackingFailed(f"the experiment {experiment!r} was deleted: restore it or set MLFLOW_EXPER")
+            else:
+                self._experiment_id = known.experiment_id
+
+    def log_run(
+        self,
+        name: str,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, bytes],
+    ) -> str:
+        """Record a finished training and return its run id; `files` are artefacts by path."""
+        with _translated():
+            run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id
+            now = int(time.time() * 1000)
+            try:
+                self._client.log_batch(
+                    run_id,
+                    metrics=[Metric(key, value, timestamp=now, step=0) for key, value in metrics.items()],
+                    params=[Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()],
+                )
+                with tempfile.TemporaryDirectory(prefix="fraud-run-") as scratch:
+                    for path, content in files.items():
+                        target = Path(scratch) / path
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(content)
+                    self._client.log_artifacts(run_id, scratch)
+            except BaseException:
+                self._client.set_terminated(run_id, "FAILED")
+                raise
+            self._client.set_terminated(run_id)
+        return run_id
+
+    def register(self, run_id: str, *, digest: str, version: str) -> str:
+        """Register the model of a run under its digest and return the registry's number; it is no champion yet."""
+        with _translated():
+            known = self._version_with(digest)
+            if known is not None:
+                return str(known.version)
+            try:
+                self._client.create_registered_model(self._registered_model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
+            registered = self._client.create_model_version(
+                self._registered_model, source, run_id, tags={_DIGEST: digest, "version": version}
+            )
+        return str(registered.version)
+
+    def move_champion(self, digest: str) -> str | None:
+        """Let the alias `champion` name the registered model with this digest, and return its number.
+
+        None, and no alias, when it was never registered (the synthetic baseline).
+        """
+        with _translated():
+            registered = self._version_with(digest)
+            if registered is not None:
+                self._client.set_registered_model_alias(self._registered_model, CHAMPION, registered.version)
+                return str(registered.version)
+            if self.champion() is not None:
+                self._client.delete_registered_model_alias(self._registered_model, CHAMPION)
+        return None
+
+    def champion(self) -> str | None:
+        """Return the digest of the registered champion, None when there is none."""
+        with _translated():
+            try:
+                champion = self._client.get_model_version_by_alias(self._registered_model, CHAMPION)
+            except MlflowException as error:
+                # one code on SQL, the other from a server, for no such alias and for no such model
+                if error.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
+                    return None
+                raise
+            digest: str = champion.tags[_DIGEST]
+            return digest
+
+    def _version_with(self, digest: str) -> ModelVersion | None:
+        wanted = f"name = '{self._registered_model}' AND tags.{_DIGEST} = '{digest}'"
+        found = self._client.search_model_versions(wanted, max_results=1)
+        return found[0] if found else None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, requests.exceptions.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise TrackingFailed(f"MLflow: {error}") from error
