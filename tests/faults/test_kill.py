@@ -1,0 +1,174 @@
+"""kill -9 of master, worker or both under eight writing clients loses no row that was acknowledged."""
+
+import contextlib
+import http.client
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fraud_detection.features import FeatureList
+from tests.faults.invariants import Acknowledged, Expected, Sent, violations
+from tests.faults.service import PATIENCE_SECONDS, Service, family, post, service
+
+pytestmark = pytest.mark.faults
+
+KILLS = 60
+CLIENTS = 8
+CHECK_EVERY = 10
+
+
+class Client(threading.Thread):
+    """Sends one request after another, on a connection of its own, and remembers what it sent and was answered.
+
+    Two of three requests bear an idempotency key and are sent again, under it, until they are answered.
+    """
+
+    def __init__(self, port: int, number: int) -> None:
+        super().__init__(name=f"client-{number}")
+        self.expected = Expected()
+        self.statuses: Counter[int] = Counter()
+        self.replayed = 0
+        self.broken = 0
+        self.stopping = threading.Event()
+        self._random = np.random.default_rng(number)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+
+    def run(self) -> None:
+        pending: Sent | None = None
+        while not self.stopping.is_set():
+            request = pending or self._next()
+            try:
+                is_answered = self._send(request, again=pending is not None)
+            except (OSError, http.client.HTTPException):
+                self.broken += 1
+                self._connection.close()
+                time.sleep(0.05)
+                is_answered = False
+            pending = None if is_answered or request.idempotency_key is None else request
+        self._connection.close()
+
+    def _next(self) -> Sent:
+        number = len(self.expected.sent)
+        rows = self._random.normal(size=(int(self._random.integers(1, 6)), 29)).tolist()
+        key = f"{self.name}-{number}" if number % 3 else None
+        request = Sent([f"{self.name}-{number}-{index}" for index in range(len(rows))], rows, key)
+        self.expected.sent.append(request)
+        return request
+
+    def _send(self, request: Sent, *, again: bool) -> bool:
+        headers = {} if request.idempotency_key is None else {"Idempotency-Key": request.idempotency_key}
+        body = {"data": request.rows, "transaction_ids": request.transaction_ids}
+        status, answer = post(self._connection, "/predict", body, headers)
+        self.statuses[status] += 1
+        if status != 200:
+            return False
+        self.replayed += again
+        self.expected.acknowledged.append(Acknowledged(answer["request_id"], request, answer["fraud_probability"]))
+        return True
+
+
+@contextlib.contextmanager
+def clients(port: int) -> Iterator[list[Client]]:
+    """Eight clients at work until the block ends."""
+    started = [Client(port, number) for number in range(CLIENTS)]
+    for client in started:
+        client.start()
+    try:
+        yield started
+    finally:
+        for client in started:
+            client.stopping.set()
+        for client in started:
+            client.join(timeout=PATIENCE_SECONDS)
+
+
+def known_to(started: list[Client]) -> Expected:
+    """What all clients together know at this moment."""
+    together = Expected()
+    for client in started:
+        # Acknowledgements first: whoever was answered has sent.
+        together.acknowledged += list(client.expected.acknowledged)
+        together.sent += list(client.expected.sent)
+    return together
+
+
+def answered(started: list[Client]) -> int:
+    return sum(len(client.expected.acknowledged) for client in started)
+
+
+def kill(process: subprocess.Popen[bytes], victims: str) -> None:
+    """SIGKILL; returns when a service that lost its master is gone with all that it started."""
+    master, *workers = family(process)
+    for victim in {"master": [master], "worker": workers, "both": [master, *workers]}[victims]:
+        victim.kill()
+    if victims != "worker":
+        process.wait(timeout=PATIENCE_SECONDS)
+        _, left = psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
+        assert not left, "an orphaned worker must leave by itself"
+
+
+def wait_for_answers(started: list[Client], more: int) -> float:
+    """Return after how many seconds so many more requests were answered."""
+    since = time.monotonic()
+    enough = answered(started) + more
+    while answered(started) < enough:
+        assert time.monotonic() - since < PATIENCE_SECONDS, "the service does not answer"
+        time.sleep(0.005)
+    return time.monotonic() - since
+
+
+@pytest.fixture
+def killable(sqlite_environment: dict[str, str], tmp_path: Path) -> Service:
+    return service(sqlite_environment, tmp_path / "service.log")
+
+
+def test_no_acknowledged_row_is_lost(killable: Service, tmp_path: Path, features: FeatureList) -> None:
+    models_dir = Path(killable.environment["MODEL_PATH"]).parent
+    database = Path(killable.environment["LATEST_DB"])
+    random = np.random.default_rng(1)
+    recoveries = []
+
+    def check(expected: Expected) -> None:
+        """Check a copy, so that the service itself has to recover from what the kill left."""
+        copies = tmp_path / "copy"
+        shutil.rmtree(copies, ignore_errors=True)
+        copies.mkdir()
+        for file in database.parent.glob(f"{database.name}*"):
+            shutil.copyfile(file, copies / file.name)
+        assert violations(copies / database.name, models_dir, features, expected) == []
+
+    process = killable.start()
+    try:
+        with clients(killable.port) as started:
+            for round_ in range(1, KILLS + 1):
+                recoveries.append(wait_for_answers(started, CLIENTS))
+                time.sleep(random.uniform(0, 0.5))
+                victims = ("both", "worker", "master")[round_ % 3]
+                kill(process, victims)
+                if victims != "worker":
+                    if round_ % CHECK_EVERY == 0:
+                        check(known_to(started))
+                    process = killable.start()
+            wait_for_answers(started, CLIENTS)
+    finally:
+        kill(process, "both")
+    expected = known_to(started)
+    check(expected)
+
+    statuses = sum((client.statuses for client in started), Counter[int]())
+    print(
+        f"{KILLS} kills: {len(expected.sent)} requests sent, {len(expected.acknowledged)} acknowledged, 0 lost; "
+        f"{sum(client.broken for client in started)} broken connections, "
+        f"{sum(client.replayed for client in started)} answered only when sent again, statuses {dict(statuses)}; "
+        f"first answers after {np.median(recoveries):.1f} s (median), {max(recoveries):.1f} s (longest)"
+    )
+    assert statuses.keys() <= {200, 503}
+    assert statuses[200] > KILLS * CLIENTS
