@@ -1,0 +1,77 @@
+"""Assembles the service: every part, who gets what, and in which order it ends."""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+import flask
+
+from api import docs_page, health, labels, metrics, predict, served_model, transactions
+from api.admission import Admission
+from api.arrival import at_the_door
+from api.auth import Tokens, require_token
+from api.errors import answer_errors
+from api.health import Health
+from api.metrics import Metrics
+from api.served_model import ServedModel
+from api.writer import Writer
+from fraud_detection.clock import Clock
+from fraud_detection.features import load_features
+from fraud_detection.settings import ApiSettings
+from fraud_detection.store import Store
+
+
+class Api(flask.Flask):
+    """The assembled service, a WSGI application; `close` it after the last request."""
+
+    def __init__(self, health: Health, served: ServedModel, writer: Writer) -> None:
+        super().__init__("api", static_folder=None)
+        self.health = health
+        self.served = served
+        self.writer = writer
+        self.at_the_end = contextlib.ExitStack()
+
+    def drain(self) -> None:
+        """Say that no further request should come; those under way are still answered."""
+        self.health.is_draining = True
+
+    def close(self) -> None:
+        """Store what waits, end every thread, close the database."""
+        self.at_the_end.close()
+
+
+def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._exit) -> Api:
+    """Open the store, load the model, start the writer; `give_up` ends the process when storage is beyond help.
+
+    Raises BadFeatureList, DatabaseRefused, ModelRefused.
+    """
+    features = load_features(settings.features_file)
+    figures = Metrics()
+    served = ServedModel(settings.model_path, features, figures)
+    location, anywhere = settings.store_location, settings.allow_network_filesystem
+    store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
+    reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
+    writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
+    admission = Admission(settings.max_in_flight, writer)
+    app = Api(Health(served, writer), served, writer)
+    threshold = settings.fraud_threshold
+
+    require_token(app, Tokens(settings), figures)
+    app.register_blueprint(
+        predict.blueprint(
+            features, threshold=threshold, served=served, writer=writer, admission=admission, metrics=figures
+        )
+    )
+    app.register_blueprint(labels.blueprint(store, writer, admission))
+    app.register_blueprint(transactions.blueprint(reader, admission))
+    app.register_blueprint(served_model.blueprint(served, features, threshold))
+    app.register_blueprint(metrics.blueprint(figures))
+    app.register_blueprint(health.blueprint(app.health))
+    app.register_blueprint(docs_page.blueprint(features))
+    answer_errors(app, figures)
+    app.wsgi_app = at_the_door(app.wsgi_app, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's documented way
+
+    for part in (store, reader, served, writer):  # they end in the opposite order
+        app.at_the_end.callback(part.close)
+    writer.start()
+    return app

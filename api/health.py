@@ -1,0 +1,101 @@
+"""GET /health for people, /livez and /readyz for whoever runs the service, the latter two on a port of their own."""
+
+import http.server
+import json
+import threading
+
+import flask
+
+from api.served_model import ServedModel
+from api.writer import Writer
+
+HEARTBEAT_LIMIT_SECONDS = 10.0
+
+_STORAGE_PROBLEMS = {
+    "starting": "the first commit has not succeeded yet",
+    "full": "the disk of the database is full: free space or set RETENTION_DAYS",
+    "busy": "another process holds the database: end the job that writes into it",
+    "failed": "the database cannot be written: the log says why",
+    "corrupt": "the database is damaged: stop the service and restore a backup (`fraudctl db restore`)",
+}
+
+
+class Health:
+    """What is wrong with the service, if anything is."""
+
+    def __init__(self, served: ServedModel, writer: Writer) -> None:
+        self._served = served
+        self._writer = writer
+        self.is_draining = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the process works at all; never whether storage does, since a restart would not mend that."""
+        return self._writer.heartbeat_age_seconds < HEARTBEAT_LIMIT_SECONDS
+
+    def problems(self) -> list[dict[str, str]]:
+        """Why the service is not ready, each as `code` and `message`; empty when it is."""
+        found = []
+        if self.is_draining:
+            found.append({"code": "stopping", "message": "the service is stopping"})
+        if not self.is_live:
+            found.append({"code": "writer_stuck", "message": "the writing thread does not move: restart the service"})
+        trouble = self._writer.problem
+        if trouble is not None:
+            found.append({"code": f"storage_{trouble}", "message": _STORAGE_PROBLEMS[trouble]})
+        return found
+
+    def report(self) -> tuple[dict[str, object], int]:
+        """The health as JSON and its HTTP status: 200, or 503 with what is wrong."""
+        problems = self.problems()
+        if problems:
+            return {"status": "unavailable", "problems": problems}, 503
+        return {"status": "ok", "model_version": self._served.current.version}, 200
+
+
+def blueprint(health: Health) -> flask.Blueprint:
+    """GET /health."""
+    routes = flask.Blueprint("health", __name__)
+    routes.get("/health")(health.report)
+    return routes
+
+
+class ProbeServer:
+    """Answers /livez and /readyz in a thread of its own, so that no load on the API delays it."""
+
+    def __init__(self, host: str, port: int, health: Health) -> None:
+        class Probe(http.server.BaseHTTPRequestHandler):
+            timeout = 5
+
+            def do_GET(self) -> None:
+                if self.path == "/livez":
+                    self._say(200 if health.is_live else 503, {"live": health.is_live})
+                elif self.path == "/readyz":
+                    problems = health.problems()
+                    self._say(503 if problems else 200, {"ready": not problems, "problems": problems})
+                else:
+                    self._say(404, {"paths": ["/livez", "/readyz"]})
+
+            def _say(self, status: int, answer: dict[str, object]) -> None:
+                body = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Probes come every few seconds; nobody wants to read that."""
+
+        self._server = http.server.ThreadingHTTPServer((host, port), Probe)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and give the port back."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

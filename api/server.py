@@ -1,0 +1,260 @@
+"""The gunicorn worker: a greenlet a connection, real threads for everything else, no slow client in anyone's way."""
+
+import json
+import logging
+import mmap
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.hub import get_hub
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.arbiter import Arbiter
+from gunicorn.http import RequestParser, errors, wsgi
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.ggevent import GeventWorker
+
+from fraud_detection.clock import Clock
+
+REQUEST_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+DRAIN_BYTES = 65_536
+
+logger = logging.getLogger(__name__)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """Serves a WSGI application; at the end idle connections are closed at once and requests under way are answered.
+
+    Nothing is monkey-patched: only the sockets of clients cooperate. The application may have a method `drain`, which
+    is called when no further connection is accepted, and a method `close`, which is called last.
+    """
+
+    sockets: list[Any]
+
+    def patch(self) -> None:
+        """Make the listening sockets, and so the connections they accept, cooperate; nothing else."""
+        self.sockets = [
+            socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
+            for listener in self.sockets
+        ]
+
+    def init_process(self) -> None:
+        """Prepare this process and serve until it is told to stop."""
+        self._idle: dict[gevent.Greenlet, Any] = {}
+        self._is_told_to_stop = Event()
+        self._clock = Clock()
+        super().init_process()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Stop gracefully."""
+        super().handle_exit(sig, frame)
+        # The signal may have interrupted the very code that an Event consists of.
+        get_hub().loop.run_callback_threadsafe(self._is_told_to_stop.set)
+
+    def run(self) -> None:
+        """Accept and answer, then part from the clients."""
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(1)
+            server = StreamServer(listener, handle=self._handler(listener), spawn=Pool(self.worker_connections))
+            server.start()
+            servers.append(server)
+        while self.alive:
+            self.notify()
+            self._is_told_to_stop.wait(1.0)
+        for server in servers:
+            server.close()
+            getattr(self.wsgi, "drain", bool)()
+            self._part(server.pool, time.monotonic() + self.cfg.graceful_timeout)
+
+    def _part(self, connections: Pool, until: float) -> None:
+        while connections:
+            self._close_idle()
+            self.notify()
+            if time.monotonic() > until:
+                logger.warning("%d requests were not answered in time", len(connections))
+                connections.kill()
+            connections.join(timeout=0.1)
+
+    def _close_idle(self) -> None:
+        for greenlet, client in list(self._idle.items()):
+            try:
+                # A request that is here already is answered; an end or an error the greenlet finds itself.
+                client._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                greenlet.kill(block=False)
+            except OSError:
+                continue
+
+    def _handler(self, listener: Any) -> Callable[[Any, Any], None]:
+        address = listener.getsockname()
+
+        def handle(client: Any, peer: Any) -> None:
+            try:
+                self._converse(address, client, peer)
+            except StopIteration:  # either side wants no further request
+                util.close_graceful(client)
+            except errors.ParseException as error:
+                self._refuse(client, error)
+                util.close_graceful(client)
+            except (OSError, gevent.GreenletExit):  # gone, too slow, or idle at the end
+                client.close()
+            except Exception:
+                logger.exception("a connection failed")
+                client.close()
+
+        return handle
+
+    def _converse(self, address: Any, client: Any, peer: Any) -> None:
+        parser = RequestParser(self.cfg, client, peer)
+        parser.unreader = Unreader(client, self._idle, self.cfg.keepalive)
+        while True:
+            request = next(parser)
+            response, environ = wsgi.create(request, client, peer, address, self.cfg, response_class=Response)
+            environ["wsgi.multithread"] = True
+            if not self.alive:
+                response.force_close()
+            body = self.wsgi(environ, response.start_response)
+            try:
+                for part in body:
+                    response.write(part)
+                response.close()
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
+            if response.should_close() or not parser.finish_body(max_bytes=DRAIN_BYTES):
+                raise StopIteration
+            parser.unreader.expect_request()
+
+    def _refuse(self, client: Any, error: errors.ParseException) -> None:
+        """Answer what is not HTTP, in the form of our other errors and without repeating any of it."""
+        status, code, message = next(
+            (answer for kind, answer in _REFUSALS.items() if isinstance(error, kind)), _NOT_HTTP
+        )
+        _, request_id = self._clock.tick()
+        logger.info("refused: %s", code, extra={"request_id": request_id})
+        body = json.dumps({"error": {"code": code, "message": message, "request_id": request_id}}).encode()
+        head = (
+            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode() + body)
+        except OSError:
+            logger.debug("the client did not wait for the answer")
+
+
+_NOT_HTTP = ("400 Bad Request", "bad_request", "expected a well-formed HTTP/1.1 request")
+_REFUSALS = {
+    errors.LimitRequestLine: ("414 URI Too Long", "uri_too_long", "expected a request line of at most 4 KiB"),
+    errors.LimitRequestHeaders: (
+        "431 Request Header Fields Too Large",
+        "headers_too_large",
+        "expected at most 100 header fields of at most 8 KiB each",
+    ),
+    errors.UnsupportedTransferCoding: (
+        "501 Not Implemented",
+        "unsupported_transfer_coding",
+        "expected no Transfer-Encoding or chunked",
+    ),
+    errors.ExpectationFailed: ("417 Expectation Failed", "expectation_failed", "expected no Expect or 100-continue"),
+}
+
+
+class Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
+    """Reads a connection; a request has REQUEST_SECONDS from its first byte to its last, however it trickles."""
+
+    def __init__(self, client: Any, idle: dict[gevent.Greenlet, Any], keepalive_seconds: float) -> None:
+        super().__init__(client)
+        self._idle = idle
+        self._keepalive_seconds = keepalive_seconds
+        self._idle_seconds = REQUEST_SECONDS  # who connects has something to ask
+        self._deadline: float | None = None
+
+    def expect_request(self) -> None:
+        """Begin anew: until the first byte of the next request arrives the connection is idle."""
+        self._idle_seconds = self._keepalive_seconds
+        has_begun = self.buf.getbuffer().nbytes > 0  # the client sent it right behind the one before
+        self._deadline = time.monotonic() + REQUEST_SECONDS if has_begun else None
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Receive what there is; raises TimeoutError."""
+        received: bytes
+        if self._deadline is None:
+            greenlet = gevent.getcurrent()
+            self._idle[greenlet] = self.sock
+            self.sock.settimeout(self._idle_seconds)
+            try:
+                received = super().chunk()
+            finally:
+                del self._idle[greenlet]
+            self._deadline = time.monotonic() + REQUEST_SECONDS
+        else:
+            self.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
+            received = super().chunk(size_hint)
+        self.sock.settimeout(ANSWER_SECONDS)
+        return received
+
+
+class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
+    """Sends the header together with the body: one system call and one packet less an answer."""
+
+    headers_sent: bool
+    _head = b""
+
+    def should_close(self) -> bool:
+        """Whether this is the last answer: also when more of the body is left unread than is worth receiving."""
+        body = self.req.body
+        left = getattr(body.reader, "length", 0)
+        is_chunked_and_unread = getattr(body.reader, "parser", None) is not None
+        return bool(body.failed or left > DRAIN_BYTES or is_chunked_and_unread or super().should_close())
+
+    def send_headers(self) -> None:
+        """Keep the header until there is a body or the end."""
+        if not self.headers_sent:
+            lines = self.default_headers()
+            lines.extend(f"{name}: {value}\r\n" for name, value in self.headers)
+            self._head = "".join(lines).encode("latin-1") + b"\r\n"
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        self.sock.sendall(self._head + data)
+        self._head = b""
+
+    def close(self) -> None:
+        """End the answer."""
+        self.send_headers()
+        if self._head or self.chunked:
+            self.sock.sendall(self._head + (b"0\r\n\r\n" if self.chunked else b""))
+            self._head = b""
+
+
+# -- how the whole server ends, not only its worker ------------------------------------------------------------------
+
+_exit_status = mmap.mmap(-1, 1)  # anonymous and shared: the worker is forked after this and tells its parent here
+
+
+def halt(status: int) -> NoReturn:
+    """End worker and server with this exit status; gunicorn alone would start another worker for ever."""
+    _exit_status[0] = status
+    if threading.current_thread() is threading.main_thread():
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
+    time.sleep(0.2)  # the thread that writes the log is still to say why
+    os._exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def exit_with_status() -> None:
+    """In the parent, at its end: take the exit status that a worker left."""
+    if _exit_status[0]:
+        sys.exit(_exit_status[0])

@@ -1,0 +1,44 @@
+"""What gunicorn's worker calls: the service with everything that only a server needs around it."""
+
+import os
+import sys
+
+from api.app import Api, create_app
+from api.health import ProbeServer
+from api.server import halt
+from fraud_detection import logs
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import BadFeatureList
+from fraud_detection.model import ModelRefused
+from fraud_detection.settings import ApiSettings, BadSetting
+
+EXIT_BAD_CONFIGURATION = 2
+EXIT_MISMATCH = 3
+
+
+def serve() -> Api:
+    """Start the service in this process; what makes that impossible is one line on stderr and ends the whole server."""
+    try:
+        settings = ApiSettings.from_env(os.environ)
+        logs.configure(settings.log_level, settings.log_format)
+        app = create_app(settings, give_up=halt)
+        _answer_probes(app, settings)
+    except (BadSetting, BadFeatureList) as error:
+        sys.stderr.write(f"fraud-detection cannot start: {error}\n")
+        halt(EXIT_BAD_CONFIGURATION)
+    except (DatabaseRefused, ModelRefused) as error:
+        sys.stderr.write(f"fraud-detection cannot start: {error}\n")
+        halt(EXIT_MISMATCH)
+    if settings.rollout_mode == "reload":
+        app.served.watch()
+    return app
+
+
+def _answer_probes(app: Api, settings: ApiSettings) -> None:
+    try:
+        probes = ProbeServer(settings.host, settings.probe_port, app.health)
+    except OSError as error:
+        app.close()
+        raise BadSetting(f"PROBE_PORT: {settings.probe_port} cannot be listened on ({error.strerror})") from error
+    probes.start()
+    app.at_the_end.callback(probes.close)
