@@ -17,6 +17,7 @@ from api.served_model import ServedModel
 from api.writer import Writer
 from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
+from fraud_detection.lock import in_use
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 
@@ -49,6 +50,8 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     figures = Metrics()
     served = ServedModel(settings.model_path, features, figures)
     location, anywhere = settings.store_location, settings.allow_network_filesystem
+    sign = contextlib.ExitStack()
+    sign.enter_context(in_use(location))  # keeps imports and restores away; waits for one that is at work
     store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
     reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
     writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
@@ -71,7 +74,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     answer_errors(app, figures)
     app.wsgi_app = at_the_door(app.wsgi_app, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's documented way
 
-    for part in (store, reader, served, writer):  # they end in the opposite order
+    for part in (sign, store, reader, served, writer):  # they end in the opposite order
         app.at_the_end.callback(part.close)
     writer.start()
     return app
