@@ -43,8 +43,8 @@ class Window:
 
     rows: Matrix
     scores: Numbers
-    start: str
-    end: str
+    start: str | None
+    end: str | None
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class WindowBounds:
 
     rows: int
     scored_rows: int
-    start: str
-    end: str
+    start: str | None
+    end: str | None
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,18 @@ def unable_to_compare(why: str, provenance: Provenance | None = None) -> DriftRe
     return DriftReport("error", ("error",), retrain=False, explanation=(why,), provenance=provenance)
 
 
+def paragraph(report: DriftReport) -> str:
+    """Say in plain words what was found and what to do about it.
+
+    >>> paragraph(unable_to_compare("There is no model."))
+    'Drift could not be judged. There is no model. Repair this first: no other figure of the model can be trusted.'
+    """
+    opening, advice = _WORDS[report.state]
+    if report.state == "drift":
+        advice = "The next retraining is due." if report.retrain else "Nothing is retrained until that is repaired."
+    return " ".join(part for part in (opening, *report.explanation, advice) if part)
+
+
 def to_json(report: DriftReport) -> str:
     """Return the text of drift_result.json: `drift` at the top level, the same report always the same text.
 
@@ -301,6 +313,14 @@ def adjust_for_many(p_values: Sequence[float]) -> list[float]:
     adjusted[falling] = np.minimum.accumulate(p[falling] * len(p) / ranks)
     return [float(value) for value in adjusted]
 
+
+_WORDS: dict[State, tuple[str, str]] = {
+    "ok": ("Transactions look like those that the model in service learned from.", "Nothing is to be done."),
+    "warn": ("Something is worth a look, and nothing is started because of it.", ""),
+    "drift": ("Transactions no longer look like those that the model in service learned from.", ""),
+    "insufficient_data": ("Drift could not be judged yet.", "Nothing is to be done but wait."),
+    "error": ("Drift could not be judged.", "Repair this first: no other figure of the model can be trusted."),
+}
 
 _BASELINE = _Finding(
     "warn",
@@ -402,7 +422,7 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
                 complaints.append(f"{feature.name} is {column[0]:g} in every row from {half.start} on")
     if not complaints:
         return []
-    sentence = f"The feed looks broken: {'; '.join(complaints)}. Repair it; retraining would learn the fault."
+    sentence = f"The feed looks broken: {'; '.join(complaints)}. Repair it."
     return [_Finding("drift", "data_quality", False, sentence)]
 
 
