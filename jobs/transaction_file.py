@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gzip
 import io
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
 SCALED_AMOUNT = "Amount_scaled"
+TRANSACTION_ID = re.compile(r"[\x21-\x7e]{1,128}")  # what the API takes and can look up
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -189,7 +191,7 @@ class _Parser:
         self.lines.append(number)
         self.ts.append(self.time(number, line))
         self.is_fraud.append(None if layout.class_place is None else self.truth(number, line[layout.class_place]))
-        self.transaction_ids.append(None if layout.id_place is None else line[layout.id_place].strip() or None)
+        self.transaction_ids.append(None if layout.id_place is None else self.id(number, line[layout.id_place]))
         self.count += 1
 
     def page(self, bytes_read: int) -> Page:
@@ -242,6 +244,11 @@ class _Parser:
             return timestamp(self.start + timedelta(seconds=float(line[layout.time_place])))
         except (ValueError, OverflowError):
             raise self.bad(number, "column Time: expected a number of seconds after the start") from None
+
+    def id(self, number: int, text: str) -> str | None:
+        if text and not TRANSACTION_ID.fullmatch(text):
+            raise self.bad(number, "column transaction_id: expected 1 to 128 visible ASCII characters without spaces")
+        return text or None
 
     def bad(self, number: int, what: str) -> BadTransactionFile:
         return BadTransactionFile(f"{self.path}, line {number}: {what}")

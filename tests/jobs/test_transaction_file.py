@@ -132,6 +132,7 @@ def test_a_file_to_be_scored_may_hold_other_columns_and_no_truth(tmp_path: Path)
         (["amount,age_days,Class,ts", "1,2,0,yesterday"], "line 2: column ts: expected a time such as"),
         (["amount,age_days,Class,Time", "1,2,0,noon"], "line 2: column Time: expected a number of seconds"),
         (["amount,age_days,Class,Time", "1,2,0,1e30"], "line 2: column Time: expected a number of seconds"),
+        (["amount,age_days,Class,transaction_id", "1,2,0,a b"], "line 2: column transaction_id: expected 1 to 128"),
         (["amount,age_days,Class", "1,2,0\0"], "line 2: column Class|cannot be read as CSV"),
     ],
 )
