@@ -55,19 +55,29 @@ class Tokens:
     def _read_again(self) -> None:
         self._checked_at = time.monotonic()
         if self._current_file is not None:
-            self._current = _read("API_TOKEN_FILE", self._current_file) or self._current
+            current = _read("API_TOKEN_FILE", self._current_file)
+            if current:
+                self._current = _digest(current)
+            else:
+                logger.warning("API_TOKEN_FILE holds no usable token: the last good one stays valid")
         if self._previous_file is not None:
-            if not self._previous_file.exists() or self._previous_file.stat().st_size == 0:
+            previous = _read("API_TOKEN_PREVIOUS_FILE", self._previous_file)
+            if previous:
+                self._previous = _digest(previous)
+            elif previous == "":
                 self._previous = _nothing()
             else:
-                self._previous = _read("API_TOKEN_PREVIOUS_FILE", self._previous_file) or self._previous
+                logger.warning("API_TOKEN_PREVIOUS_FILE holds no usable token: the last good one stays valid")
 
 
-def _read(variable: str, path: Path) -> bytes | None:
+def _read(variable: str, path: Path) -> str | None:
+    """Return the token in a file, empty when the file is gone or empty, None when it holds something else."""
     try:
-        return _digest(checked_token(read_secret_file(variable, path)))
-    except (BadSetting, ValueError) as error:
-        logger.warning("%s holds no usable token, the last good one stays valid (%s)", variable, error)
+        text = read_secret_file(variable, path)
+        return text and checked_token(text)
+    except BadSetting as error:
+        return "" if isinstance(error.__cause__, FileNotFoundError) else None
+    except ValueError:
         return None
 
 

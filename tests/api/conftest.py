@@ -48,10 +48,10 @@ def each_client(start_api: Callable[[ApiSettings], Api], api_settings: ApiSettin
     return start_api(api_settings).test_client()
 
 
-@pytest.fixture
-def authorized(sqlite_environment: dict[str, str]) -> dict[str, str]:
-    """The header that opens every endpoint."""
-    return {"Authorization": f"Bearer {sqlite_environment['API_TOKEN']}"}
+@pytest.fixture(scope="session")
+def authorized() -> dict[str, str]:
+    """The header that opens every endpoint of every application here."""
+    return {"Authorization": "Bearer a-token-for-tests-only"}
 
 
 @pytest.fixture(scope="session")

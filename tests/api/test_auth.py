@@ -1,0 +1,179 @@
+import logging
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.auth import Tokens
+from fraud_detection.settings import ApiSettings
+from fraud_detection.store import Store
+
+ROW = {"data": [[0.5] * 29]}
+
+
+def tokens(environment: dict[str, str]) -> Tokens:
+    return Tokens(ApiSettings.from_env(environment), recheck_seconds=0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer a-token-for-tests-onl",
+        "Bearer a-token-for-tests-only2",
+        "Bearer A-TOKEN-FOR-TESTS-ONLY",
+        "Bearer a-token-for-tests-only a-token-for-tests-only",
+        "Bearer a-token-for-tests-only, Bearer a-token-for-tests-only",
+        "Bearer\ta-token-for-tests-only",
+        "Basic a-token-for-tests-only",
+        "a-token-for-tests-only",
+        "Bearer t\u00f6ken",
+        "Bearer " + "x" * 8000,
+    ],
+)
+def test_without_a_valid_token_nothing_is_done(
+    lasting_client: FlaskClient, lasting_store: Store, header: str | None
+) -> None:
+    with lasting_store.begin() as connection:
+        rows_before = lasting_store.count_rows(connection)
+
+    answer = lasting_client.post("/predict", json=ROW, headers={} if header is None else {"Authorization": header})
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.get_json()["error"]["code"] == "unauthorized"
+    with lasting_store.begin() as connection:
+        assert lasting_store.count_rows(connection) == rows_before
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_read_in_any_case(lasting_client: FlaskClient, scheme: str) -> None:
+    answer = lasting_client.get("/model", headers={"Authorization": f"{scheme} a-token-for-tests-only"})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/model", "/metrics", "/transactions/x"])
+def test_reading_needs_the_token_too(lasting_client: FlaskClient, path: str) -> None:
+    assert lasting_client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs"])
+def test_what_is_public_needs_none(lasting_client: FlaskClient, path: str) -> None:
+    assert lasting_client.get(path).status_code == 200
+
+
+def test_the_token_is_asked_for_before_the_body_is_read(lasting_client: FlaskClient) -> None:
+    class Unreadable:
+        def read(self, _size: int) -> bytes:
+            raise AssertionError("the body was read")
+
+    answer = lasting_client.post(
+        "/predict", content_type="application/json", environ_overrides={"wsgi.input": Unreadable()}
+    )
+
+    assert answer.status_code == 401
+
+
+def test_an_unknown_path_or_method_is_answered_as_such_to_everybody(lasting_client: FlaskClient) -> None:
+    assert lasting_client.get("/nothing").status_code == 404
+    assert lasting_client.get("/predict").status_code == 405
+
+
+def test_both_tokens_are_known_by_their_names() -> None:
+    both = tokens({"API_TOKEN": "new", "API_TOKEN_PREVIOUS": "old"})
+
+    assert [both.identify(credential) for credential in (b"new", b"old", b"other", b"")] == [
+        "current",
+        "previous",
+        None,
+        None,
+    ]
+
+
+def test_each_use_of_a_token_is_counted_under_its_name(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
+    def counted() -> float:
+        text = lasting_client.get("/metrics", headers=authorized).text
+        (line,) = [line for line in text.splitlines() if 'fraud_auth_requests_total{token_id="current"}' in line]
+        return float(line.split()[-1])
+
+    before = counted()
+    lasting_client.get("/model", headers=authorized)
+
+    assert counted() == before + 2  # this request and the one that asks
+
+
+@pytest.fixture
+def token_files(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "current").write_text("first\n")
+    (tmp_path / "previous").write_text("")
+    return {"API_TOKEN_FILE": str(tmp_path / "current"), "API_TOKEN_PREVIOUS_FILE": str(tmp_path / "previous")}
+
+
+def test_a_rotation_by_files_never_turns_a_known_token_away(tmp_path: Path, token_files: dict[str, str]) -> None:
+    rotating = tokens(token_files)
+    assert (rotating.identify(b"first"), rotating.identify(b"second")) == ("current", None)
+
+    (tmp_path / "previous").write_text("first\n")
+    assert rotating.identify(b"first") == "current"
+    (tmp_path / "current").write_text("second\n")
+    assert (rotating.identify(b"first"), rotating.identify(b"second")) == ("previous", "current")
+    (tmp_path / "previous").write_text("\n")
+    assert (rotating.identify(b"first"), rotating.identify(b"second")) == (None, "current")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"\xff\xfe", b"x" * 513])
+def test_the_last_good_token_outlives_a_file_that_holds_none(
+    tmp_path: Path, token_files: dict[str, str], content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = tokens(token_files)
+
+    (tmp_path / "current").write_bytes(content)
+
+    with caplog.at_level(logging.WARNING):
+        assert held.identify(b"first") == "current"
+    assert held.identify(content) is None
+    assert "API_TOKEN_FILE holds no usable token" in caplog.text
+    assert "two words" not in caplog.text
+
+
+def test_the_last_good_token_outlives_its_file(tmp_path: Path, token_files: dict[str, str]) -> None:
+    held = tokens(token_files)
+
+    (tmp_path / "current").unlink()
+
+    assert held.identify(b"first") == "current"
+
+
+def test_the_previous_token_outlives_a_file_that_holds_none_but_not_its_removal(
+    tmp_path: Path, token_files: dict[str, str]
+) -> None:
+    (tmp_path / "previous").write_text("old")
+    held = tokens(token_files)
+
+    for content in (b"\xff", b"two words"):
+        (tmp_path / "previous").write_bytes(content)
+        assert held.identify(b"old") == "previous"
+    (tmp_path / "previous").unlink()
+    assert held.identify(b"old") is None
+
+
+def test_files_are_not_read_for_every_request(tmp_path: Path, token_files: dict[str, str]) -> None:
+    held = Tokens(ApiSettings.from_env(token_files), recheck_seconds=3600)
+
+    (tmp_path / "current").write_text("second")
+
+    assert (held.identify(b"first"), held.identify(b"second")) == ("current", None)
+
+
+def test_neither_a_token_nor_an_attempt_is_logged(
+    lasting_client: FlaskClient, authorized: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        lasting_client.get("/model", headers=authorized)
+        lasting_client.get("/model", headers={"Authorization": "Bearer an-attempt"})
+
+    assert "a-token-for-tests-only" not in caplog.text
+    assert "an-attempt" not in caplog.text
