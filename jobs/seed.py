@@ -13,13 +13,23 @@ import numpy as np
 
 from fraud_detection import logs
 from fraud_detection.clock import timestamp
-from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import BadFeatureList, FeatureList, default_features, load_features
 from fraud_detection.model import MANIFEST, ONNX, REFERENCE, Manifest, holdout_of, write_version
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import History
 from jobs.export import export, golden, library_versions, require_parity, score
+from jobs.history import read_history
 from jobs.reference import reference_bytes
-from jobs.synthetic import PUBLIC_STATISTICS, BadStatistics, Statistics, Transactions, read_statistics, synthetic
+from jobs.synthetic import (
+    PUBLIC_STATISTICS,
+    BadStatistics,
+    Statistics,
+    Transactions,
+    describe,
+    read_statistics,
+    synthetic,
+)
 from jobs.training import fit
 
 ROWS = 40_000
@@ -45,12 +55,7 @@ def seed_baseline(
     Raises BadStatistics when the statistics are of other features, FileExistsError when `out` is something else.
     """
     if tuple(statistics.genuine.quantiles) != features.names:
-        raise BadStatistics(
-            f"the statistics of {statistics.source} describe other features than this installation's {len(features)}: "
-            "make a table of your own labelled history (`python -m jobs.describe FILE.csv --out statistics.json`, then "
-            "`python -m jobs.seed --statistics statistics.json`), or do without a baseline: import the history "
-            "(`fraudctl import-csv FILE.csv`) and run `fraudctl retrain --force`"
-        )
+        raise BadStatistics(f"{statistics.source}: describes other features than the {len(features)} of FEATURES_FILE")
     if out.exists() and not (out / MANIFEST).exists():
         raise FileExistsError(f"{out} exists and is no baseline of ours; name another folder with --out")
     training = synthetic(rows, seed, statistics=statistics)
@@ -81,6 +86,32 @@ def seed_baseline(
     return manifest
 
 
+def statistics_for(settings: JobSettings, features: FeatureList) -> Statistics:
+    """Return what the synthetic transactions of an installation are made from.
+
+    The public data set's statistics for its 29 features. For features of one's own, which nobody else can know, those
+    of the labelled history in the store: the baseline then knows its table of quantiles, no transaction.
+
+    Raises BadStatistics, saying what to do, when the store has too little; DatabaseRefused.
+    """
+    if features.digest == default_features().digest:
+        return read_statistics(PUBLIC_STATISTICS)
+    try:
+        history, scaling = read_history(settings, features)
+        known = history.take(history.is_fraud >= 0)
+        return describe(
+            Transactions(known.matrix, known.is_fraud == 1), features, source="the store", amount_scaling=scaling
+        )
+    except (BadStatistics, DatabaseRefused) as error:
+        if isinstance(error, DatabaseRefused) and error.reason != "missing":
+            raise
+        raise BadStatistics(
+            f"no baseline can be made for the {len(features)} features of FEATURES_FILE ({error}): import labelled "
+            "history first (`fraudctl import-csv FILE.csv`), or name a table that `python -m jobs.describe FILE.csv "
+            "--out statistics.json` made (`python -m jobs.seed --statistics statistics.json`)"
+        ) from error
+
+
 def _as_history(transactions: Transactions) -> History:
     rows = len(transactions.matrix)
     nothing = np.full(rows, "")
@@ -106,8 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--statistics",
         type=Path,
-        default=PUBLIC_STATISTICS,
-        help="a table of jobs.describe",
+        help="a table of jobs.describe; without it the public set's, or the history in the store",
     )
     given = parser.parse_args(arguments)
     try:
@@ -121,14 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = seed_baseline(
             given.out,
             features,
-            read_statistics(given.statistics),
+            read_statistics(given.statistics) if given.statistics else statistics_for(settings, features),
             threshold=settings.fraud_threshold,
             now=datetime.now(UTC),
             rows=given.rows,
             seed=given.seed,
             progress=True,
         )
-    except (BadStatistics, FileExistsError) as error:
+    except (BadStatistics, FileExistsError, DatabaseRefused) as error:
         logger.error("%s", error)  # noqa: TRY400
         return 3
     logger.info("%s: baseline %s, trained on %s synthetic rows", given.out, manifest.created, given.rows)

@@ -7,7 +7,8 @@ import pytest
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model import AmountScaling
 from jobs.describe import PUBLIC_SCALING, main, read_labelled
-from jobs.synthetic import PUBLIC_STATISTICS, BadStatistics, read_statistics
+from jobs.synthetic import PUBLIC_STATISTICS, read_statistics
+from jobs.transaction_file import BadTransactionFile
 
 SCALING = AmountScaling(mean=10, standard_deviation=2)
 
@@ -34,19 +35,15 @@ def test_an_amount_that_is_scaled_already_is_taken_as_it_is(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read as numbers"),
-        ("V1,Class\n1,x\n", "cannot be read as numbers"),
-        ("V1,Class\n1,0,3\n4,5\n", "cannot be read as numbers"),
-        ("V1\n1\n", "expected a column Class, got V1"),
-        ("V2,Class\n1,0\n", "expected a column V1, got V2, Class"),
+        ("V1,Class\nx,1\n", "line 2: column V1: expected a number"),
+        ("V2,Class\n1,0\n", "V1 is missing"),
     ],
 )
-def test_a_file_that_is_no_labelled_table_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_file_that_is_no_labelled_table_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "cards.csv"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
 
-    with pytest.raises(BadStatistics, match=message):
+    with pytest.raises(BadTransactionFile, match=message):
         read_labelled(path, FeatureList((Feature("V1"),)), SCALING)
 
 
@@ -58,17 +55,24 @@ def test_the_committed_table_is_what_the_command_makes_of_the_public_sample(real
     assert read_statistics(PUBLIC_STATISTICS).amount_scaling == PUBLIC_SCALING
 
 
-def test_somebody_elses_features_are_described_by_their_names(tmp_path: Path) -> None:
+def test_rows_of_which_nobody_knows_the_truth_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cards.csv").write_text("V1,Class\n1,0\n2,\n3,1\n")
+
+    transactions = read_labelled(tmp_path / "cards.csv", FeatureList((Feature("V1"),)), SCALING)
+
+    assert transactions.matrix.tolist() == [[1.0], [3.0]]
+
+
+def test_somebody_elses_features_are_described_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     rows = [f"{random.normal()},{number % 2}" for number in range(200)]
     (tmp_path / "mine.csv").write_text("\n".join(["loan,Class", *rows]))
     (tmp_path / "features.json").write_text('{"features": [{"name": "loan"}]}')
+    monkeypatch.setenv("FEATURES_FILE", str(tmp_path / "features.json"))
 
     code = main(
         [
             str(tmp_path / "mine.csv"),
-            "--features-file",
-            str(tmp_path / "features.json"),
             "--out",
             str(tmp_path / "table.json"),
         ]
@@ -81,5 +85,13 @@ def test_somebody_elses_features_are_described_by_their_names(tmp_path: Path) ->
 
 
 def test_what_cannot_be_described_ends_with_3_and_writes_nothing(tmp_path: Path) -> None:
-    assert main([str(tmp_path / "absent.csv"), "--out", str(tmp_path / "table.json")]) == 3
+    (tmp_path / "few.csv").write_text("V1,Class\n1,0\n")
+
+    assert main([str(tmp_path / "few.csv"), "--out", str(tmp_path / "table.json")]) == 3
     assert not (tmp_path / "table.json").exists()
+
+
+def test_a_wrong_setting_ends_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FEATURES_FILE", str(tmp_path / "absent.json"))
+
+    assert main([str(tmp_path / "any.csv"), "--out", str(tmp_path / "table.json")]) == 2

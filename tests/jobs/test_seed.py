@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model import Manifest, install_version, read_manifest, read_version
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import ImportedRows, Store
 from jobs.describe import PUBLIC_SCALING, read_labelled
 from jobs.reference import read_reference
-from jobs.seed import main, seed_baseline
+from jobs.seed import main, seed_baseline, statistics_for
 from jobs.synthetic import PUBLIC_STATISTICS, BadStatistics, Transactions, describe, read_statistics, to_json
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,7 +71,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path, features: Fe
 
 
 def test_other_features_need_statistics_of_their_own(tmp_path: Path) -> None:
-    with pytest.raises(BadStatistics, match=r"than this installation's 7: make a table of your own labelled history"):
+    with pytest.raises(BadStatistics, match="describes other features than the 7 of FEATURES_FILE"):
         seed(tmp_path / "baseline", SEVEN)
 
 
@@ -84,7 +87,6 @@ def test_the_command_seeds_an_installation_with_features_of_its_own(
     monkeypatch.setenv("FRAUD_THRESHOLD", "0.3")
     out = ["--out", str(tmp_path / "baseline"), "--rows", "1000"]
 
-    assert main(out) == 3
     assert main([*out, "--statistics", str(tmp_path / "statistics.json")]) == 0
 
     manifest = read_manifest(tmp_path / "baseline")
@@ -97,3 +99,36 @@ def test_a_wrong_setting_ends_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     assert main(["--out", str(tmp_path / "baseline")]) == 2
     assert not (tmp_path / "baseline").exists()
+
+
+def test_features_of_ones_own_get_a_baseline_from_the_history_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features.json").write_text(json.dumps({"features": [{"name": name} for name in SEVEN.names]}))
+    for name, value in (("FEATURES_FILE", "features.json"), ("LATEST_DB", "live.db"), ("TRAIN_DB", "history.db")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    out = ["--out", str(tmp_path / "baseline"), "--rows", "1000"]
+
+    assert main(out) == 3  # nothing is imported yet
+    truths: list[bool | None] = [number % 10 == 0 for number in range(1000)]
+    matrix = np.random.default_rng(1).normal(size=(1000, 7)) + 3 * np.array(truths, dtype=np.float64)[:, np.newaxis]
+    store = Store.create_or_migrate(tmp_path / "history.db", SEVEN)
+    rows = ImportedRows("a", ["2026-01-01 00:00:00.000000"] * 1000, matrix, truths, [None] * 1000)
+    with store.begin() as connection:
+        store.import_history(connection, [rows], reporter="test", received_at="2026-01-02 00:00:00.000000")
+    store.close()
+    assert main(out) == 0
+
+    scores = read_version(tmp_path / "baseline", SEVEN).score(matrix)
+    assert average_precision_score(truths, scores) > 0.8
+    assert read_manifest(tmp_path / "baseline").trained_on == "synthetic"
+
+
+def test_a_damaged_store_is_named_and_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "live.db").write_bytes(b"no database" * 1000)
+    settings = JobSettings.from_env({"LATEST_DB": str(tmp_path / "live.db"), "TRAIN_DB": str(tmp_path / "live.db")})
+
+    with pytest.raises(DatabaseRefused) as refused:
+        statistics_for(settings, SEVEN)
+
+    assert refused.value.reason == "corrupt"
