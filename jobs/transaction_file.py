@@ -68,7 +68,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
 
     Raises BadTransactionFile.
     """
-    with _lines(path) as (reader, _):
+    with open_csv(path) as (reader, _):
         header = tuple(name.strip() for name in next(reader, []))
     places = {name: place for place, name in enumerate(header)}
     if len(places) < len(header):
@@ -125,7 +125,7 @@ def amount_scaling_of(path: Path, layout: Layout) -> AmountScaling:
         raise AssertionError("asked only for a file with a plain Amount")
     column = layout.feature_places[layout.amount_place]
     amounts = []
-    with _lines(path) as (reader, _):
+    with open_csv(path) as (reader, _):
         next(reader)
         for line in reader:
             with contextlib.suppress(ValueError, IndexError):  # `pages` finds it and names the line
@@ -152,7 +152,7 @@ def pages(
     Raises BadTransactionFile at the first line that is no transaction.
     """
     parser = _Parser(path, features, layout, scaling, start)
-    with _lines(path) as (reader, raw):
+    with open_csv(path) as (reader, raw):
         next(reader)
         for line in reader:
             if line:  # csv gives an empty list for an empty line
@@ -227,9 +227,9 @@ class _Parser:
 
     def truth(self, number: int, text: str) -> bool | None:
         try:
-            return _TRUTHS[text.strip().strip("'").lower()]  # one mirror of the public set writes '0' in quotes
-        except KeyError:
-            raise self.bad(number, "column Class: expected 0, 1 or nothing") from None
+            return read_truth(text)
+        except ValueError as error:
+            raise self.bad(number, f"column Class: {error}") from None
 
     def time(self, number: int, line: list[str]) -> str:
         layout = self.layout
@@ -254,6 +254,18 @@ class _Parser:
         return BadTransactionFile(f"{self.path}, line {number}: {what}")
 
 
+def read_truth(text: str) -> bool | None:
+    """Return whether a field says fraud, None when it is empty; raises ValueError.
+
+    >>> read_truth("1"), read_truth("false"), read_truth("")
+    (True, False, None)
+    """
+    try:
+        return _TRUTHS[text.strip().strip("'").lower()]  # one mirror of the public set writes '0' in quotes
+    except KeyError:
+        raise ValueError("expected 0, 1 or nothing") from None
+
+
 def stored_time(text: str) -> str:
     """Return an ISO 8601 time as it is stored; without an offset it is UTC. Raises ValueError.
 
@@ -265,8 +277,11 @@ def stored_time(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _lines(path: Path) -> Iterator[tuple[Any, io.BufferedReader]]:
-    """Give a reader of the lines, and the file as it lies on disk, whose position tells how far it is read."""
+def open_csv(path: Path) -> Iterator[tuple[Any, io.BufferedReader]]:
+    """Give a reader of the lines, and the file as it lies on disk, whose position tells how far it is read.
+
+    Raises BadTransactionFile, also for what goes wrong while the block reads.
+    """
     try:
         with (
             path.open("rb") as raw,

@@ -5,8 +5,11 @@ import os
 import pickle
 import pwd
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -204,3 +207,39 @@ def api_settings(environment: dict[str, str]) -> ApiSettings:
 @pytest.fixture
 def job_settings(environment: dict[str, str]) -> JobSettings:
     return JobSettings.from_env(environment)
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of an installation in tmp_path whose API runs, with the API_URL where it answers."""
+    port = _free_port()
+    environment = {**sqlite_environment, "API_URL": f"http://127.0.0.1:{port}"}
+    log = tmp_path / "server.log"
+    with log.open("wb") as stderr:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
+            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": _free_port()},
+            cwd=ROOT,
+            stderr=stderr,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _answers(int(port)):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,140 @@
+"""Speaks to a running API as any client should: one connection, patience, and keys that make repeating safe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+from fraud_detection.features import Feature, FeatureList
+from fraud_detection.model import AmountScaling
+from fraud_detection.settings import ClientSettings
+
+MAX_ROWS = 1000
+_TIMEOUT_SECONDS = 10.0
+_BODY_BYTES = 900_000  # below the 1 MiB that the API takes
+
+
+class ApiRefused(Exception):
+    """The API understood and said no; the message is its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiAway(Exception):
+    """No answer, even after trying again; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer to POST /predict, columns of equal length."""
+
+    request_id: str
+    fraud_probability: list[float]
+    is_flagged: list[bool]
+    threshold: float
+    model_version: str
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What GET /model says that a client needs."""
+
+    version: str
+    digest: str
+    threshold: float
+    features: FeatureList
+    """Names only: the API itself knows the bounds and checks them."""
+    amount_scaling: AmountScaling | None
+
+
+class ApiClient:
+    """A connection to the API, which asks `attempts` times in all, over some ten seconds.
+
+    Every method raises ApiRefused or ApiAway.
+    """
+
+    def __init__(self, settings: ClientSettings, *, attempts: int = 9) -> None:
+        self._url = settings.api_url
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Bearer {settings.api_token}"
+        # Every request of ours may be repeated: reading, labels, and scoring under an idempotency key.
+        patience = Retry(
+            total=attempts - 1,
+            connect=2,
+            backoff_factor=0.2,
+            backoff_max=2,
+            status_forcelist=(429, 502, 503, 504),
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=patience))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def served_model(self) -> ServedModel:
+        """Return what scores at the moment."""
+        answer = self._ask("GET", "/model")
+        scaling = answer["amount_scaling"]
+        return ServedModel(
+            version=answer["version"],
+            digest=answer["digest"],
+            threshold=answer["threshold"],
+            features=FeatureList(tuple(Feature(name) for name in answer["features"])),
+            amount_scaling=None if scaling is None else AmountScaling(**scaling),
+        )
+
+    def score(self, rows: list[list[float]], transaction_ids: Sequence[str | None], *, idempotency_key: str) -> Scored:
+        """Have at most MAX_ROWS transactions scored and stored; repeated under the same key they are stored once."""
+        answer = self._ask(
+            "POST",
+            "/predict",
+            {"data": rows, "transaction_ids": list(transaction_ids)},
+            {"Idempotency-Key": idempotency_key},
+        )
+        return Scored(**answer)
+
+    def label(self, labels: Sequence[dict[str, object]]) -> int:
+        """Say what at most MAX_ROWS transactions turned out to be; return how many of the labels were new."""
+        added: int = self._ask("POST", "/labels", {"labels": list(labels)})["labels_added"]
+        return added
+
+    def _ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
+        try:
+            answer = self._session.request(
+                method, self._url + path, json=body, headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise ApiAway(
+                f"{self._url}: no answer ({type(error).__name__}); is the API running there? "
+                "`fraudctl serve` starts one, API_URL names another"
+            ) from error
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if answer.status_code == 200 and isinstance(document, dict):
+            return document
+        message = document["error"]["message"] if isinstance(document, dict) and "error" in document else answer.reason
+        raise ApiRefused(answer.status_code, f"the API answered {answer.status_code}: {message}")
+
+
+def rows_per_request(features: FeatureList) -> int:
+    """Return how many transactions fit into one request, whatever their numbers are.
+
+    >>> rows_per_request(FeatureList(tuple(Feature(f"f{number}") for number in range(500))))
+    70
+    """
+    return max(1, min(MAX_ROWS, _BODY_BYTES // (25 * len(features) + 135)))
