@@ -27,6 +27,7 @@ class Api(flask.Flask):
 
     def __init__(self, health: Health, served: ServedModel, writer: Writer) -> None:
         super().__init__("api", static_folder=None)
+        self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a method that docs/openapi.yaml does not name is 405
         self.health = health
         self.served = served
         self.writer = writer

@@ -1,0 +1,104 @@
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from api import admission as admissions
+from api.admission import Admission, TooManyInside
+from api.app import Api
+from api.metrics import Metrics
+from api.writer import Writer
+from fraud_detection.settings import ApiSettings
+from fraud_detection.store import Store
+
+BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
+
+
+def test_as_many_as_the_limit_are_inside_at_once(sqlite_store: Store) -> None:
+    admission = Admission(2, Writer(sqlite_store, Metrics()))
+
+    with admission, admission, pytest.raises(TooManyInside, match="try again after Retry-After seconds"):
+        admission.__enter__()
+    with admission, admission:
+        pass
+
+
+def test_a_place_is_given_back_whatever_happens_inside(sqlite_store: Store) -> None:
+    admission = Admission(1, Writer(sqlite_store, Metrics()))
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), admission:
+            raise ZeroDivisionError
+
+
+class HeldBody:
+    """A body that does not arrive before somebody lets it."""
+
+    def __init__(self) -> None:
+        self.is_awaited = threading.Event()
+        self.arrives = threading.Event()
+
+    def read(self, _size: int) -> bytes:
+        self.is_awaited.set()
+        self.arrives.wait()
+        return BODY
+
+
+class UnreadBody:
+    def read(self, _size: int) -> bytes:
+        raise AssertionError("the body was read")
+
+
+def test_one_too_many_is_answered_503_before_its_body_is_read(
+    start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], authorized: dict[str, str]
+) -> None:
+    api = start_api(ApiSettings.from_env(sqlite_environment | {"MAX_IN_FLIGHT": "1"}))
+    statuses: list[int] = []
+
+    def send(body: Any) -> Any:
+        return api.test_client().post(
+            "/predict", content_type="application/json", headers=authorized, environ_overrides={"wsgi.input": body}
+        )
+
+    held = HeldBody()
+    first = threading.Thread(target=lambda: statuses.append(send(held).status_code))
+    first.start()
+    held.is_awaited.wait()
+    surplus = send(UnreadBody())
+    probe = api.test_client().get("/health")
+    held.arrives.set()
+    first.join()
+
+    assert (surplus.status_code, surplus.get_json()["error"]["code"]) == (503, "overloaded")
+    assert surplus.headers["Retry-After"] == "1"
+    assert (probe.status_code, statuses) == (200, [200])
+
+
+@pytest.fixture
+def held_writer(api: Api) -> Iterator[Api]:
+    """The application while its writer is busy with one transaction."""
+    is_busy, go_on = threading.Event(), threading.Event()
+
+    def work(_connection: object) -> None:
+        is_busy.set()
+        go_on.wait(1.5)
+
+    caller = threading.Thread(target=lambda: api.writer.run(work))
+    caller.start()
+    is_busy.wait()
+    yield api
+    go_on.set()
+    caller.join()
+
+
+def test_nobody_joins_a_queue_that_already_waits_too_long(
+    held_writer: Api, authorized: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissions, "OLDEST_WAIT_SECONDS", 0.0)
+
+    answer = held_writer.test_client().post(
+        "/predict", content_type="application/json", headers=authorized, environ_overrides={"wsgi.input": UnreadBody()}
+    )
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "overloaded")

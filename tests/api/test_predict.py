@@ -1,0 +1,226 @@
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from api.app import Api
+from fraud_detection import model as models
+from fraud_detection.features import FeatureList, default_features
+from fraud_detection.settings import ApiSettings
+from fraud_detection.store import Store
+
+RANDOM = np.random.default_rng(7)
+ROWS = RANDOM.normal(size=(5, 29)).round(6).tolist()
+
+
+def test_answers_scores_and_decisions_in_order(
+    client: FlaskClient, authorized: dict[str, str], model: models.Model
+) -> None:
+    answer = client.post("/predict", json={"data": ROWS}, headers=authorized)
+
+    expected = model.score(np.array(ROWS)).tolist()
+    body = answer.get_json()
+    assert answer.status_code == 200
+    assert body == {
+        "fraud_probability": expected,
+        "is_flagged": [score >= 0.4 for score in expected],
+        "threshold": 0.4,
+        "model_version": model.version,
+        "request_id": answer.headers["X-Request-Id"],
+    }
+    assert next(iter(body)) == "fraud_probability"
+    assert uuid.UUID(body["request_id"]).version == 7
+    assert answer.headers["X-Model-Digest"] == model.digest
+    assert "Idempotency-Replayed" not in answer.headers
+
+
+def test_remembers_what_it_scored(
+    client: FlaskClient, authorized: dict[str, str], reader: Store, model: models.Model
+) -> None:
+    answer = client.post(
+        "/predict", json={"data": ROWS, "transaction_ids": ["a", None, "c", "d", "a"]}, headers=authorized
+    ).get_json()
+
+    with reader.begin() as connection:
+        rows = reader.decisions(connection, answer["request_id"])
+    assert [row.row_index for row in rows] == [0, 1, 2, 3, 4]
+    assert [list(row.features.values()) for row in rows] == ROWS
+    assert [row.fraud_probability for row in rows] == answer["fraud_probability"]
+    assert [row.is_flagged for row in rows] == answer["is_flagged"]
+    assert [row.transaction_id for row in rows] == ["a", None, "c", "d", "a"]
+    assert {(row.threshold, row.model_version, row.model_digest) for row in rows} == {
+        (0.4, model.version, model.digest)
+    }
+
+
+def test_rows_may_be_objects_that_name_every_feature(
+    client: FlaskClient, authorized: dict[str, str], features: FeatureList
+) -> None:
+    named = [dict(reversed(list(zip(features.names, row, strict=True)))) for row in ROWS]
+
+    by_name = client.post("/predict", json={"data": named}, headers=authorized).get_json()
+    by_place = client.post("/predict", json={"data": ROWS}, headers=authorized).get_json()
+
+    assert by_name["fraud_probability"] == by_place["fraud_probability"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"V3": None}, "row 1, feature V3: expected a number, got null"),
+        ({"V3": 1e10}, "row 1, feature V3: expected a finite number from -1e+09 to 1e+09"),
+        ({"V29": 1.0}, "row 1: expected the 29 features and no other field"),
+    ],
+)
+def test_a_wrong_field_of_an_object_is_named(
+    lasting_client: FlaskClient,
+    authorized: dict[str, str],
+    features: FeatureList,
+    change: dict[str, object],
+    message: str,
+) -> None:
+    named = dict(zip(features.names, ROWS[0], strict=True))
+
+    answer = lasting_client.post("/predict", json={"data": [named, named | change]}, headers=authorized)
+
+    assert answer.status_code == 422
+    assert answer.get_json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("transaction_ids", "message"),
+    [
+        ([], "transaction_ids: expected a list of 1, one for each row of data"),
+        (["a", "b"], "transaction_ids: expected a list of 1, one for each row of data"),
+        ("a", "transaction_ids: expected a list of 1, one for each row of data"),
+        ([""], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        (["x" * 129], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        (["a b"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        (["a\n"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        (["\u00e9"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        ([4711], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        ([["a"]], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+    ],
+)
+def test_a_wrong_transaction_id_is_422(
+    lasting_client: FlaskClient, authorized: dict[str, str], transaction_ids: object, message: str
+) -> None:
+    answer = lasting_client.post(
+        "/predict", json={"data": ROWS[:1], "transaction_ids": transaction_ids}, headers=authorized
+    )
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (422, "invalid_transactions")
+    assert answer.get_json()["error"]["message"] == message
+
+
+def test_the_threshold_of_the_variable_decides(
+    start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], authorized: dict[str, str]
+) -> None:
+    for threshold, flagged in (("0.001", True), ("0.999", False)):
+        settings = ApiSettings.from_env(sqlite_environment | {"FRAUD_THRESHOLD": threshold})
+        app = start_api(settings)
+
+        answer = app.test_client().post("/predict", json={"data": [[3.0] + [0.0] * 28]}, headers=authorized).get_json()
+
+        app.close()
+        assert 0.001 <= answer["fraud_probability"][0] < 0.999
+        assert (answer["is_flagged"], answer["threshold"]) == ([flagged], float(threshold))
+
+
+def test_the_same_key_and_body_get_the_stored_answer_byte_for_byte(
+    each_client: FlaskClient, authorized: dict[str, str], api_settings: ApiSettings
+) -> None:
+    headers = authorized | {"Idempotency-Key": "order-1"}
+    first = each_client.post("/predict", json={"data": ROWS}, headers=headers)
+
+    again = each_client.post("/predict", json={"data": ROWS}, headers=headers)
+
+    assert (again.status_code, again.data) == (200, first.data)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["X-Model-Digest"] == first.headers["X-Model-Digest"]
+    assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]  # each exchange has its own
+    with_store = Store.open(api_settings.store_location, default_features(), read_only=True)
+    with with_store.begin() as connection:
+        assert with_store.count_rows(connection) == len(ROWS)
+    with_store.close()
+
+
+def test_a_replay_tells_what_was_answered_by_the_model_of_that_day(
+    api: Api, authorized: dict[str, str], models_dir: Path, make_version: Callable[..., str]
+) -> None:
+    client, headers = api.test_client(), authorized | {"Idempotency-Key": "k"}
+    first = client.post("/predict", json={"data": ROWS}, headers=headers)
+    models.promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="a newer one")
+    api.served.look()
+
+    again = client.post("/predict", json={"data": ROWS}, headers=headers)
+    fresh = client.post("/predict", json={"data": ROWS}, headers=authorized)
+
+    assert again.data == first.data
+    assert again.headers["X-Model-Digest"] == first.headers["X-Model-Digest"] != fresh.headers["X-Model-Digest"]
+
+
+def test_a_replay_is_not_counted_as_another_prediction(api: Api, authorized: dict[str, str]) -> None:
+    client, headers = api.test_client(), authorized | {"Idempotency-Key": "k"}
+    for _ in range(3):
+        client.post("/predict", json={"data": ROWS}, headers=headers)
+
+    lines = client.get("/metrics", headers=authorized).text.splitlines()
+
+    counted = [float(line.split()[-1]) for line in lines if line.startswith("predictions_total{")]
+    assert sum(counted) == len(ROWS)
+
+
+def test_the_same_key_with_another_body_is_422(
+    each_client: FlaskClient, authorized: dict[str, str], api_settings: ApiSettings
+) -> None:
+    headers = authorized | {"Idempotency-Key": "k"}
+    each_client.post("/predict", json={"data": ROWS[:1]}, headers=headers)
+
+    answer = each_client.post("/predict", json={"data": ROWS[1:2]}, headers=headers)
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "x" * 256, "k\u00e9y", "tab\tbed"])
+def test_a_wrong_key_is_400_before_anything_else_is_looked_at(
+    lasting_client: FlaskClient, authorized: dict[str, str], key: str
+) -> None:
+    answer = lasting_client.post("/predict", data=b"{", headers=authorized | {"Idempotency-Key": key})
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "invalid_idempotency_key")
+
+
+def test_twins_in_flight_are_stored_once(api: Api, authorized: dict[str, str], reader: Store) -> None:
+    bodies: list[bytes] = []
+
+    def send() -> None:
+        answer = api.test_client().post(
+            "/predict", json={"data": ROWS}, headers=authorized | {"Idempotency-Key": "twins"}
+        )
+        bodies.append(answer.data)
+
+    twins = [threading.Thread(target=send) for _ in range(8)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join()
+
+    assert len(bodies) == 8
+    assert len(set(bodies)) == 1
+    with reader.begin() as connection:
+        assert reader.count_rows(connection) == len(ROWS)
+
+
+def test_the_curl_of_the_contract_is_answered(client: FlaskClient, authorized: dict[str, str]) -> None:
+    body = json.dumps({"data": [[0.1] * 29]})
+
+    answer = client.post("/predict", data=body, headers=authorized | {"Content-Type": "application/json"})
+
+    assert answer.status_code == 200
+    assert answer.data.endswith(b"}\n")
