@@ -134,6 +134,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             if response.should_close() or not parser.finish_body(max_bytes=DRAIN_BYTES):
                 raise StopIteration
             parser.unreader.expect_request()
+            gevent.sleep(0)  # else a client that asks again at once keeps all others waiting
 
     def _refuse(self, client: Any, error: errors.ParseException) -> None:
         """Answer what is not HTTP, in the form of our other errors and without repeating any of it."""

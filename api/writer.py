@@ -1,9 +1,9 @@
 """The one thread that writes: it groups what waits into one transaction and wakes the callers after COMMIT."""
 
+import collections
 import contextlib
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -102,8 +102,9 @@ class Writer:
         self._metrics = metrics
         self._give_up = give_up
         self._housekeeping = Housekeeping(store, metrics, retention_days)
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._held: _Job | None = None
+        self._queue: collections.deque[_Job] = collections.deque()
+        self._has_arrivals = threading.Event()
+        self._is_about_to_wake = False
         self._working_since = 0.0
         self._connection: sa.Connection | None = None
         self._trouble: Trouble | Literal["starting"] | None = "starting"
@@ -112,7 +113,7 @@ class Writer:
         self._heartbeat = time.monotonic()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        metrics.queue_requests.set_function(self._queue.qsize)
+        metrics.queue_requests.set_function(self._queue.__len__)
         metrics.storage_ok.set_function(lambda: self._trouble is None)
 
     # -- for the requests ----------------------------------------------------------------------------------------
@@ -142,16 +143,24 @@ class Writer:
             raise NotStored("stopping")
         if self._trouble == "corrupt":  # every further write could make it worse
             raise NotStored("storage_failed")
-        if self._queue.qsize() >= QUEUE_REQUESTS:
+        if len(self._queue) >= QUEUE_REQUESTS:
             self._metrics.queue_refused.inc()
             raise NotStored("overloaded")
-        self._queue.put(job)
+        self._queue.append(job)
+        if not self._is_about_to_wake:
+            # Not at once: what else has arrived with this request goes into the same commit.
+            self._is_about_to_wake = True
+            job.hub.loop.run_callback(self._wake_writer)
         job.wait(DEADLINE_SECONDS)
         if job.is_abandoned:
             raise NotStored("storage_busy")
         if job.error is not None:
             raise job.error
         return job.outcome
+
+    def _wake_writer(self) -> None:
+        self._is_about_to_wake = False
+        self._has_arrivals.set()
 
     # -- for those who watch -------------------------------------------------------------------------------------
 
@@ -180,18 +189,20 @@ class Writer:
     def close(self) -> None:
         """Store what waits, bring the write-ahead log into the database, close the connection."""
         self._is_stopping = True
-        self._queue.put(None)
+        self._has_arrivals.set()
         self._thread.join()
 
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while not (self._is_stopping and self._queue.empty() and self._held is None):
+            while self._queue or not self._is_stopping:
+                if not self._queue:
+                    self._wait()
                 jobs = self._take()
                 if jobs:
                     self._write(jobs)
-                if self._queue.empty():
+                if not self._queue:
                     self._use_the_pause()
                 self._heartbeat = time.monotonic()
             self._part()
@@ -199,29 +210,23 @@ class Writer:
             logger.exception("the writer cannot go on")
             self._give_up(EXIT_STORAGE)
 
+    def _wait(self) -> None:
+        due_in = min(self._housekeeping.due_at, self._probe_due_at) - time.monotonic()
+        self._has_arrivals.wait(timeout=min(max(due_in, 0.0), 1.0))
+        self._has_arrivals.clear()
+
     def _take(self) -> list[_Job]:
-        """Wait for one job and take with it what is queued already; never wait for more: the fsync does that."""
-        job = self._held
-        self._held = None
+        """Take what is queued already and never wait for more: the fsync does that."""
         jobs: list[_Job] = []
         rows = 0
-        try:
-            if job is None:
-                due_in = min(self._housekeeping.due_at, self._probe_due_at) - time.monotonic()
-                job = self._queue.get(timeout=min(max(due_in, 0.0), 1.0))
-            self._working_since = job.since if job is not None else 0.0
-            while True:
-                if job is not None:
-                    if jobs and rows + job.rows > BATCH_ROWS:
-                        self._held = job
-                        return jobs
-                    jobs.append(job)
-                    rows += job.rows
-                if len(jobs) == BATCH_REQUESTS:
-                    return jobs
-                job = self._queue.get_nowait()
-        except queue.Empty:
-            return jobs
+        while self._queue and len(jobs) < BATCH_REQUESTS:
+            rows += self._queue[0].rows
+            if jobs and rows > BATCH_ROWS:
+                break
+            jobs.append(self._queue.popleft())
+        if jobs:
+            self._working_since = jobs[0].since
+        return jobs
 
     def _write(self, jobs: list[_Job]) -> None:
         jobs = [job for job in jobs if not job.is_abandoned]  # those were answered 503 already

@@ -1,10 +1,10 @@
 """The time and the request id, neither of which ever runs backwards within a process."""
 
-import os
+import random
 import threading
 import time
 from datetime import UTC, datetime
-from uuid import UUID
+from functools import lru_cache
 
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -29,6 +29,7 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._microseconds = 0
+        self._random = random.Random()  # noqa: S311  ids are unique, not secret; seeded by the system
 
     def tick(self) -> tuple[str, str]:
         """Return the stored form of now and a request id (UUIDv7, RFC 9562, with microseconds in rand_a)."""
@@ -36,12 +37,15 @@ class Clock:
             # The wall clock may step back; the ids and times of one process must not.
             self._microseconds = max(time.time_ns() // 1000, self._microseconds + 1)
             microseconds = self._microseconds
-        milliseconds, fraction = divmod(microseconds, 1000)
-        number = milliseconds << 80 | 0x7 << 76 | fraction << 66 | 0b10 << 62
-        number |= int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
         seconds, rest = divmod(microseconds, 1_000_000)
-        return f"{_second(seconds)}.{rest:06d}", str(UUID(int=number))
+        milliseconds, fraction = divmod(microseconds, 1000)
+        begin = milliseconds << 16 | 0x7000 | fraction << 2
+        end = 1 << 63 | self._random.getrandbits(62)
+        digits = f"{begin:016x}{end:016x}"
+        request_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return f"{_second(seconds)}.{rest:06d}", request_id
 
 
+@lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

@@ -174,7 +174,7 @@ class Model:
         """Return the fraud probability of each row, shape (n,), from 0 to 1."""
         (probabilities,) = self._session.run(["probabilities"], {self._input: matrix.astype(np.float32)})
         # float32 sums may end at 1.0000001
-        scores: NDArray[np.float64] = np.clip(probabilities[:, 1].astype(np.float64), 0.0, 1.0)
+        scores: NDArray[np.float64] = np.minimum(probabilities[:, 1], 1.0, dtype=np.float64)
         return scores
 
 
