@@ -1,0 +1,185 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import yaml  # type: ignore[import-untyped]  # ships no types
+from flask.testing import FlaskClient
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from api.auth import PUBLIC_PATHS
+from api.docs_page import blueprint, openapi_document
+from api.errors import ANSWERS
+from api.labels import LABEL_SOURCES, MAX_LABELS
+from api.predict import MAX_ROWS
+from fraud_detection.features import Feature, FeatureList, default_features
+from fraud_detection.schema import SOURCES
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
+THREE = FeatureList(
+    (Feature("amount", minimum=0, description="in <euro>"), Feature("age_days", 1, 36500), Feature("balance"))
+)
+
+
+def page(features: FeatureList) -> str:
+    app = flask.Flask("docs")
+    app.register_blueprint(blueprint(features))
+    return app.test_client().get("/docs").text
+
+
+def against(document: dict[str, Any], schema: dict[str, Any]) -> OAS31Validator:
+    """A validator of a schema in a document."""
+    return OAS31Validator(
+        {**schema, "components": document["components"]}, format_checker=OAS31Validator.FORMAT_CHECKER
+    )
+
+
+def test_the_source_is_openapi_3_1_and_the_package_carries_the_same() -> None:
+    validate(SOURCE)
+
+    assert json.loads((ROOT / "api" / "openapi.json").read_text()) == SOURCE, (
+        "docs/openapi.yaml was changed: run the command at its top"
+    )
+
+
+@pytest.mark.parametrize("features", [default_features(), THREE], ids=["the default 29", "three others"])
+def test_the_document_of_an_installation_is_about_its_features(features: FeatureList) -> None:
+    document = openapi_document(features)
+
+    validate(document)
+    request = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    validator = against(document, request["schema"])
+    for example in request["examples"].values():
+        validator.validate(example["value"])
+        features.to_matrix(example["value"]["data"])
+    wrong: Any
+    for wrong in (
+        [features.minimums.tolist()[:-1]],
+        [[*features.minimums.tolist(), 0.0]],
+        [(features.maximums + 1).tolist()],
+        [{}],
+        [],
+    ):
+        assert not validator.is_valid({"data": wrong}), wrong
+
+
+def test_every_example_fits_its_own_schema() -> None:
+    checked = 0
+    document = openapi_document(default_features())
+    for media in find_media(document):
+        for example in [media.get("example"), *(named["value"] for named in media.get("examples", {}).values())]:
+            if example is not None:
+                against(document, media["schema"]).validate(example)
+                checked += 1
+    assert checked > 10
+
+
+def find_media(part: Any) -> list[dict[str, Any]]:
+    """Every media type object of a document."""
+    if isinstance(part, list):
+        return [media for item in part for media in find_media(item)]
+    if not isinstance(part, dict):
+        return []
+    here = list(part["content"].values()) if "content" in part else []
+    return here + [media for item in part.values() for media in find_media(item)]
+
+
+def test_document_and_code_agree_on_limits_and_names(api: Any) -> None:
+    schemas = SOURCE["components"]["schemas"]
+
+    assert {kind["maxItems"] for kind in schemas["PredictRequest"]["properties"]["data"]["oneOf"]} == {MAX_ROWS}
+    assert schemas["LabelsRequest"]["properties"]["labels"]["maxItems"] == MAX_LABELS
+    assert schemas["NewLabel"]["properties"]["source"]["enum"] == list(LABEL_SOURCES)
+    assert schemas["Label"]["properties"]["source"]["enum"] == list(SOURCES)
+    assert {path for path, methods in SOURCE["paths"].items() if "security" in methods.get("get", {})} == PUBLIC_PATHS
+    routes = {
+        re.sub("<.*>", "{id}", rule.rule): rule.methods - {"HEAD", "OPTIONS"} for rule in api.url_map.iter_rules()
+    }
+    assert routes == {path: {method.upper() for method in methods} for path, methods in SOURCE["paths"].items()}
+    statuses = {
+        int(status) for methods in SOURCE["paths"].values() for each in methods.values() for status in each["responses"]
+    }
+    assert {status for status, _ in ANSWERS.values()} <= statuses
+
+
+@pytest.mark.parametrize("features", [default_features(), THREE], ids=["the default 29", "three others"])
+def test_the_page_tells_every_endpoint_and_every_feature(features: FeatureList) -> None:
+    text = page(features)
+
+    for path, methods in SOURCE["paths"].items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in text
+    for feature in features.features:
+        assert f"<code>{feature.name}</code>" in text
+
+
+def test_the_page_shows_what_an_installation_wrote_as_text() -> None:
+    assert "in &lt;euro&gt;" in page(THREE)
+    assert "<euro>" not in page(THREE)
+
+
+def test_the_page_loads_nothing_from_anywhere(lasting_client: FlaskClient) -> None:
+    answer = lasting_client.get("/docs")
+
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert not re.findall(r"""(?:src|href)=["'](?!#)|url\(|@import|<script|<link""", answer.text)
+
+
+# -- real answers against the document -------------------------------------------------------------------------------
+
+ROWS = [[0.5] * 29, [3.0] + [0.0] * 28]
+KNOWN = {"transaction_id": "known", "is_fraud": True, "source": "review"}
+EXCHANGES: list[tuple[str, str, int, dict[str, Any]]] = [
+    ("post", "/predict", 200, {"json": {"data": ROWS, "transaction_ids": ["known", None]}}),
+    ("post", "/predict", 200, {"json": {"data": ROWS}, "headers": {"Idempotency-Key": "documented"}}),
+    ("post", "/predict", 200, {"json": {"data": ROWS}, "headers": {"Idempotency-Key": "documented"}}),
+    ("post", "/predict", 422, {"json": {"data": ROWS[:1]}, "headers": {"Idempotency-Key": "documented"}}),
+    ("post", "/predict", 400, {"data": b"{", "content_type": "application/json"}),
+    ("post", "/predict", 401, {"headers": {"Authorization": ""}}),
+    ("post", "/predict", 413, {"data": b" " * (1 << 20) + b" ", "content_type": "application/json"}),
+    ("post", "/predict", 415, {"data": b"{}"}),
+    ("post", "/predict", 422, {"json": {"data": []}}),
+    ("post", "/labels", 200, {"json": {"labels": [KNOWN]}}),
+    ("post", "/labels", 400, {"data": b"{", "content_type": "application/json"}),
+    ("post", "/labels", 404, {"json": {"labels": [KNOWN, KNOWN | {"transaction_id": "unknown"}]}}),
+    ("post", "/labels", 415, {"data": b"{}"}),
+    ("post", "/labels", 422, {"json": {"labels": []}}),
+    ("get", "/transactions/known", 200, {}),
+    ("get", "/transactions/unknown", 404, {}),
+    ("get", "/model", 200, {}),
+    ("get", "/model", 401, {"headers": {"Authorization": ""}}),
+    ("get", "/metrics", 200, {}),
+    ("get", "/health", 200, {}),
+    ("get", "/openapi.json", 200, {}),
+    ("get", "/docs", 200, {}),
+]
+
+
+def test_real_answers_are_what_the_document_says(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
+    document = json.loads(lasting_client.get("/openapi.json").data)
+    for method, path, status, request in EXCHANGES:
+        headers = authorized | request.get("headers", {})
+
+        answer = getattr(lasting_client, method)(path, **{**request, "headers": headers})
+
+        what = f"{method} {path} {answer.status_code}: {answer.text[:300]}"
+        template = "/transactions/{id}" if path.startswith("/transactions/") else path
+        assert answer.status_code == status, what
+        described = resolve(document, document["paths"][template][method]["responses"][str(status)])
+        media = described["content"][answer.mimetype]
+        body = answer.get_json() if answer.mimetype == "application/json" else answer.text
+        against(document, media["schema"]).validate(body)
+        for name, header in described["headers"].items():
+            if name != "Idempotency-Replayed" or name in answer.headers:
+                against(document, resolve(document, header)["schema"]).validate(answer.headers[name])
+
+
+def resolve(document: dict[str, Any], part: dict[str, Any]) -> Any:
+    found: Any = document
+    for name in part.get("$ref", "").split("/")[1:]:
+        found = found[name]
+    return found if "$ref" in part else part
