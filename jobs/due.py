@@ -1,0 +1,78 @@
+"""Whether a retraining is due: pure, from what was judged before, what drift found, and the age of both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fraud_detection.clock import parse_timestamp
+from fraud_detection.model import Manifest
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A challenger was judged: when, on which labels, and which drift report had asked for it."""
+
+    at: datetime
+    labels: str
+    drift: str | None
+
+
+@dataclass(frozen=True)
+class DriftFinding:
+    """What the newest drift_result.json asks for."""
+
+    sha256: str
+    retrain: bool
+    reference_digest: str | None
+    """The model that it compared with."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """Whether to train now, and why or why not: the end of a sentence."""
+
+    is_due: bool
+    why: str
+
+
+def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
+    """Return the newest judgement of a retraining in promotions.jsonl, None when there was none."""
+    for entry in reversed(journal):
+        verdict = entry.get("verdict") or {}
+        if "labels" in verdict:
+            return Judgement(datetime.fromisoformat(entry["at"]), verdict["labels"], verdict.get("drift"))
+    return None
+
+
+def due(
+    served: Manifest | None,
+    last: Judgement | None,
+    drift: DriftFinding | None,
+    *,
+    now: datetime,
+    after_days: float,
+    cooldown_days: float,
+) -> Due:
+    """Decide whether to train.
+
+    While no model that learned from true labels serves, every day; on drift that no judgement answered yet, unless the
+    last one is younger than the cooldown; and a month (`after_days`) after the last judgement, or after the model in
+    service was made if there was none.
+    """
+    if served is None or served.trained_on == "synthetic":
+        return Due(True, "no model that learned from real transactions serves yet")
+    if drift is not None and drift.retrain and drift.reference_digest == served.digest:
+        if last is not None and last.drift == drift.sha256:
+            why_not = "the last judgement answered the drift that was reported"
+        elif last is not None and now - last.at < timedelta(days=cooldown_days):
+            rests_until = last.at + timedelta(days=cooldown_days)
+            why_not = f"drift was reported, but after a judgement nothing is trained until {rests_until:%Y-%m-%d %H:%M}"
+        else:
+            return Due(True, "drift was reported")
+    else:
+        why_not = "no drift was reported"
+    judged = last.at if last is not None else parse_timestamp(served.created)
+    if now - judged >= timedelta(days=after_days):
+        return Due(True, f"the last judgement is {(now - judged).days} days old")
+    return Due(False, f"{why_not}, and the monthly retraining is due on {judged + timedelta(days=after_days):%Y-%m-%d}")

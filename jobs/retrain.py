@@ -1,0 +1,252 @@
+"""`python -m jobs.retrain [--force]`: train a new model when it is due, and promote it if it is no worse.
+
+Exit codes: 0 done, or nothing to be done (`skipped`, `held_…`, `rejected`, `promoted`); 1 something is away, the next
+attempt may succeed; 2 bad configuration; 3 data or models that cannot be used; 4 the new model did not serve and the
+one before was restored.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from fraud_detection import logs
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.lock import LockHeld
+from fraud_detection.model import (
+    ONNX,
+    Manifest,
+    Model,
+    ModelRefused,
+    collect,
+    journal,
+    load,
+    record,
+    write_version,
+)
+from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from jobs import explanation, run_record
+from jobs.challenger import Challenger, train, verdict_on, with_verdict
+from jobs.due import DriftFinding, due, last_judgement
+from jobs.gate import Verdict
+from jobs.history import read_history
+from jobs.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
+from jobs.rollout import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.selection import Held, Selection, select
+from jobs.tracking import Tracking, TrackingFailed
+from jobs.truth import label_coverage
+
+ACTOR = "retrain"
+_ANSWERS: dict[type[Exception], tuple[RetrainOutcome, str, int]] = {
+    LockHeld: ("skipped", "Nothing was done. {}.", 0),
+    Restored: ("restored", "{}. Find out why before the next retraining.", 4),
+    BadFeatureList: ("failed", "Nothing was trained. {}", 2),
+    ModelRefused: ("failed", "Nothing was promoted. {}", 3),
+    TrackingFailed: ("failed", "Nothing is promoted that MLflow does not know. {}", 1),
+}
+_CONFIGURATION = {"missing", "sqlite_too_old", "network_filesystem", "not_durable"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What a run did, for people and for programs."""
+
+    outcome: RetrainOutcome
+    paragraph: str
+    exit_code: int = 0
+    version: str | None = None
+    """The version that was promoted."""
+    verdict: Verdict | None = None
+    judgement: Judgement | None = None
+    label_coverage: dict[str, float] | None = None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job with the environment's settings and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.retrain", description="Train a new model when it is due.")
+    parser.add_argument("--force", action="store_true", help="train even when it is not due")
+    given = parser.parse_args(arguments)
+    try:
+        settings = JobSettings.from_env(os.environ)
+        logs.configure(settings.log_level, settings.log_format)
+        return retrain(settings, force=given.force, client=client_of(os.environ)).exit_code
+    except BadSetting as error:
+        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
+        return 2
+
+
+def client_of(environ: Mapping[str, str]) -> ClientSettings | None:
+    """Return how to ask a running API what it serves: only where API_URL is set. Raises BadSetting."""
+    return ClientSettings.from_env(environ) if environ.get("API_URL") else None
+
+
+def retrain(
+    settings: JobSettings, *, force: bool = False, client: ClientSettings | None = None, now: datetime | None = None
+) -> Retraining:
+    """Run once and say what happened; nothing that goes wrong raises, and no failure promotes.
+
+    `force` trains even when nothing is due or new. With a `client` a promotion counts only once that API serves it.
+    """
+    started = time.time()
+    done = _guarded(settings, force=force, client=client, now=now or datetime.now(UTC))
+    logger.log(logging.INFO if done.exit_code == 0 else logging.ERROR, "%s: %s", done.outcome, done.paragraph)
+    push_retrain(
+        settings.pushgateway_url,
+        done.outcome,
+        Run(started, time.time(), succeeded=done.exit_code == 0),
+        judgement=done.judgement,
+        label_coverage=done.label_coverage,
+    )
+    return done
+
+
+def _guarded(settings: JobSettings, *, force: bool, client: ClientSettings | None, now: datetime) -> Retraining:
+    """Turn every error into an outcome with its exit code."""
+    try:
+        features = load_features(settings.features_file)
+        with promoter_of(settings):
+            return _attempt(settings, features, force=force, client=client, now=now)
+    except tuple(_ANSWERS) as error:
+        outcome, sentence, exit_code = _ANSWERS[type(error)]
+        return Retraining(outcome, sentence.format(error), exit_code)
+    except DatabaseRefused as error:
+        exit_code = 1 if error.reason == "unreachable" else 2 if error.reason in _CONFIGURATION else 3
+        return Retraining("failed", f"Nothing was trained. {error}", exit_code)
+    except Exception as error:  # so that the outcome is pushed
+        logger.exception("retraining failed")
+        return Retraining("failed", f"Nothing was promoted ({type(error).__name__}; the log says more).", 1)
+
+
+def _attempt(
+    settings: JobSettings, features: FeatureList, *, force: bool, client: ClientSettings | None, now: datetime
+) -> Retraining:
+    finish_promotion(settings, features, actor=ACTOR, client=client)
+    served = load(settings.model_path, features) if settings.model_path.exists() else None
+    serving = explanation.stays(None if served is None else served.version)
+    drift = _read_drift(settings)
+    last = last_judgement(journal(settings.models_dir))
+    is_due = due(
+        None if served is None else served.manifest,
+        last,
+        drift,
+        now=now,
+        after_days=settings.retrain_after_days,
+        cooldown_days=settings.retrain_cooldown_days,
+    )
+    if not is_due.is_due and not force:
+        return Retraining("skipped", f"No retraining is due: {is_due.why}. {serving}")
+    reason = "asked for" if force else is_due.why
+    logger.info("training: %s", reason)
+
+    history, scaling = read_history(settings, features)
+    coverage = label_coverage(history, now)
+    try:
+        selection = select(history, None if served is None else served.manifest, settings, now)
+    except Held as held:
+        return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
+    labels = _fingerprint(selection)
+    if not force and last is not None and last.labels == labels:
+        return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
+
+    tracking = tracking_of(settings)  # before the work: nothing is promoted that it does not know
+    challenger = train(selection, history, served, settings, features, scaling=scaling, now=now)
+    verdict = verdict_on(challenger, selection, served, settings)
+    facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
+    judged = _Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
+    done = _decide(judged, settings, features, tracking, served=served, reason=reason, client=client)
+    if done.outcome == "promoted":
+        collect(settings.models_dir, set(np.unique(history.model_digest).tolist()))
+    return dataclasses.replace(done, verdict=verdict, judgement=judged.for_prometheus(), label_coverage=coverage)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A challenger after its judgement."""
+
+    selection: Selection
+    challenger: Challenger
+    verdict: Verdict
+    manifest: Manifest
+    """With the verdict."""
+
+    def for_prometheus(self) -> Judgement:
+        return Judgement(
+            self.selection.label_source,
+            self.challenger.evaluation,
+            self.challenger.champion_evaluation,
+            self.selection.training.sources,
+        )
+
+
+def _decide(
+    judged: _Judged,
+    settings: JobSettings,
+    features: FeatureList,
+    tracking: Tracking,
+    *,
+    served: Model | None,
+    reason: str,
+    client: ClientSettings | None,
+) -> Retraining:
+    """Keep what was learned in MLflow, and do what the verdict says."""
+    verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
+    digest = hashlib.sha256(files[ONNX]).hexdigest()
+    run_id = tracking.log_run(
+        f"{manifest.created[:16]} {verdict.decision}",
+        params=run_record.params(judged.challenger, judged.selection, settings),
+        metrics=run_record.metrics(judged.challenger),
+        tags={"decision": verdict.decision, "digest": digest, "trained_on": manifest.trained_on, "reason": reason},
+        files=run_record.files(judged.challenger, manifest, judged.selection),
+    )
+    tried = explanation.what_was_tried(judged.challenger, judged.selection)
+    if verdict.decision != "promote":
+        record(settings.models_dir, "judged", digest=digest, actor=ACTOR, reason=reason, verdict=manifest.verdict)
+        outcome: RetrainOutcome = "rejected" if verdict.decision == "reject" else "held_frauds"
+        return Retraining(outcome, explanation.rejected(tried, verdict, None if served is None else served.version))
+    version = write_version(settings.models_dir, files, manifest)
+    tracking.register(run_id, digest=digest, version=version)
+    put_into_service(
+        version, settings, features, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, client=client
+    )
+    return Retraining("promoted", explanation.promoted(version, tried, verdict, manifest), version=version)
+
+
+def _read_drift(settings: JobSettings) -> DriftFinding | None:
+    """Return what the drift job found last; None when it never ran, or left a file that says nothing."""
+    try:
+        content = settings.drift_result.read_bytes()
+        found = json.loads(content)
+        provenance = found["provenance"] or {}
+        return DriftFinding(
+            hashlib.sha256(content).hexdigest(), bool(found["retrain"]), provenance.get("reference_digest")
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s says nothing (%s): as if no drift had been found", settings.drift_result, error)
+        return None
+
+
+def _fingerprint(selection: Selection) -> str:
+    """Return a digest of which transactions are labelled and how, by which the next run knows that nothing is new."""
+    digest = hashlib.sha256()
+    for part in (selection.training, selection.holdout):
+        for column in (part.history.request_id, part.history.row_index, part.is_fraud):
+            digest.update("\n".join(map(str, column.tolist())).encode() + b"\n")
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
