@@ -521,6 +521,14 @@ class Store:
         ).mappings()
         return [self._decision(connection, row) for row in rows.all()]
 
+    def rows_of(self, connection: sa.Connection, transaction_id: str) -> list[tuple[str, int]]:
+        """Return (request_id, row_index) of every row stored under a client's transaction id."""
+        requests = self.tables.requests
+        found = connection.execute(
+            sa.select(requests.c.request_id, requests.c.row_index).where(requests.c.transaction_id == transaction_id)
+        )
+        return [(row.request_id, row.row_index) for row in found]
+
     def _decision(self, connection: sa.Connection, row: sa.RowMapping) -> Decision:
         return Decision(
             request_id=row["request_id"],
@@ -671,11 +679,7 @@ class Store:
 
         A request that loses a row can no longer be replayed whole, so its key goes too.
         """
-        requests = self.tables.requests
-        found = connection.execute(
-            sa.select(requests.c.request_id, requests.c.row_index).where(requests.c.transaction_id == transaction_id)
-        )
-        keys = [(row.request_id, row.row_index) for row in found]
+        keys = self.rows_of(connection, transaction_id)
         labels = sum(self._erase_row(connection, *key) for key in keys)
         idempotency_keys = self._erase_keys(connection, {request_id for request_id, _ in keys})
         return Forgotten(keys, labels, idempotency_keys)

@@ -1,0 +1,180 @@
+"""Where a decision came from: the model, what it was trained on, who let it serve, and what turned out since."""
+
+import json
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import FeatureList
+from fraud_detection.model import Manifest, ModelRefused, current_version, journal, read_manifest, versions
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import Decision, Store
+from fraud_detection.truth import Label, label_that_counts
+
+
+class UnknownDecision(Exception):
+    """No transaction is stored under the identifier."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One stored transaction and everything that led to its decision."""
+
+    decision: Decision
+    version: str | None
+    """The version that scored it, None when it was never scored."""
+    manifest: Manifest | None
+    """None when it was never scored, or when that version is gone."""
+    is_in_service: bool
+    journal: list[dict[str, Any]]
+    """What happened to that version, the oldest first."""
+
+
+def lineage(identifier: str, settings: JobSettings, features: FeatureList) -> list[Lineage]:
+    """Return the lineage of every transaction that an identifier names, the newest first.
+
+    An identifier is a client's transaction id, `request_id:row`, or a request id.
+
+    Raises UnknownDecision, DatabaseRefused.
+    """
+    decisions = _decisions(identifier, settings, features)
+    if not decisions:
+        raise UnknownDecision(f"{identifier}: no transaction is stored under this id")
+    by_digest = _manifests(settings.models_dir)
+    entries = journal(settings.models_dir)
+    current = current_version(settings.models_dir)
+    found = []
+    for decision in decisions:
+        version, manifest = by_digest.get(decision.model_digest or "", (decision.model_version, None))
+        found.append(
+            Lineage(
+                decision,
+                version,
+                manifest,
+                is_in_service=version is not None and version == current,
+                journal=[entry for entry in entries if version is not None and entry.get("version") == version],
+            )
+        )
+    return found
+
+
+def _decisions(identifier: str, settings: JobSettings, features: FeatureList) -> list[Decision]:
+    found: list[Decision] = []
+    missing: list[DatabaseRefused] = []
+    for location in settings.store_locations:
+        try:
+            store = Store.open(
+                location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
+            )
+        except DatabaseRefused as error:
+            if error.reason != "missing":
+                raise
+            missing.append(error)
+            continue
+        try:
+            with store.begin() as connection:
+                found += store.decisions(connection, identifier)
+        finally:
+            store.close()
+    if len(missing) == len(settings.store_locations):
+        raise missing[0]
+    return found
+
+
+def _manifests(models_dir: Path) -> dict[str, tuple[str, Manifest]]:
+    by_digest = {}
+    for version in versions(models_dir):
+        try:
+            manifest = read_manifest(models_dir / version)
+        except ModelRefused:  # a damaged version cannot say what it was
+            continue
+        by_digest[manifest.digest] = (version, manifest)
+    return by_digest
+
+
+# -- tell ------------------------------------------------------------------------------------------------------------
+
+
+def tell(found: Lineage) -> str:
+    """Tell it to a person, a paragraph a step from the transaction back to the labels behind its model."""
+    decision = found.decision
+    name = decision.transaction_id or f"{decision.request_id}:{decision.row_index}"
+    lines = [
+        f"Transaction {name}",
+        _step("stored", f"{decision.ts} UTC as row {decision.row_index} of request {decision.request_id}"),
+        _step("features", ", ".join(f"{feature}={value:g}" for feature, value in decision.features.items())),
+        _step("decision", _decision(decision)),
+        *(_step("label", _label(label, decision.labels)) for label in decision.labels),
+    ]
+    if decision.is_fraud is not None and not decision.labels:
+        lines.append(_step("label", f"{_truth(decision.is_fraud)}: Class was set in the table by hand"))
+    elif decision.is_fraud is None:
+        lines.append(_step("label", "none: nobody said what it turned out to be"))
+    if found.version is not None:
+        lines += _model(found)
+    return "\n".join(lines)
+
+
+def _decision(decision: Decision) -> str:
+    if decision.fraud_probability is None:
+        return "none: imported history, this installation never scored it"
+    verdict = "flagged" if decision.is_flagged else "not flagged"
+    return f"score {decision.fraud_probability:.4f}, {verdict} at threshold {decision.threshold:g}"
+
+
+def _label(label: Label, labels: list[Label]) -> str:
+    counts = "; this label counts" if label == label_that_counts(labels) and len(labels) > 1 else ""
+    return f"{_truth(label.is_fraud)}, says {label.source} ({label.reporter}), reported {label.reported_at}{counts}"
+
+
+def _truth(is_fraud: bool) -> str:
+    return "fraud" if is_fraud else "genuine"
+
+
+def _model(found: Lineage) -> list[str]:
+    service = "in service now" if found.is_in_service else "no longer in service"
+    lines = [
+        _step("model", f"{found.version}, {service}"),
+        _step("sha256", str(found.decision.model_digest)),
+    ]
+    if found.manifest is None:
+        return [*lines, _step("trained", "unknown: this version is no longer kept")]
+    manifest = found.manifest
+    window = "" if manifest.training_window is None else " from {} to {}".format(*manifest.training_window)
+    rows = ", ".join(f"{count:,} {name}" for name, count in manifest.rows.items()) or "an unknown number of rows"
+    lines.append(_step("trained", f"{manifest.created} on {rows}{window}; seed {manifest.seed}"))
+    lines.append(_step("labels", _training_labels(manifest)))
+    if manifest.parent is not None:
+        lines.append(_step("replaced", manifest.parent))
+    if manifest.verdict is not None:
+        lines.append(_step("verdict", json.dumps(manifest.verdict)))
+    return [*lines, *(_step("journal", _entry(entry)) for entry in found.journal)]
+
+
+def _training_labels(manifest: Manifest) -> str:
+    meaning = {
+        "synthetic": "none: made-up transactions (the baseline)",
+        "labels": "true labels",
+        "derived": "DERIVED: an earlier model's own decisions, never judged against the truth",
+        "unknown": "unknown: the model was brought in from elsewhere",
+    }[manifest.trained_on]
+    sources = ", ".join(f"{count:,} {source}" for source, count in manifest.label_sources.items())
+    return f"{meaning}{f' ({sources})' if sources else ''}"
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    reason = f": {entry['reason']}" if entry.get("reason") else ""
+    return f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'nobody named')}{reason}"
+
+
+def _step(name: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        width=112,
+        initial_indent=f"  {name:<10}",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
