@@ -49,33 +49,35 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     """
     features = load_features(settings.features_file)
     figures = Metrics()
-    served = ServedModel(settings.model_path, features, figures)
     location, anywhere = settings.store_location, settings.allow_network_filesystem
-    sign = contextlib.ExitStack()
-    sign.enter_context(in_use(location))  # keeps imports and restores away; waits for one that is at work
-    store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
-    reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
-    writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
-    admission = Admission(settings.max_in_flight, writer)
-    app = Api(Health(served, writer), served, writer)
     threshold = settings.fraud_threshold
+    with contextlib.ExitStack() as opened:  # closed in the opposite order
+        served = opened.enter_context(contextlib.closing(ServedModel(settings.model_path, features, figures)))
+        opened.enter_context(in_use(location))  # keeps imports and restores away; waits for one that is at work
+        store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
+        opened.callback(store.close)
+        reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
+        opened.callback(reader.close)
+        writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
+        admission = Admission(settings.max_in_flight, writer)
+        app = Api(Health(served, writer), served, writer)
 
-    require_token(app, Tokens(settings), figures)
-    app.register_blueprint(
-        predict.blueprint(
-            features, threshold=threshold, served=served, writer=writer, admission=admission, metrics=figures
+        require_token(app, Tokens(settings), figures)
+        app.register_blueprint(
+            predict.blueprint(
+                features, threshold=threshold, served=served, writer=writer, admission=admission, metrics=figures
+            )
         )
-    )
-    app.register_blueprint(labels.blueprint(store, writer, admission))
-    app.register_blueprint(transactions.blueprint(reader, admission))
-    app.register_blueprint(served_model.blueprint(served, features, threshold))
-    app.register_blueprint(metrics.blueprint(figures))
-    app.register_blueprint(health.blueprint(app.health))
-    app.register_blueprint(docs_page.blueprint(features))
-    answer_errors(app, figures)
-    app.wsgi_app = at_the_door(app.wsgi_app, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's documented way
+        app.register_blueprint(labels.blueprint(store, writer, admission))
+        app.register_blueprint(transactions.blueprint(reader, admission))
+        app.register_blueprint(served_model.blueprint(served, features, threshold))
+        app.register_blueprint(metrics.blueprint(figures))
+        app.register_blueprint(health.blueprint(app.health))
+        app.register_blueprint(docs_page.blueprint(features))
+        answer_errors(app, figures)
+        app.wsgi_app = at_the_door(app.wsgi_app, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's way
 
-    for part in (sign, store, reader, served, writer):  # they end in the opposite order
-        app.at_the_end.callback(part.close)
-    writer.start()
+        writer.start()
+        opened.callback(writer.close)
+        app.at_the_end = opened.pop_all()
     return app

@@ -324,14 +324,17 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
     return version
 
 
-def install_version(models_dir: Path, source: Path) -> str:
+def install_version(models_dir: Path, source: Path, *, amount_scaling: AmountScaling | None = None) -> str:
     """Copy a version directory from elsewhere (the baseline of an image) and return its name.
+
+    With `amount_scaling` the copy's manifest carries the one that the installation has fixed already.
 
     Raises ModelRefused when the source is not whole.
     """
     manifest = read_manifest(source)
     files = {name: _verified_bytes(source, name, manifest) for name in manifest.files}
-    return write_version(models_dir, files, manifest)
+    fixed = amount_scaling or manifest.amount_scaling
+    return write_version(models_dir, files, dataclasses.replace(manifest, amount_scaling=fixed))
 
 
 def promote(

@@ -193,6 +193,9 @@ class SharedSettings(_Settings):
         "false",
         "open SQLite on NFS, SMB or FUSE all the same (it can corrupt)",
     )
+    baseline_dir: Path = _variable(
+        "BASELINE_DIR", Path, "baseline", "the model version that is installed when there is none yet"
+    )
     rollout_mode: str = _variable(
         "ROLLOUT_MODE",
         _choice("reload", "restart", "none"),
@@ -237,9 +240,6 @@ class ApiSettings(SharedSettings):
     host: str = _variable("HOST", _text, "127.0.0.1", "the address to listen on")
     port: int = _variable("PORT", _integer(1, 65535), 5000, "the port of the API")
     probe_port: int = _variable("PROBE_PORT", _integer(1, 65535), 5001, "the port of /livez and /readyz")
-    baseline_dir: Path = _variable(
-        "BASELINE_DIR", Path, "baseline", "the model version that is installed when there is none yet"
-    )
     max_in_flight: int = _variable(
         "MAX_IN_FLIGHT",
         _integer(1, 10_000),

@@ -1,0 +1,99 @@
+"""`python -m api.bootstrap`: make what an installation needs to serve (tables, a model, links) where it is missing."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from fraud_detection import logs
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.model import (
+    CURRENT,
+    MANIFEST,
+    REFERENCE,
+    AmountScaling,
+    ModelRefused,
+    current_version,
+    install_version,
+    promote,
+    read_version,
+)
+from fraud_detection.settings import BadSetting, SharedSettings
+from fraud_detection.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run from the command line; 0, 2 bad configuration, 3 store or model refused, 1 another job holds the lock."""
+    try:
+        settings = SharedSettings.from_env(os.environ)
+        logs.configure(settings.log_level, settings.log_format)
+        bootstrap(settings)
+    except (BadSetting, BadFeatureList) as error:
+        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
+        return 2
+    except (DatabaseRefused, ModelRefused) as error:
+        logger.error("%s", error)  # noqa: TRY400
+        return 3
+    except LockHeld as error:
+        logger.error("%s", error)  # noqa: TRY400
+        return 1
+    return 0
+
+
+def bootstrap(settings: SharedSettings) -> None:
+    """Make what is missing and leave what is there.
+
+    Raises BadFeatureList, DatabaseRefused, ModelRefused, LockHeld.
+    """
+    features = load_features(settings.features_file)
+    store = Store.create_or_migrate(
+        settings.store_location, features, allow_network_filesystem=settings.allow_network_filesystem
+    )
+    try:
+        logger.info("store: ready for the %d features of this installation", len(features))
+        with promoter(settings.models_dir, store.engine):
+            version = current_version(settings.models_dir)
+            if version is None:
+                version = _install_baseline(settings, store, features)
+            logger.info("model: %s is in service", version)
+    finally:
+        store.close()
+    if settings.database_url is None:
+        _link_reference(settings.latest_db.parent / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
+    logger.info("ready: `fraudctl serve` answers on HOST and PORT")
+
+
+def _install_baseline(settings: SharedSettings, store: Store, features: FeatureList) -> str:
+    baseline = settings.baseline_dir
+    if not (baseline / MANIFEST).exists():
+        raise ModelRefused(
+            "missing",
+            f"BASELINE_DIR: no model version in {baseline}; `python -m jobs.seed --out {baseline}` "
+            "makes one from made-up transactions, `fraudctl models adopt FILE.pkl` brings in a model of yours",
+        )
+    read_version(baseline, features)  # what could not serve is not installed either
+    with store.begin() as connection:
+        fixed = store.get_meta(connection, "amount_scaling")
+    scaling = None if fixed is None else AmountScaling(**json.loads(fixed))
+    version = install_version(settings.models_dir, baseline, amount_scaling=scaling)
+    promote(settings.models_dir, version, actor="bootstrap", reason="the first model of this installation")
+    return version
+
+
+def _link_reference(link: Path, leads_to: Path) -> None:
+    """Keep the classic path of the reference data; it changes with the model because it leads through `current`."""
+    target = os.path.relpath(leads_to, link.parent)
+    if link.is_symlink() or not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    else:
+        logger.warning("%s: is a file of somebody else's and stays; drift reads %s", link, leads_to)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
