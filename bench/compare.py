@@ -117,7 +117,7 @@ def measure(folder: Path, plan: Plan) -> list[Server]:
         servers = [
             running.enter_context(server)
             for server in (
-                gunicorn("ours", folder, "api.wsgi:app", processes=1, ours=True, stores=True),
+                gunicorn("ours", folder, "api.wsgi:serve()", processes=1, ours=True, stores=True),
                 gunicorn("naive application", folder, "bench.naive_app:app", processes=2, ours=False, stores=True),
                 gunicorn("naive application", folder, "bench.naive_app:app", processes=1, ours=False, stores=True),
                 gunicorn("empty route", folder, "bench.empty_app:app", processes=1, ours=True, stores=False),

@@ -40,7 +40,7 @@ class Service:
 
     def start(self, *, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Start gunicorn and return at once."""
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.wsgi:app"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*under, *command], cwd=ROOT, env=dict(self.environment), stdout=log, stderr=log, start_new_session=True
