@@ -1,0 +1,191 @@
+"""Bring in somebody's existing pickle: converted, compared with itself, and promoted like any other version."""
+
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from fraud_detection.clock import timestamp
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.model import (
+    CURRENT,
+    MANIFEST,
+    ONNX,
+    PICKLE,
+    REFERENCE,
+    AmountScaling,
+    Manifest,
+    ModelRefused,
+    current_version,
+    read_manifest,
+    write_version,
+)
+from fraud_detection.settings import ClientSettings, JobSettings
+from fraud_detection.store import History
+from jobs.describe import PUBLIC_SCALING
+from jobs.export import ExportFailed, export, golden, library_versions, loads_in_fresh_process, require_parity
+from jobs.history import read_history
+from jobs.reference import reference_bytes
+from jobs.rollout import promoter_of, put_into_service, tracking_of
+from jobs.seed import statistics_for
+from jobs.synthetic import synthetic
+from jobs.tracking import Tracking
+from jobs.transaction_file import SCALED_AMOUNT
+
+COMPARED_ROWS = 10_000
+_ENOUGH_STORED = 1_000
+_SEED = 1
+
+
+class CannotAdopt(Exception):
+    """A file that cannot become a model of this installation; the message says what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A pickle that serves now."""
+
+    version: str
+    kind: str
+    """The class of the classifier."""
+    compared_rows: int
+    largest_difference: float
+    """Between its scores and those of model.onnx."""
+    notes: tuple[str, ...]
+
+
+def adopt(
+    path: Path,
+    settings: JobSettings,
+    features: FeatureList,
+    *,
+    actor: str,
+    now: datetime,
+    client: ClientSettings | None = None,
+) -> Adopted:
+    """Convert a pickled scikit-learn classifier (pickle or joblib) and bring it into service.
+
+    Loading a pickle runs the code in it: only for one that you trust. Its scores must survive the conversion on stored
+    transactions, or on synthetic ones where there are hardly any. How good it is nobody knows; the manifest says so.
+
+    Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed.
+    """
+    classifier, notes = _load(path)
+    _require_fit(classifier, features, path)
+    with promoter_of(settings):
+        tracking = tracking_of(settings)
+        history, scaling = _stored(settings, features)
+        rows = _rows_to_compare(history, settings, features)
+        files, difference = _converted(classifier, features, rows, path)
+        if history is not None:
+            files[REFERENCE] = reference_bytes(history, features, _SEED)
+        else:
+            notes.append("No transaction is stored: until a retraining there is nothing that drift can compare with.")
+        manifest = Manifest(
+            created=timestamp(now),
+            features=list(features.names),
+            features_digest=features.digest,
+            threshold=settings.fraud_threshold,
+            trained_on="unknown",
+            golden=golden(files[ONNX], rows, _SEED),
+            seed=_SEED,
+            parent=current_version(settings.models_dir),
+            amount_scaling=scaling or _known_scaling(settings, features),
+            libraries=library_versions(),
+        )
+        version = write_version(settings.models_dir, files, manifest)
+        problem = loads_in_fresh_process(settings.models_dir / version)
+        if problem is not None:
+            raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
+        _register(tracking, settings.models_dir / version, path.name)
+        put_into_service(
+            version, settings, features, tracking, actor=actor, reason=f"adopted {path.name}", client=client
+        )
+    return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
+
+
+def _load(path: Path) -> tuple[Any, list[str]]:
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            classifier = joblib.load(path)  # reads what pickle wrote, and what joblib wrote
+    except OSError as error:
+        raise CannotAdopt(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # a pickle can raise anything
+        raise CannotAdopt(f"{path}: is no pickle that can be loaded here ({type(error).__name__}: {error})") from error
+    return classifier, [str(warning.message).splitlines()[0] for warning in caught]
+
+
+def _require_fit(classifier: Any, features: FeatureList, path: Path) -> None:
+    """Raise CannotAdopt unless this is a classifier of genuine (0) and fraud (1) over the features, in their order."""
+    kind = type(classifier).__name__
+    if not callable(getattr(classifier, "predict_proba", None)):
+        raise CannotAdopt(f"{path}: expected a classifier with predict_proba, got {kind}")
+    width = getattr(classifier, "n_features_in_", None)
+    if width is None:
+        raise CannotAdopt(f"{path}: expected a trained scikit-learn classifier, got a {kind} without n_features_in_")
+    if width != len(features):
+        raise CannotAdopt(
+            f"{path}: expected a classifier of {len(features)} features, got a {kind} of {width}; "
+            "FEATURES_FILE names the features of an installation"
+        )
+    names = getattr(classifier, "feature_names_in_", None)
+    if names is not None and tuple(names) != features.names:
+        place = next(place for place, name in enumerate(names) if name != features.names[place])
+        raise CannotAdopt(
+            f"{path}: feature {place} was {names[place]!r} when it was trained, here it is {features.names[place]!r}; "
+            "a FEATURES_FILE in the order of the model mends that"
+        )
+    classes = list(getattr(classifier, "classes_", []))
+    if classes != [0, 1]:
+        raise CannotAdopt(f"{path}: expected the classes 0 (genuine) and 1 (fraud), got {classes}")
+
+
+def _stored(settings: JobSettings, features: FeatureList) -> tuple[History | None, AmountScaling | None]:
+    try:
+        history, scaling = read_history(settings, features)
+    except DatabaseRefused as error:
+        if error.reason != "missing":
+            raise
+        return None, None
+    return (history if len(history) else None), scaling
+
+
+def _rows_to_compare(history: History | None, settings: JobSettings, features: FeatureList) -> Matrix:
+    if history is not None and len(history) >= _ENOUGH_STORED:
+        return history.matrix[-COMPARED_ROWS:]
+    return synthetic(COMPARED_ROWS, _SEED, statistics=statistics_for(settings, features)).matrix
+
+
+def _converted(classifier: Any, features: FeatureList, rows: Matrix, path: Path) -> tuple[dict[str, bytes], float]:
+    try:
+        files = export(classifier, features)
+        return files, require_parity(files, rows)
+    except ExportFailed as error:
+        raise CannotAdopt(f"{path}: {error}") from error
+
+
+def _known_scaling(settings: JobSettings, features: FeatureList) -> AmountScaling | None:
+    """Return how amounts are scaled where no import has fixed it: as the model in service says, else as in public."""
+    try:
+        known = read_manifest(settings.models_dir / CURRENT).amount_scaling
+    except ModelRefused:  # none serves, or a damaged one: a reason to adopt another
+        known = None
+    return known or (PUBLIC_SCALING if SCALED_AMOUNT in features.names else None)
+
+
+def _register(tracking: Tracking, directory: Path, source: str) -> None:
+    """Let MLflow know the model, as every other that serves."""
+    manifest = read_manifest(directory)
+    run_id = tracking.log_run(
+        f"adopted {source}",
+        params={"file": source},
+        metrics={},
+        tags={"decision": "adopted", "digest": manifest.digest, "trained_on": manifest.trained_on},
+        files={f"model/{name}": (directory / name).read_bytes() for name in (ONNX, PICKLE, MANIFEST)},
+    )
+    tracking.register(run_id, digest=manifest.digest, version=directory.name)
