@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
@@ -178,6 +179,28 @@ def test_a_body_shorter_than_declared_is_incomplete(lasting_client: FlaskClient,
     )
 
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "body_incomplete")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (TimeoutError("timed out"), 408, "body_too_slow"),
+        (ConnectionResetError("reset by peer"), 400, "body_incomplete"),
+        (InvalidChunkSize(b"xyz"), 400, "body_incomplete"),
+    ],
+)
+def test_what_the_server_cannot_read_is_the_callers_mistake(
+    lasting_client: FlaskClient, authorized: dict[str, str], error: Exception, status: int, code: str
+) -> None:
+    class Broken:
+        def read(self, _size: int) -> bytes:
+            raise error
+
+    answer = lasting_client.post(
+        "/predict", content_type="application/json", headers=authorized, environ_overrides={"wsgi.input": Broken()}
+    )
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (status, code)
 
 
 @pytest.mark.parametrize(
