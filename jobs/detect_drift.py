@@ -37,6 +37,7 @@ from jobs.pushgateway import Run, push_drift
 from jobs.reference import read_reference
 
 PERIOD = timedelta(days=14)  # older transactions say nothing about today
+RELOAD = timedelta(seconds=5)  # in which a running API takes up a promoted model
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _attempt(settings: JobSettings, features: FeatureList, now: datetime) -> Dri
         return unable_to_compare(f"the database cannot be read ({type(error).__name__})", provenance)
     if len(newest):
         provenance = dataclasses.replace(provenance, served_digest=str(newest.model_digest[-1]))
-    stranger = _other_model_since_verified(settings.models_dir, model, newest)
+    stranger = _other_model_serves(settings.models_dir, model, newest)
     if stranger is not None:
         return unable_to_compare(stranger, provenance)
 
@@ -138,28 +139,33 @@ def _window(rows: History, model_digest: str) -> Window:
     return Window(rows.matrix, rows.fraud_probability[rows.model_digest == model_digest], start, end)
 
 
-def _other_model_since_verified(models_dir: Path, model: Model, newest: History) -> str | None:
-    """Say so when rows were scored by another model although the promotion of this one was verified before them."""
+def _other_model_serves(models_dir: Path, model: Model, newest: History) -> str | None:
+    """Say so when another model scores, although this one was verified as serving before.
+
+    Only the newest rows are looked at, so that a fault that was repaired is over; a hundred, because one of several
+    pods may be the one that is stuck.
+    """
     verified = _verified_at(models_dir, model.version)
     if verified is None:
         return None
-    strangers = np.unique(newest.model_digest[(newest.ts > verified) & (newest.model_digest != model.digest)])
+    since = newest.model_digest[newest.ts > timestamp(verified + RELOAD)][-100:]
+    strangers = np.unique(since[since != model.digest])
     if len(strangers) == 0:
         return None
     return (
-        f"{model.version} was verified as serving at {verified}, yet transactions since then were scored by another "
-        f"model (sha256 {str(strangers[0])[:12]}…): restart the API, or promote what should serve"
+        f"{model.version} was verified as serving at {timestamp(verified)}, yet transactions since then were scored "
+        f"by another model (sha256 {str(strangers[0])[:12]}…): restart the API, or promote what should serve."
     )
 
 
-def _verified_at(models_dir: Path, version: str) -> str | None:
+def _verified_at(models_dir: Path, version: str) -> datetime | None:
     """Return when the newest promotion of a version was verified, None when it was not."""
     verified = None
     for entry in journal(models_dir):
         if entry.get("event") in {"promoted", "restored"}:
             verified = None
         elif entry.get("event") == "verified" and entry.get("version") == version:
-            verified = timestamp(datetime.fromisoformat(entry["at"]))
+            verified = datetime.fromisoformat(entry["at"])
     return verified
 
 
