@@ -14,6 +14,8 @@ from fraud_detection.database import empty_wal, give_back_pages
 from fraud_detection.store import Store
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
+WAL_EVERY_SECONDS = 1.0
+WAL_EVERY_SECONDS_BEHIND_A_READER = 5.0
 EXPIRE_ROWS = 500
 VACUUM_PAGES = 256
 RETENTION_EVERY_SECONDS = 3600.0
@@ -48,7 +50,7 @@ class Housekeeping:
         if now >= self._wal_due:
             # After a reader that holds the log open, wait longer: every attempt holds up the requests.
             is_held_up = self._wal_bytes() > WAL_LIMIT_BYTES and not self._empty_wal(connection)
-            self._wal_due = time.monotonic() + (5.0 if is_held_up else 1.0)
+            self._wal_due = time.monotonic() + (WAL_EVERY_SECONDS_BEHIND_A_READER if is_held_up else WAL_EVERY_SECONDS)
         if now >= self._retention_due:
             is_done = not self._expire(connection)
             took = time.monotonic() - now

@@ -1,0 +1,370 @@
+import contextlib
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import numpy as np
+import pysqlite3
+import pytest
+import sqlalchemy as sa
+
+from api import writer as writing
+from api.metrics import Metrics
+from api.writer import EXIT_STORAGE, NotStored, Writer
+from fraud_detection.clock import Clock
+from fraud_detection.features import FeatureList
+from fraud_detection.store import NewLabel, ScoredRequest, Store, StoredReply, UnknownTransaction
+
+clock = Clock()
+
+
+def scored(*, key: str | None = None, body: str = "a body", rows: int = 1, value: float = 0.5) -> ScoredRequest:
+    ts, request_id = clock.tick()
+    return ScoredRequest(
+        request_id=request_id,
+        ts=ts,
+        matrix=np.full((rows, 29), value),
+        fraud_probability=[0.25] * rows,
+        threshold=0.4,
+        model_version="a-version",
+        model_digest="d" * 64,
+        transaction_ids=[None] * rows,
+        idempotency_key=key,
+        body_sha256=None if key is None else body,
+    )
+
+
+class Service:
+    """A writer at work on a store, its figures, and the exit codes it asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self.metrics = Metrics()
+        self.exits: list[int] = []
+        self.store = store
+        self.writer = Writer(store, self.metrics, give_up=self.exits.append)
+        self.writer.start()
+        self.wait_until(lambda: self.writer.problem is None)
+
+    def figure(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def rows(self) -> int:
+        with self.store.engine.connect() as connection:
+            return self.store.count_rows(connection)
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not is_so():
+            assert time.monotonic() < deadline
+            gevent.sleep(0.01)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Store], Service]]:
+    services: list[Service] = []
+
+    def begin(store: Store) -> Service:
+        services.append(Service(store))
+        return services[-1]
+
+    yield begin
+    for service in services:
+        service.writer.close()
+
+
+@pytest.fixture
+def service(store: Store, start: Callable[[Store], Service]) -> Service:
+    """A writer on each database in turn."""
+    return start(store)
+
+
+@pytest.fixture
+def sqlite_service(sqlite_store: Store, start: Callable[[Store], Service]) -> Service:
+    return start(sqlite_store)
+
+
+def test_a_request_is_stored_when_append_returns(service: Service) -> None:
+    assert service.writer.append(scored(rows=3)) is None
+
+    assert service.rows() == 3
+    assert service.figure("fraud_rows_stored_total") == 3
+
+
+def test_what_arrives_together_is_stored_by_one_commit(service: Service) -> None:
+    waiting = [gevent.spawn(service.writer.append, scored()) for _ in range(20)]
+    gevent.joinall(waiting, raise_error=True)
+
+    assert service.rows() == 20
+    assert service.figure("fraud_writer_batch_requests_count") == 1
+
+
+def test_a_request_is_never_split_and_a_batch_has_its_limit(service: Service) -> None:
+    waiting = [gevent.spawn(service.writer.append, scored(rows=900)) for _ in range(3)]
+    gevent.joinall(waiting, raise_error=True)
+
+    assert service.rows() == 2700
+    assert service.figure("fraud_writer_batch_requests_bucket", le="2.0") == 2
+    assert service.figure("fraud_writer_batch_requests_count") == 2
+
+
+def test_the_same_key_brings_the_stored_reply_and_no_second_row(service: Service) -> None:
+    first, second = scored(key="k", body="one"), scored(key="k", body="two")
+    service.writer.append(first)
+
+    reply = service.writer.append(second)
+
+    assert isinstance(reply, StoredReply)
+    assert (reply.request_id, reply.body_sha256, reply.fraud_probability) == (first.request_id, "one", [0.25])
+    assert service.rows() == 1
+    assert service.figure("fraud_rows_stored_total") == 1
+
+
+def test_twins_in_one_batch_are_stored_once_and_hold_up_nobody(service: Service) -> None:
+    requests = [scored(key="k"), scored(), scored(key="k")]
+    waiting = [gevent.spawn(service.writer.append, request) for request in requests]
+    gevent.joinall(waiting, raise_error=True)
+
+    replies = [greenlet.value for greenlet in waiting]
+    assert replies[:2] == [None, None]
+    assert replies[2].request_id == requests[0].request_id
+    assert service.rows() == 2
+    assert service.figure("fraud_writer_batch_fallback_total") == 1
+
+
+def test_a_row_the_database_refuses_harms_no_other_request(service: Service) -> None:
+    good, bad = scored(), scored(value=float("nan"))
+    bad.fraud_probability[0] = 7.0
+    waiting = [gevent.spawn(service.writer.append, request) for request in (good, bad)]
+    gevent.joinall(waiting)
+
+    assert waiting[0].successful()
+    assert isinstance(waiting[1].exception, sa.exc.IntegrityError)
+    assert service.rows() == 1
+    assert service.writer.problem is None
+
+
+def label(request_id: str) -> NewLabel:
+    return NewLabel(True, "analyst", "tester", "2026-01-01 00:00:00.000000", request_id=request_id, row_index=0)
+
+
+def test_other_work_runs_in_the_writers_transaction(service: Service) -> None:
+    request = scored()
+    service.writer.append(request)
+
+    added = service.writer.run(
+        lambda connection: service.store.add_labels(connection, [label(request.request_id)], clock.tick()[0])
+    )
+
+    with service.store.engine.connect() as connection:
+        assert (added, service.store.decisions(connection, request.request_id)[0].is_fraud) == (1, True)
+
+
+def test_work_that_raises_is_undone_whole_and_alone(service: Service) -> None:
+    request = scored()
+    service.writer.append(request)
+    labels = [label(request.request_id), label("nobody")]
+
+    def add(connection: sa.Connection) -> int:
+        return service.store.add_labels(connection, labels, clock.tick()[0])
+
+    waiting = [gevent.spawn(service.writer.run, add), gevent.spawn(service.writer.append, scored())]
+    gevent.joinall(waiting)
+
+    assert isinstance(waiting[0].exception, UnknownTransaction)
+    assert waiting[1].successful()
+    with service.store.engine.connect() as connection:
+        assert service.store.decisions(connection, request.request_id)[0].labels == []
+    assert service.figure("fraud_writer_batch_fallback_total") == 0
+
+
+def lock(store: Store) -> sa.Connection:
+    """A transaction of another program that lets nobody write until it is closed."""
+    connection = store.engine.connect()
+    connection.begin()
+    if store.engine.dialect.name == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE requests IN ACCESS EXCLUSIVE MODE")
+    return connection
+
+
+def test_what_is_not_stored_in_time_is_not_acknowledged(service: Service) -> None:
+    with lock(service.store), pytest.raises(NotStored, match="Idempotency-Key") as refused:
+        service.writer.append(scored())
+
+    assert refused.value.code == "storage_busy"
+    service.wait_until(lambda: service.writer.problem is None)
+    service.writer.append(scored())
+    assert service.figure("fraud_storage_errors_total", reason="busy") <= 1
+    assert service.figure("fraud_late_commit_total") == service.rows() - 1
+
+
+def test_a_request_that_was_given_up_before_its_turn_is_not_stored(sqlite_service: Service) -> None:
+    service = sqlite_service
+    began: list[float] = []
+
+    def dawdle(_connection: sa.Connection) -> None:
+        began.append(time.monotonic())
+        time.sleep(writing.DEADLINE_SECONDS + 0.5)
+
+    first = gevent.spawn(service.writer.run, dawdle)
+    service.wait_until(lambda: bool(began))
+    second = gevent.spawn(service.writer.append, scored())
+    gevent.sleep(0.1)
+    waited = service.writer.oldest_wait_seconds
+    gevent.joinall([first, second])
+    service.wait_until(lambda: service.writer.oldest_wait_seconds == 0)
+
+    assert isinstance(first.exception, NotStored)
+    assert isinstance(second.exception, NotStored)
+    assert waited > 0
+    assert service.figure("fraud_late_commit_total") == 1
+    assert service.rows() == 0
+
+
+def test_a_full_queue_refuses_at_once(sqlite_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "QUEUE_REQUESTS", 2)
+    waiting = [gevent.spawn(sqlite_service.writer.append, scored()) for _ in range(3)]
+    gevent.joinall(waiting)
+
+    assert [greenlet.successful() for greenlet in waiting] == [True, True, False]
+    assert isinstance(waiting[2].exception, NotStored)
+    assert waiting[2].exception.code == "overloaded"
+    assert sqlite_service.figure("fraud_writer_queue_refused_total") == 1
+
+
+def test_a_full_disk_is_answered_and_heals_by_itself(sqlite_store: Store, start: Callable[[Store], Service]) -> None:
+    limits = [2**31]
+    # The limit belongs to a connection, and the writer opens a new one after trouble.
+    sa.event.listen(
+        sqlite_store.engine, "connect", lambda driver, _: driver.execute(f"PRAGMA max_page_count={limits[0]}")
+    )
+    service = start(sqlite_store)
+    service.writer.append(scored())
+    with sqlite_store.engine.connect() as connection:
+        limits[0] = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    service.writer.run(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={limits[0]}").scalar())
+
+    with pytest.raises(NotStored) as refused:
+        service.writer.append(scored(rows=900))
+
+    assert (refused.value.code, service.writer.problem) == ("storage_full", "full")
+    assert service.figure("fraud_storage_ok") == 0
+    limits[0] = 2**31
+    service.wait_until(lambda: service.writer.problem is None)
+    service.writer.append(scored())
+    assert service.rows() == 2
+    assert service.exits == []
+
+
+@pytest.fixture
+def limit_files() -> Iterator[Callable[[int], None]]:
+    """Let no file of this process grow beyond a size: the real write inside COMMIT then fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size if size else soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_commit_that_fails_is_not_acknowledged_and_twice_in_a_row_ends_the_process(
+    sqlite_service: Service, limit_files: Callable[[int], None]
+) -> None:
+    service = sqlite_service
+    service.writer.append(scored())
+    wal = Path(f"{service.store.location}-wal")
+
+    with service.store.engine.connect():  # while somebody else has it open, SQLite does not begin the log anew
+        limit_files(wal.stat().st_size)
+        with pytest.raises(NotStored) as first:
+            service.writer.append(scored())
+        exits_after_one = list(service.exits)
+        with pytest.raises(NotStored) as second:
+            service.writer.append(scored())
+        limit_files(0)
+
+    assert (first.value.code, second.value.code) == ("storage_failed", "storage_failed")
+    assert (exits_after_one, service.exits[:1]) == ([], [EXIT_STORAGE])
+    service.wait_until(lambda: service.writer.problem is None)
+    service.writer.append(scored())
+    assert service.rows() == 2
+
+
+def test_one_failed_commit_is_forgiven(sqlite_service: Service, limit_files: Callable[[int], None]) -> None:
+    service = sqlite_service
+    for _ in range(2):
+        service.writer.append(scored())
+        limit_files(Path(f"{service.store.location}-wal").stat().st_size)
+        with pytest.raises(NotStored):
+            service.writer.append(scored())
+        limit_files(0)
+        service.writer.append(scored())
+
+    assert service.exits == []
+
+
+def test_a_damaged_database_is_written_no_more(sqlite_store: Store, start: Callable[[Store], Service]) -> None:
+    with sqlite_store.engine.connect() as connection:
+        root = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").scalar_one()
+    sqlite_store.engine.dispose()
+    assert isinstance(sqlite_store.location, Path)
+    with sqlite_store.location.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    service = start(sqlite_store)
+
+    codes = []
+    for _ in range(2):
+        with pytest.raises(NotStored) as refused:
+            service.writer.append(scored())
+        codes.append(refused.value.code)
+
+    assert (codes, service.writer.problem) == (["storage_failed", "storage_failed"], "corrupt")
+    assert service.figure("fraud_storage_errors_total", reason="corrupt") == 1
+    assert service.exits == []
+
+
+def test_a_lost_connection_is_replaced(postgresql_database: str, features: FeatureList, start: Any) -> None:
+    store = Store.create_or_migrate(postgresql_database, features)
+    service = start(store)
+    service.writer.append(scored())
+    pid = service.writer.run(lambda connection: connection.scalar(sa.text("SELECT pg_backend_pid()")))
+    with store.begin() as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+    with pytest.raises(NotStored) as refused:
+        service.writer.append(scored())
+    service.wait_until(lambda: service.writer.problem is None)
+    service.writer.append(scored())
+
+    assert refused.value.code == "storage_failed"
+    assert (service.rows(), service.exits) == (2, [])
+    store.close()
+
+
+def test_an_error_that_nobody_foresaw_ends_the_process(sqlite_store: Store) -> None:
+    exits: list[int] = []
+    with sqlite_store.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE schema_meta")
+    writer = Writer(sqlite_store, Metrics(), give_up=exits.append)
+
+    writer.start()
+    writer.close()
+
+    assert exits == [EXIT_STORAGE]
+
+
+def test_what_waits_is_stored_before_the_end(sqlite_store: Store, features: FeatureList) -> None:
+    writer = Writer(sqlite_store, Metrics())
+    waiting = [gevent.spawn(writer.append, scored()) for _ in range(200)]
+    gevent.sleep(0)
+    writer.start()
+
+    writer.close()
+
+    gevent.joinall(waiting, raise_error=True)
+    with pytest.raises(NotStored, match="stopping"):
+        writer.append(scored())
+    sqlite_store.close()
+    without_its_log = pysqlite3.connect(f"file:{sqlite_store.location}?immutable=1", uri=True)
+    with contextlib.closing(without_its_log) as database:
+        assert database.execute("SELECT COUNT(*) FROM requests").fetchone() == (200,)
