@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pysqlite3
 import pytest
 
 from fraud_detection.features import FeatureList
@@ -136,14 +137,15 @@ def test_no_acknowledged_row_is_lost(killable: Service, tmp_path: Path, features
     random = np.random.default_rng(1)
     recoveries = []
 
+    copy = tmp_path / "copy" / database.name
+
     def check(expected: Expected) -> None:
         """Check a copy, so that the service itself has to recover from what the kill left."""
-        copies = tmp_path / "copy"
-        shutil.rmtree(copies, ignore_errors=True)
-        copies.mkdir()
+        shutil.rmtree(copy.parent, ignore_errors=True)
+        copy.parent.mkdir()
         for file in database.parent.glob(f"{database.name}*"):
-            shutil.copyfile(file, copies / file.name)
-        assert violations(copies / database.name, models_dir, features, expected) == []
+            shutil.copyfile(file, copy.parent / file.name)
+        assert violations(copy, models_dir, features, expected) == []
 
     process = killable.start()
     try:
@@ -162,6 +164,11 @@ def test_no_acknowledged_row_is_lost(killable: Service, tmp_path: Path, features
         kill(process, "both")
     expected = known_to(started)
     check(expected)
+    lost = expected.acknowledged[0].request_id
+    with contextlib.closing(pysqlite3.connect(copy)) as connection, connection:
+        connection.execute("DELETE FROM requests WHERE request_id = ?", (lost,))
+    (would_be_found,) = violations(copy, models_dir, features, expected)
+    assert lost in would_be_found
 
     statuses = sum((client.statuses for client in started), Counter[int]())
     print(

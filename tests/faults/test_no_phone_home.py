@@ -135,6 +135,11 @@ def tour(watcher: Watcher) -> Watcher:
         assert drift.returncode == 0, drift.stderr
         retraining = watcher.run("retraining", ["-m", "jobs.retrain", "--force"])
         assert retraining.returncode == 0, retraining.stderr
+        promoted = [
+            entry["digest"] for entry in models.journal(watcher.folder / "models") if entry["event"] == "promoted"
+        ]
+        _, answer = post(connection, "/predict", {"data": made.matrix[:1].tolist()})
+        assert answer["model_version"].endswith(promoted[1][:12]), retraining.stderr
     return watcher
 
 
