@@ -88,7 +88,8 @@ class ProbeServer:
                 """Probes come every few seconds; nobody wants to read that."""
 
         self._server = http.server.ThreadingHTTPServer((host, port), Probe)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""

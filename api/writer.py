@@ -271,18 +271,21 @@ class Writer:
 
     def _do_one(self, connection: sa.Connection, job: _Job) -> None:
         job.error = None
+        savepoint = connection.begin_nested()
         try:
-            with connection.begin_nested():
-                if isinstance(job.work, ScoredRequest):
-                    self._store.append(connection, [job.work])
-                else:
-                    job.outcome = job.work(connection)
+            if isinstance(job.work, ScoredRequest):
+                self._store.append(connection, [job.work])
+            else:
+                job.outcome = job.work(connection)
         except Exception as error:
-            if trouble(error) is not None:
+            if trouble(error) is not None:  # it may have ended the transaction already, the savepoint with it
                 raise
+            savepoint.rollback()
             job.error = error
             if isinstance(error, sa.exc.IntegrityError) and isinstance(job.work, ScoredRequest):
                 self._answer_again(connection, job, job.work)
+        else:
+            savepoint.commit()
 
     def _answer_again(self, connection: sa.Connection, job: _Job, request: ScoredRequest) -> None:
         if request.idempotency_key is not None:

@@ -1,0 +1,87 @@
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from api import health
+from api.app import Api
+from api.health import ProbeServer
+from api.writer import NotStored
+from fraud_detection.store import Store
+
+
+@pytest.fixture
+def ready_api(api: Api) -> Api:
+    deadline = time.monotonic() + 20
+    while api.writer.problem is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return api
+
+
+@pytest.fixture
+def probes(ready_api: Api) -> Iterator[ProbeServer]:
+    server = ProbeServer("127.0.0.1", 0, ready_api.health)
+    server.start()
+    yield server
+    server.close()
+
+
+def ask(probes: ProbeServer, path: str) -> tuple[int, dict[str, object]]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{probes.port}{path}") as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_a_service_that_works_says_so_to_everybody(ready_api: Api, probes: ProbeServer) -> None:
+    answer = ready_api.test_client().get("/health")
+
+    assert (answer.status_code, answer.get_json()) == (
+        200,
+        {"status": "ok", "model_version": ready_api.served.current.version},
+    )
+    assert ask(probes, "/livez") == (200, {"live": True})
+    assert ask(probes, "/readyz") == (200, {"ready": True, "problems": []})
+
+
+def test_a_service_that_stops_is_live_but_not_ready(ready_api: Api, probes: ProbeServer) -> None:
+    ready_api.drain()
+
+    stopping = [{"code": "stopping", "message": "the service is stopping"}]
+    assert ask(probes, "/livez")[0] == 200
+    assert ask(probes, "/readyz") == (503, {"ready": False, "problems": stopping})
+    assert ready_api.test_client().get("/health").get_json() == {"status": "unavailable", "problems": stopping}
+
+
+def test_storage_trouble_makes_it_unready_and_says_what_to_do(ready_api: Api, sqlite_store: Store) -> None:
+    def ask_for_more_room_than_there_is(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count=1").close()  # no less than there are
+        sqlite_store.set_meta(connection, "filler", "x" * 1_000_000)
+
+    with pytest.raises(NotStored):
+        ready_api.writer.run(ask_for_more_room_than_there_is)
+    answer = ready_api.test_client().get("/health")
+
+    said = answer.get_json()
+    assert (answer.status_code, said["status"], said["problems"][0]["code"]) == (503, "unavailable", "storage_full")
+    assert "RETENTION_DAYS" in said["problems"][0]["message"]
+
+
+def test_a_writer_that_does_not_move_is_not_live(
+    ready_api: Api, probes: ProbeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "HEARTBEAT_LIMIT_SECONDS", -1.0)
+
+    assert ask(probes, "/livez") == (503, {"live": False})
+    assert ready_api.health.problems()[0]["code"] == "writer_stuck"
+
+
+def test_the_probe_port_says_what_it_knows(probes: ProbeServer) -> None:
+    assert ask(probes, "/metrics") == (404, {"paths": ["/livez", "/readyz"]})
