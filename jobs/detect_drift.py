@@ -22,17 +22,8 @@ from fraud_detection.features import BadFeatureList, FeatureList, Matrix, load_f
 from fraud_detection.model import Model, ModelRefused, journal, load, read_manifest, versions, write_whole
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import DecisionCount, History, Store
-from jobs.drift import (
-    Decisions,
-    DriftReport,
-    Provenance,
-    Reference,
-    Window,
-    compare,
-    paragraph,
-    to_json,
-    unable_to_compare,
-)
+from jobs.drift import Decisions, Reference, Window, compare
+from jobs.drift_report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
 from jobs.pushgateway import Run, push_drift
 from jobs.reference import read_reference
 
@@ -174,10 +165,13 @@ def _first_reference(models_dir: Path, features: FeatureList) -> Matrix | None:
     for version in versions(models_dir):
         try:
             manifest = read_manifest(models_dir / version)
-            if manifest.trained_on != "synthetic" and manifest.features_digest == features.digest:
-                return read_reference(models_dir / version, features)
+            if manifest.trained_on == "synthetic" or manifest.features_digest != features.digest:
+                continue
+            reference = read_reference(models_dir / version, features)
         except ModelRefused:  # taken out of an old version to save space
             continue
+        if len(reference):
+            return reference
     return None
 
 

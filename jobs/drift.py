@@ -1,31 +1,22 @@
 """Whether today's transactions still look like those the model in service learned from: pure arithmetic."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model import Holdout, holdout_of
+from jobs.distance import CHANCE, FeatureChange, Numbers, feature_changes, population_stability_index
+from jobs.drift_report import AlertRate, DriftReport, FeatureDrift, Reason, State, WindowBounds
 
-State = Literal["ok", "warn", "drift", "insufficient_data", "error"]
-STATES: tuple[State, ...] = ("ok", "warn", "drift", "insufficient_data", "error")
-Reason = Literal["error", "insufficient_data", "baseline_reference", "data_quality", "features", "alert_rate", "score"]
-
-SCHEMA_VERSION = 1
-CHANCE = 0.01  # a p-value below it is not chance
-WARNED_D, DRIFTED_D = 0.05, 0.10  # in a normal feature a shift of 0.13 and 0.25 standard deviations
 MANY_WARNED = 3
 ALERT_RATIO = 1.5
 SCORE_PSI_WARN, SCORE_PSI_DRIFT = 0.10, 0.25
 SCORE_PSI_ROWS = 5_000  # below it the scores of a half may warn, but not decide
 INDEPENDENT_ROWS = "rows are taken as independent; many rows of one card can look like a change"
-
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,121 +45,6 @@ class Decisions:
     rows: int
     alerts: int
     thresholds: tuple[float, ...]  # each that was in use, once
-
-
-@dataclass(frozen=True)
-class FeatureChange:
-    """How far one feature of one half lies from the reference."""
-
-    d: float  # two-sample Kolmogorov-Smirnov distance, 0 to 1
-    p: float
-    p_adjusted: float  # Benjamini-Hochberg over the features of the half
-    psi: float  # over the deciles of the reference
-    wasserstein_sigmas: float | None  # in standard deviations of the reference; None when that is 0
-
-    @property
-    def is_warned(self) -> bool:
-        """Not chance, and large enough to look at."""
-        return self.p_adjusted < CHANCE and self.d >= WARNED_D
-
-    @property
-    def is_drifted(self) -> bool:
-        """Not chance, and large enough to act on."""
-        return self.p_adjusted < CHANCE and self.d >= DRIFTED_D
-
-
-@dataclass(frozen=True)
-class FeatureDrift:
-    """One feature in both halves."""
-
-    name: str
-    older: FeatureChange
-    newer: FeatureChange
-    d_since_first: float | None  # the newer half against the oldest kept reference; decides nothing
-
-    @property
-    def d(self) -> float:
-        """The larger distance of the two halves."""
-        return max(self.older.d, self.newer.d)
-
-    @property
-    def is_warned(self) -> bool:
-        """Whether either half is."""
-        return self.older.is_warned or self.newer.is_warned
-
-
-@dataclass(frozen=True)
-class AlertRate:
-    """The share of flagged transactions, when the model was judged and now."""
-
-    holdout_rows: int
-    holdout_alerts: int
-    rows: int
-    alerts: int
-    ratio: float | None  # now / then; None when nothing was flagged then
-    p: float  # Fisher's exact test, two-sided
-    threshold_differs: bool  # then the two rates mean different things, and no alarm is raised
-    is_changed: bool
-
-
-@dataclass(frozen=True)
-class WindowBounds:
-    """Which rows one half held."""
-
-    rows: int
-    scored_rows: int
-    start: str | None
-    end: str | None
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Which model and which reference a report is about."""
-
-    model_version: str
-    reference_digest: str  # the model whose reference was compared with
-    served_digest: str | None  # the model that the newest rows name; None without rows
-    seed: int | None  # that drew the reference sample
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """What was found; to_json() writes it as drift_result.json."""
-
-    state: State
-    reasons: tuple[Reason, ...]
-    retrain: bool
-    explanation: tuple[str, ...]  # a sentence for each reason
-    notes: tuple[str, ...] = ()
-    provenance: Provenance | None = None
-    reference_rows: int = 0
-    older: WindowBounds | None = None
-    newer: WindowBounds | None = None
-    features: tuple[FeatureDrift, ...] = ()
-    alert_rate: AlertRate | None = None
-    score_psi_older: float | None = None
-    score_psi_newer: float | None = None
-
-    @property
-    def warned(self) -> tuple[str, ...]:
-        """The features warned in either half."""
-        return tuple(feature.name for feature in self.features if feature.is_warned)
-
-    @property
-    def d_max(self) -> float | None:
-        """The largest distance of any feature in either half; None when nothing was compared."""
-        return max((feature.d for feature in self.features), default=None)
-
-    @property
-    def score_psi(self) -> float | None:
-        """The larger score PSI of the two halves; None when scores were not compared."""
-        return max((psi for psi in (self.score_psi_older, self.score_psi_newer) if psi is not None), default=None)
-
-    @property
-    def d_since_first(self) -> float | None:
-        """The largest distance of any feature from the oldest kept reference; None without one."""
-        distances = (feature.d_since_first for feature in self.features)
-        return max((d for d in distances if d is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -251,77 +127,6 @@ def compare(
     )
 
 
-def unable_to_compare(why: str, provenance: Provenance | None = None) -> DriftReport:
-    """Return the report of a run that could compare nothing: state `error`, never `ok`."""
-    return DriftReport("error", ("error",), retrain=False, explanation=(why,), provenance=provenance)
-
-
-def paragraph(report: DriftReport) -> str:
-    """Say in plain words what was found and what to do about it.
-
-    >>> paragraph(unable_to_compare("There is no model."))
-    'Drift could not be judged. There is no model. Repair this first: no other figure of the model can be trusted.'
-    """
-    opening, advice = _WORDS[report.state]
-    if report.state == "drift":
-        advice = "The next retraining is due." if report.retrain else "Nothing is retrained until that is repaired."
-    return " ".join(part for part in (opening, *report.explanation, advice) if part)
-
-
-def to_json(report: DriftReport) -> str:
-    """Return the text of drift_result.json: `drift` at the top level, the same report always the same text.
-
-    It holds no NaN and no infinity; what could not be computed is null.
-    """
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "drift": report.state == "drift",
-        "d_max": report.d_max,
-        "d_since_first": report.d_since_first,
-        "warned": report.warned,
-        **asdict(report),
-    }
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
-
-
-def population_stability_index(expected: Sequence[int], observed: Sequence[int]) -> float:
-    """Sum (q - p) ln(q / p) over bins, p and q the shares; half a row is added to each bin, so no share is 0.
-
-    Without any change about (bins - 1) (1 / n + 1 / m) is to be expected, from chance alone.
-
-    >>> round(population_stability_index([500, 300, 200], [50, 30, 20]), 4)
-    0.0
-    >>> round(population_stability_index([500, 300, 200], [300, 300, 400]), 3)
-    0.24
-    """
-    p, q = ((np.asarray(counts) + 0.5) / (sum(counts) + 0.5 * len(counts)) for counts in (expected, observed))
-    return float(np.sum((q - p) * np.log(q / p)))
-
-
-def adjust_for_many(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that of the features below a limit that share, at most, are there by chance.
-
-    Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995).
-
-    >>> adjust_for_many([0.01, 0.5, 0.02, 0.9])
-    [0.04, 0.6666666666666666, 0.04, 0.9]
-    """
-    p = np.asarray(p_values)
-    falling = np.argsort(-p, kind="stable")
-    ranks = np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[falling] = np.minimum.accumulate(p[falling] * len(p) / ranks)
-    return [float(value) for value in adjusted]
-
-
-_WORDS: dict[State, tuple[str, str]] = {
-    "ok": ("Transactions look like those that the model in service learned from.", "Nothing is to be done."),
-    "warn": ("Something is worth a look, and nothing is started because of it.", ""),
-    "drift": ("Transactions no longer look like those that the model in service learned from.", ""),
-    "insufficient_data": ("Drift could not be judged yet.", "Nothing is to be done but wait."),
-    "error": ("Drift could not be judged.", "Repair this first: no other figure of the model can be trusted."),
-}
-
 _BASELINE = _Finding(
     "warn",
     "baseline_reference",
@@ -363,51 +168,14 @@ def _too_few_sentence(fewest: int, min_rows: int) -> str:
 def _feature_drifts(
     reference: Matrix, older: Matrix, newer: Matrix, names: Sequence[str], first: Matrix | None
 ) -> tuple[FeatureDrift, ...]:
-    older_changes = _changes(reference, older)
-    newer_changes = _changes(reference, newer)
+    older_changes = feature_changes(reference, older)
+    newer_changes = feature_changes(reference, newer)
     since_first: list[float | None] = [None] * len(names)
     if first is not None:
-        since_first = [change.d for change in _changes(first, newer)]
+        since_first = [change.d for change in feature_changes(first, newer)]
     return tuple(
         FeatureDrift(*figures) for figures in zip(names, older_changes, newer_changes, since_first, strict=True)
     )
-
-
-def _changes(reference: Matrix, half: Matrix) -> list[FeatureChange]:
-    columns = [
-        (then, now[np.isfinite(now)])  # what is not finite is found by _quality_findings
-        for then, now in zip(reference.T, half.T, strict=True)
-    ]
-    tests = [_kolmogorov_smirnov(then, now) for then, now in columns]
-    adjusted = adjust_for_many([p for _, p in tests])
-    return [
-        FeatureChange(d, p, p_adjusted, _feature_psi(then, now), _wasserstein_sigmas(then, now))
-        for (then, now), (d, p), p_adjusted in zip(columns, tests, adjusted, strict=True)
-    ]
-
-
-def _kolmogorov_smirnov(then: Numbers, now: Numbers) -> tuple[float, float]:
-    if len(now) == 0:
-        return 1.0, 0.0
-    # The exact p-value is slow, falls back with a warning on some sizes, and agrees from 500 rows on.
-    test = stats.ks_2samp(then, now, method="asymp")
-    return float(test.statistic), float(test.pvalue)
-
-
-def _feature_psi(then: Numbers, now: Numbers) -> float:
-    edges = np.unique(np.quantile(then, np.arange(1, 10) / 10))
-    bins = len(edges) + 1
-    expected, observed = (
-        np.bincount(np.searchsorted(edges, column, side="right"), minlength=bins).tolist() for column in (then, now)
-    )
-    return population_stability_index(expected, observed)
-
-
-def _wasserstein_sigmas(then: Numbers, now: Numbers) -> float | None:
-    sigma = float(np.std(then))
-    if sigma == 0 or len(now) == 0:
-        return None
-    return float(stats.wasserstein_distance(then, now)) / sigma
 
 
 def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features: FeatureList) -> list[_Finding]:
@@ -422,7 +190,8 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
                 complaints.append(f"{feature.name} is {column[0]:g} in every row from {half.start} on")
     if not complaints:
         return []
-    sentence = f"The feed looks broken: {'; '.join(complaints)}. Repair it."
+    more = f"; and {len(complaints) - 5} more" if len(complaints) > 5 else ""
+    sentence = f"The feed looks broken: {'; '.join(complaints[:5])}{more}. Repair it."
     return [_Finding("drift", "data_quality", False, sentence)]
 
 

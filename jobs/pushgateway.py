@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
-from jobs.drift import STATES, DriftReport
+from jobs.drift_report import STATES, DriftReport
 from jobs.evaluation import Evaluation
 
 RetrainOutcome = Literal[

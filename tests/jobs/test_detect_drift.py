@@ -18,7 +18,7 @@ from fraud_detection.model import Holdout, holdout_of
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ScoredRequest, Store
 from jobs.detect_drift import detect_drift
-from jobs.drift import DriftReport
+from jobs.drift_report import DriftReport
 from jobs.reference import reference_bytes
 
 NOW = datetime(2030, 3, 1, 12, tzinfo=UTC)
@@ -229,7 +229,7 @@ def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(i
     assert report.d_since_first is None
 
 
-def test_the_oldest_kept_reference_of_real_transactions_is_the_first(installation: Installation) -> None:
+def test_the_oldest_reference_of_real_transactions_is_the_first(installation: Installation) -> None:
     installation.version(rows(8, 1000, shift=9), seed=1, trained_on="synthetic")
     collected = installation.version(rows(8, 1000, shift=9), seed=2)
     (installation.models_dir / collected / models.REFERENCE).unlink()

@@ -10,7 +10,8 @@ import pytest
 
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model import Holdout
-from jobs.drift import Decisions, DriftReport, Reference, Window, compare, unable_to_compare
+from jobs.drift import Decisions, Reference, Window, compare
+from jobs.drift_report import DriftReport, unable_to_compare
 from jobs.evaluation import Evaluation, evaluate
 from jobs.pushgateway import METRICS, RETRAIN_OUTCOMES, Judgement, Run, push_drift, push_retrain
 
