@@ -280,5 +280,46 @@ def give_back_pages(connection: sa.Connection, limit: int) -> int:
     return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
 
 
+def damage(connection: sa.Connection) -> list[str]:
+    """Read a whole SQLite file and return what is damaged in it; PostgreSQL looks after itself."""
+    if connection.dialect.name != "sqlite":
+        return []
+    driver = _driver(connection)
+    try:
+        found = [f"integrity check: {line}" for (line,) in driver.execute("PRAGMA integrity_check") if line != "ok"]
+        if found:
+            return found
+        orphans = len(driver.execute("PRAGMA foreign_key_check").fetchall())
+    except dbapi2.DatabaseError as error:
+        return [f"integrity check: {error}"]
+    return [f"{orphans} rows refer to rows that are not there"] if orphans else []
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Write a consistent copy of an SQLite file, in use or not, to `target`, which must not exist; whole or not at all.
+
+    Raises DatabaseRefused; FileExistsError.
+    """
+    if target.exists():
+        raise FileExistsError(target)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    # mode=ro, not query_only: query_only refuses VACUUM INTO
+    engine = open_engine(source, read_only=True, allow_network_filesystem=True)
+    try:
+        with reachable(source), engine.connect() as connection:
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            os.close(descriptor)
+            _driver(connection).execute("VACUUM INTO ?", (str(partial),))
+    except dbapi2.DatabaseError as error:
+        partial.unlink(missing_ok=True)
+        raise _refusal(source, error) from error
+    finally:
+        engine.dispose()
+    with partial.open("rb+") as copied:
+        os.fsync(copied.fileno())
+    partial.rename(target)
+
+
 def _driver(connection: sa.Connection) -> Any:
     return connection.connection.driver_connection

@@ -325,6 +325,11 @@ class JobSettings(SharedSettings):
     )
 
     @property
+    def train_location(self) -> str | Path:
+        """Where imported history is stored: the PostgreSQL URL, or the SQLite file."""
+        return self.database_url or self.train_db
+
+    @property
     def store_locations(self) -> list[str | Path]:
         """Every store that training reads: the PostgreSQL URL, or the SQLite files, each once."""
         if self.database_url:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,13 @@ from alembic import command
 from alembic.config import Config
 from numpy.typing import NDArray
 
-from fraud_detection.database import DatabaseRefused, create_engine, open_engine, reachable
-from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.database import DatabaseRefused, copy_sqlite, create_engine, damage, open_engine, reachable
+from fraud_detection.features import LIMIT, FeatureList, Matrix
 from fraud_detection.schema import REVISION, Tables, tables
 from fraud_detection.truth import Label, label_that_counts
+
+FACTS_OF_THE_TABLES = ("features", "features_digest", "oldest_writer")
+"""What schema_meta holds of any store, however empty."""
 
 _PAGE_ROWS = 5000
 
@@ -580,23 +582,7 @@ class Store:
         """
         if not isinstance(self.location, Path):
             raise TypeError("only an SQLite store is a file; use pg_dump for PostgreSQL")
-        if target.exists():
-            raise FileExistsError(target)
-        partial = target.with_name(f".{target.name}.partial")
-        partial.unlink(missing_ok=True)
-        # mode=ro, not query_only: query_only refuses VACUUM INTO
-        engine = open_engine(self.location, read_only=True, allow_network_filesystem=True)
-        try:
-            with reachable(self.location), engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection
-                descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-                os.close(descriptor)
-                driver.execute("VACUUM INTO ?", (str(partial),))
-        finally:
-            engine.dispose()
-        with partial.open("rb+") as copied:
-            os.fsync(copied.fileno())
-        partial.rename(target)
+        copy_sqlite(self.location, target)
 
     def recent(
         self, connection: sa.Connection, limit: int, since: str, *, scored_only: bool = True, until: str | None = None
@@ -671,6 +657,99 @@ class Store:
                 known = counting.get(key)
                 counting[key] = label if known is None else label_that_counts((known, label))
         return {key: label.source for key, label in counting.items()}
+
+    def listing(
+        self, connection: sa.Connection, *, unlabelled_only: bool = False, since: str = "", limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Give transactions not older than `since`, for people to read, in order of time.
+
+        `unlabelled_only` gives scored ones of which nobody said what they turned out to be, the highest scores first.
+        """
+        requests = self.tables.requests
+        query = sa.select(requests).where(requests.c.ts >= since).limit(limit)
+        if unlabelled_only:
+            query = query.where(requests.c["Class"].is_(None), requests.c.fraud_probability.is_not(None))
+            query = query.order_by(requests.c.fraud_probability.desc(), requests.c.id)
+        else:
+            query = query.order_by(requests.c.ts, requests.c.id)
+        sources = {} if unlabelled_only else self._label_sources(connection)
+        rows = connection.execution_options(stream_results=True).execute(query).mappings()
+        for page in rows.partitions(_PAGE_ROWS):
+            for row in page:
+                key = (row["request_id"], row["row_index"])
+                source = None if row["Class"] is None else sources.get(key, "external")
+                yield {
+                    "request_id": row["request_id"],
+                    "row": row["row_index"],
+                    "transaction_id": row["transaction_id"],
+                    "ts": row["ts"],
+                    **{name: row[name] for name in self.features.names},
+                    "fraud_probability": row["fraud_probability"],
+                    "is_flagged": row["is_flagged"],
+                    "threshold": row["threshold"],
+                    "model_version": row["model_version"],
+                    "is_fraud": row["Class"],
+                    "label_source": source,
+                }
+
+    # -- look after it -------------------------------------------------------------------------------------------
+
+    def problems(self, connection: sa.Connection) -> list[str]:
+        """Look the whole store through and return what is wrong with it; nothing when it is well."""
+        requests, labels = self.tables.requests, self.tables.labels
+        found = damage(connection)
+        if found:
+            return found  # a damaged file answers nothing else reliably
+        # What SQLite's Inf and a hand at the table could have left behind; the service itself cannot.
+        out_of_range = sa.or_(
+            *(sa.or_(requests.c[name] > LIMIT, requests.c[name] < -LIMIT) for name in self.features.names)
+        )
+        labelled = sa.select(labels.c.id).where(
+            labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index
+        )
+        for meaning, wrong in (
+            ("rows have a feature that is no number in range", out_of_range),
+            ("rows are labelled, but have no Class", sa.and_(requests.c["Class"].is_(None), labelled.exists())),
+        ):
+            count = connection.scalar(sa.select(sa.func.count()).select_from(requests).where(wrong))
+            found += [f"{count} {meaning}"] if count else []
+        return found
+
+    def query(self, connection: sa.Connection, statement: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """Run somebody's own SQL, unchanged, and return the names of the columns and the rows.
+
+        The connection should be of a read-only store.
+        """
+        plain = connection.execution_options(no_parameters=True, stream_results=True)  # else a % would want a value
+        result = plain.exec_driver_sql(statement)
+        if not result.returns_rows:
+            return [], iter(())
+        return list(result.keys()), (tuple(row) for page in result.partitions(_PAGE_ROWS) for row in page)
+
+    # -- carry elsewhere -----------------------------------------------------------------------------------------
+
+    def contents(self, connection: sa.Connection, table: str) -> Iterator[list[tuple[Any, ...]]]:
+        """Give the rows of requests, labels, idempotency or schema_meta in pages, without their id, in its order."""
+        columns = self._carried(table)
+        order = self.tables.metadata.tables[table].primary_key.columns
+        query = sa.select(*columns).order_by(*order)
+        for page in connection.execution_options(stream_results=True).execute(query).partitions(_PAGE_ROWS):
+            yield [tuple(row) for row in page]
+
+    def fill(self, connection: sa.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows as `contents` of another store of the same features gives them."""
+        names = [column.name for column in self._carried(table)]
+        self._insert_many(connection, self.tables.metadata.tables[table], names, rows)
+
+    def _carried(self, table: str) -> list[sa.Column[Any]]:
+        return [column for column in self.tables.metadata.tables[table].columns if column.name != "id"]
+
+    def clear(self, connection: sa.Connection) -> None:
+        """Erase every row of every table; the tables and what they belong to stay."""
+        for table in (self.tables.labels, self.tables.idempotency, self.tables.requests):
+            connection.execute(sa.delete(table))
+        meta = self.tables.schema_meta
+        connection.execute(sa.delete(meta).where(meta.c.key.not_in(FACTS_OF_THE_TABLES)))
 
     # -- erase ---------------------------------------------------------------------------------------------------
 

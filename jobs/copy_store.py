@@ -1,0 +1,140 @@
+"""Carries everything that is stored into another, empty store, SQLite or PostgreSQL, and proves that it arrived."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from tqdm import tqdm
+
+from fraud_detection.features import FeatureList
+from fraud_detection.lock import alone_with
+from fraud_detection.store import FACTS_OF_THE_TABLES, Store
+
+TABLES = ("requests", "labels", "idempotency")
+"""In the order in which they refer to each other."""
+
+
+class CopyFailed(Exception):
+    """Nothing was copied; the message says why."""
+
+
+class Tally:
+    """Rows and a digest of them in which their order does not matter: the sum of the sha256 of each, modulo 2^256.
+
+    Equal sums of equally many rows mean equal rows, short of an attack.
+
+    >>> one, other = Tally(), Tally()
+    >>> for row in [(1, "a"), (2, "b")]: one.add(row)
+    >>> for row in [(2, "b"), (1, "a")]: other.add(row)
+    >>> one == other
+    True
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sum = 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Count one row."""
+        # SQLite keeps no negative zero: -0.0 + 0.0 is 0.0, and every other number stays itself
+        plain = tuple(value + 0.0 if isinstance(value, float) else value for value in row)
+        self.rows += 1
+        self._sum = (self._sum + int.from_bytes(hashlib.sha256(repr(plain).encode()).digest(), "big")) % 2**256
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tally) and (self.rows, self._sum) == (other.rows, other._sum)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+
+def copy_stores(
+    sources: Sequence[str | Path], target: str | Path, features: FeatureList, *, replace: bool = False
+) -> dict[str, int]:
+    """Copy all of `sources` into the store at `target`, made where there is none, and return the rows of each table.
+
+    No API may have any of the SQLite files open. All or nothing: the target is read back and compared with what was
+    read, by count and digest, before the transaction ends. A target that holds rows is refused unless `replace`.
+
+    Raises CopyFailed, StoreInUse, DatabaseRefused.
+    """
+    with ExitStack() as stack:
+        for location in (*sources, target):
+            stack.enter_context(alone_with(location))
+        opened = [_opened(stack, Store.open(location, features, read_only=True)) for location in sources]
+        into = _opened(stack, Store.create_or_migrate(target, features))
+        with into.begin() as connection:
+            _require_empty(into, connection, replace=replace)
+            counted = _fill(opened, into, connection)
+            _verify(into, connection, counted)
+    return {table: tally.rows for table, tally in counted.items()}
+
+
+def _opened(stack: ExitStack, store: Store) -> Store:
+    stack.callback(store.close)
+    return store
+
+
+def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) -> None:
+    if replace:
+        store.clear(connection)
+    rows = store.count_rows(connection)
+    if rows:
+        raise CopyFailed(f"the target holds {rows:,} transactions already; --replace erases them first")
+
+
+def _fill(sources: Sequence[Store], into: Store, connection: sa.Connection) -> dict[str, Tally]:
+    counted = {table: Tally() for table in TABLES}
+    for source in sources:
+        # Nobody else has it open, so one read-only connection sees one state.
+        with source.begin() as read, _bar("copying", source.count_rows(read)) as advance:
+            for table in TABLES:
+                for page in source.contents(read, table):
+                    into.fill(connection, table, page)
+                    for row in page:
+                        counted[table].add(row)
+                    advance(table, len(page))
+            _carry_facts(source, read, into, connection)
+    return counted
+
+
+def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa.Connection) -> None:
+    for page in source.contents(read, "schema_meta"):
+        for key, value in page:
+            if key in FACTS_OF_THE_TABLES:
+                continue
+            known = into.get_meta(connection, key)
+            if known is not None and known != value and key == "amount_scaling":
+                raise CopyFailed(
+                    f"the stores scale amounts differently ({known} and {value}), so that their rows do not mean the "
+                    "same; copy one of them only"
+                )
+            into.set_meta(connection, key, value)
+
+
+def _verify(store: Store, connection: sa.Connection, expected: dict[str, Tally]) -> None:
+    with _bar("verifying", expected["requests"].rows) as advance:
+        for table, tally in expected.items():
+            arrived = Tally()
+            for page in store.contents(connection, table):
+                for row in page:
+                    arrived.add(row)
+                advance(table, len(page))
+            if arrived != tally:
+                raise CopyFailed(
+                    f"{table}: {tally.rows:,} rows were read and {arrived.rows:,} arrived, or not the same; "
+                    "nothing was copied"
+                )
+
+
+@contextmanager
+def _bar(what: str, rows: int) -> Iterator[Callable[[str, int], None]]:
+    """Show progress by transactions; the other tables have fewer rows or go faster."""
+    with tqdm(total=rows, desc=what, unit=" rows", delay=1, disable=None, leave=False) as bar:
+
+        def advance(table: str, done: int) -> None:
+            bar.update(done if table == "requests" else 0)
+
+        yield advance
