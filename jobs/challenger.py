@@ -1,6 +1,7 @@
 """Make a challenger: fit it, export it, measure it beside the model in service, and check its files."""
 
 import dataclasses
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,11 @@ class Challenger:
     evaluation: Evaluation
     champion_scores: Numbers | None
     champion_evaluation: Evaluation | None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of model.onnx, by which versions are known."""
+        return hashlib.sha256(self.files[ONNX]).hexdigest()
 
 
 def train(

@@ -129,7 +129,7 @@ def loads_in_fresh_process(directory: Path) -> str | None:
     """
     try:
         child = subprocess.run(  # noqa: S603  our own module, without a shell
-            [sys.executable, "-m", "jobs.export", str(directory)],
+            [sys.executable, "-m", "jobs.export", str(directory.absolute())],
             capture_output=True,
             text=True,
             timeout=CHECK_SECONDS,

@@ -24,7 +24,6 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.lock import LockHeld
 from fraud_detection.model import (
-    ONNX,
     Manifest,
     Model,
     ModelRefused,
@@ -162,6 +161,9 @@ def _attempt(
 
     tracking = tracking_of(settings)  # before the work: nothing is promoted that it does not know
     challenger = train(selection, history, served, settings, features, scaling=scaling, now=now)
+    if served is not None and challenger.digest == served.digest:
+        told = "Training gave the very model that serves: nothing new was labelled in the time that it learns from."
+        return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
     verdict = verdict_on(challenger, selection, served, settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
     judged = _Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
@@ -202,7 +204,7 @@ def _decide(
 ) -> Retraining:
     """Keep what was learned in MLflow, and do what the verdict says."""
     verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
-    digest = hashlib.sha256(files[ONNX]).hexdigest()
+    digest = judged.challenger.digest
     run_id = tracking.log_run(
         f"{manifest.created[:16]} {verdict.decision}",
         params=run_record.params(judged.challenger, judged.selection, settings),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import requests
 
-from fraud_detection.database import open_engine
+from fraud_detection.database import open_engine, reachable
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
 from fraud_detection.model import (
@@ -43,6 +43,8 @@ def promoter_of(settings: JobSettings) -> Iterator[None]:
         return
     engine = open_engine(settings.database_url)
     try:
+        with reachable(settings.database_url), engine.connect():
+            pass
         with promoter(settings.models_dir, engine):
             yield
     finally:

@@ -86,7 +86,7 @@ def _require_both_classes(known: Known, label_source: str, settings: JobSettings
     if rows == 0:
         raise Held("held_rows", "No transaction was scored yet, so there is nothing to learn from.")
     if label_source == "derived":
-        flagged = "flagged every" if known.frauds else "flagged none"
+        flagged = "flagged all" if known.frauds else "flagged none"
         raise Held(
             "held_one_class", f"The model in service {flagged} of {rows:,} transactions: nothing is to be learned."
         )

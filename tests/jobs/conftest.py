@@ -1,13 +1,21 @@
-"""What the tests of the jobs share: an MLflow database that is made once, because making one takes seconds."""
+"""What the tests of the jobs share: an MLflow database and a first model, made once, because they take seconds."""
 
+import json
 import shutil
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import sqlalchemy.exc
 from mlflow import MlflowClient
+
+from fraud_detection.settings import ClientSettings
+from jobs.retrain import retrain
+from tests.jobs.installation import NOW, Installation, made_up
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +36,54 @@ def with_mlflow(_empty_mlflow: Path) -> Callable[[Path], None]:
         shutil.copy(_empty_mlflow, folder / "mlflow.db")
 
     return copy
+
+
+@pytest.fixture
+def installation(tmp_path: Path, with_mlflow: Callable[[Path], None]) -> Installation:
+    """An installation of three features that has neither transactions nor a model."""
+    with_mlflow(tmp_path / "data")
+    return Installation(tmp_path).make()
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory, _empty_mlflow: Path) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data").mkdir()
+    shutil.copy(_empty_mlflow, folder / "data" / "mlflow.db")
+    made = Installation(folder).make()
+    made.import_labelled(*made_up(1000, seed=1), age_days=100)
+    assert retrain(made.settings, now=NOW - timedelta(days=60)).outcome == "promoted"
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path: Path, _trained: Path) -> Installation:
+    """An installation whose first real model was promoted 60 days before NOW, from labelled history."""
+    shutil.copytree(_trained, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Installation(tmp_path)
+
+
+@pytest.fixture
+def api_that_stays() -> Iterator[Callable[[str], ClientSettings]]:
+    """Start an API whose GET /model answers one digest for ever, or a status: api_that_stays("abc…"), ("503")."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(digest: str) -> ClientSettings:
+        class Answers(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                is_known = self.headers["Authorization"] == "Bearer the-token" and not digest.isdecimal()
+                self.send_response(200 if is_known else int(digest) if digest.isdecimal() else 401)
+                self.end_headers()
+                self.wfile.write(json.dumps({"digest": digest}).encode())
+
+            def log_request(self, *_: object) -> None:
+                return
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Answers))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return ClientSettings(api_url=f"http://127.0.0.1:{servers[-1].server_port}", api_token="the-token")
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

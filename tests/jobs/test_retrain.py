@@ -1,0 +1,512 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from fraud_detection import model as models
+from fraud_detection.clock import timestamp
+from fraud_detection.lock import promoter
+from fraud_detection.settings import ClientSettings
+from jobs import rollout
+from jobs.reference import read_reference
+from jobs.retrain import client_of, main, retrain
+from jobs.rollout import tracking_of
+from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+
+EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
+
+
+@pytest.fixture
+def client_of_mlflow(tmp_path: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{tmp_path / 'data' / 'mlflow.db'}")
+
+
+def test_the_first_real_model_is_trained_judged_registered_and_served(
+    installation: Installation, client_of_mlflow: MlflowClient
+) -> None:
+    matrix, is_fraud = made_up(1000, seed=1)
+    installation.import_labelled(matrix, is_fraud, age_days=100)
+
+    done = retrain(installation.settings, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("promoted", 0)
+    model = models.load(installation.settings.model_path, FEATURES)
+    assert model.version == done.version
+    manifest = model.manifest
+    assert (manifest.trained_on, manifest.parent, manifest.created) == ("labels", None, timestamp(NOW))
+    assert manifest.rows == {"fraud": 70, "genuine": 630}
+    assert manifest.label_sources == {"import": 700}
+    assert manifest.holdout is not None
+    assert manifest.holdout.rows == 300
+    assert manifest.verdict is not None
+    assert manifest.verdict["decision"] == "promote"
+    assert read_reference(installation.models_dir / model.version, FEATURES).shape == (700, 3)
+    assert installation.events() == ["promoted", "verified"]
+
+    registered = client_of_mlflow.get_model_version_by_alias("fraud-api", "champion")
+    assert registered.tags["digest"] == model.digest
+    run = client_of_mlflow.get_run(str(registered.run_id))
+    assert {"accuracy", "average_precision", "precision", "recall", "validation_recall"} <= run.data.metrics.keys()
+    assert run.data.params["class_weight"] == "balanced"
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert (artifacts / "model" / models.ONNX).read_bytes() == (
+        installation.models_dir / model.version / models.ONNX
+    ).read_bytes()
+    assert sorted(path.name for path in (artifacts / "plots").iterdir()) == [
+        "confusion_matrix.png",
+        "feature_importances.png",
+        "precision_recall.png",
+        "scores.png",
+    ]
+    assert json.loads((artifacts / "confusion_matrix.json").read_text())["true_positives"] > 0
+
+
+def test_the_paragraph_of_a_promotion_tells_an_analyst_what_happened(installation: Installation) -> None:
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+
+    done = retrain(installation.settings, now=NOW)
+
+    assert "A new model learned from 700 transactions (70 frauds) from 20" in done.paragraph
+    assert "judged on 300 later ones with 30 frauds" in done.paragraph
+    assert f"It now serves as {done.version}, the first model of this installation." in done.paragraph
+
+
+def test_it_works_the_same_on_both_databases(
+    installation: Installation, location: str | Path, client_of_mlflow: MlflowClient
+) -> None:
+    if isinstance(location, str):
+        installation.variables["DATABASE_URL"] = location
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+
+    done = retrain(installation.settings, now=NOW)
+
+    assert done.outcome == "promoted"
+    assert client_of_mlflow.get_model_version_by_alias("fraud-api", "champion").tags["version"] == done.version
+
+
+def test_imported_history_and_live_labels_train_together(trained: Installation, tmp_path: Path) -> None:
+    trained.variables["TRAIN_DB"] = trained.environment["LATEST_DB"]
+    trained.variables["LATEST_DB"] = str(tmp_path / "data" / "live.db")
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert done.outcome == "promoted"
+    assert trained.served().label_sources == {"import": 1000, "chargeback": 400}
+    assert done.paragraph.endswith(f"in place of {trained.served().parent}.")
+
+
+def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_labelled_ones(
+    trained: Installation,
+) -> None:
+    """People label what looks like fraud; a reference of these alone would make all normal traffic look like drift."""
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35)
+    trained.score(matrix, age_days=34, truths=is_fraud)
+
+    retrain(trained.settings, force=True, now=NOW)
+
+    manifest = trained.served()
+    assert sum(manifest.rows.values()) == 1400
+    assert len(read_reference(trained.models_dir / models.CURRENT, FEATURES)) == 2400
+    assert manifest.holdout is not None
+    assert manifest.holdout.rows == 600
+
+
+# -- due -------------------------------------------------------------------------------------------------------------
+
+
+def test_without_drift_and_before_a_month_is_over_nothing_is_done(trained: Installation) -> None:
+    before = trained.events()
+
+    done = retrain(trained.settings, now=NOW + timedelta(days=29))
+
+    assert (done.outcome, done.exit_code) == ("skipped", 0)
+    assert "No retraining is due: no drift was reported" in done.paragraph
+    assert trained.events() == before
+
+
+def test_a_month_after_the_last_judgement_it_trains(trained: Installation) -> None:
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+
+    assert retrain(trained.settings, now=NOW + timedelta(days=31)).outcome == "promoted"
+
+
+def test_drift_is_answered_after_the_cooldown_and_once(trained: Installation) -> None:
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
+    trained.report_drift()
+
+    resting = retrain(trained.settings, now=NOW + timedelta(days=6))
+    answered = retrain(trained.settings, now=NOW + timedelta(days=8))
+    again = retrain(trained.settings, now=NOW + timedelta(days=16))
+
+    assert (resting.outcome, answered.outcome, again.outcome) == ("skipped", "rejected", "skipped")
+    assert "after a judgement nothing is trained until" in resting.paragraph
+    assert "the last judgement answered the drift" in again.paragraph
+
+
+def test_a_drift_result_that_cannot_be_read_makes_nothing_due(
+    trained: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained.settings.drift_result.write_text("{")
+
+    assert retrain(trained.settings, now=NOW + timedelta(days=8)).outcome == "skipped"
+    assert "drift_result.json says nothing" in caplog.text
+
+
+def test_a_forced_training_that_gives_the_very_model_that_serves_promotes_nothing(trained: Installation) -> None:
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert done.outcome == "skipped"
+    assert "Training gave the very model that serves" in done.paragraph
+    assert trained.events() == ["promoted", "verified"]
+
+
+def test_when_no_label_is_new_nothing_is_trained_again(trained: Installation) -> None:
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
+    assert retrain(trained.settings, force=True, now=NOW).outcome == "rejected"
+
+    done = retrain(trained.settings, now=NOW + timedelta(days=31))
+
+    assert done.outcome == "skipped"
+    assert "No label is new since" in done.paragraph
+    assert retrain(trained.settings, force=True, now=NOW).outcome == "rejected"
+
+
+# -- held and rejected -----------------------------------------------------------------------------------------------
+
+
+def unchanged(installation: Installation) -> Callable[[], bool]:
+    """Ask later whether a version, the link or the journal has changed since now."""
+
+    def state() -> list[tuple[str, bytes]]:
+        return [(path.name, path.read_bytes()) for path in sorted(installation.models_dir.rglob("*")) if path.is_file()]
+
+    before = state()
+    return lambda: state() == before
+
+
+def poisoned(is_fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Labels that are wrong in the older part, which trains, and right in the newer one, which judges."""
+    wrong = is_fraud.copy()
+    wrong[:400] = np.roll(is_fraud[:400], 5)
+    return wrong
+
+
+def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
+    trained: Installation, client_of_mlflow: MlflowClient
+) -> None:
+    champion = trained.served().digest
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("rejected", 0)
+    assert "It was not good enough: Average precision changes by -" in done.paragraph
+    assert "goes on serving" in done.paragraph
+    assert trained.served().digest == champion
+    assert trained.events() == ["promoted", "verified", "judged"]
+    (run, _) = client_of_mlflow.search_runs([EXPERIMENT_ID])
+    assert run.data.tags["decision"] == "reject"
+    assert run.data.metrics["average_precision"] < run.data.metrics["champion_average_precision"]
+    assert client_of_mlflow.get_model_version_by_alias("fraud-api", "champion").tags["digest"] == champion
+    assert len(client_of_mlflow.search_model_versions("name = 'fraud-api'")) == 1
+
+
+def test_the_synthetic_baseline_only_has_to_be_beaten(
+    installation: Installation, make_version: Callable[..., str]
+) -> None:
+    """A baseline that raises few alerts would keep every better model out by the rules among real models."""
+    baseline = make_version(installation.models_dir, of=FEATURES, trained_on="synthetic", training_window=None)
+    models.promote(installation.models_dir, baseline, actor="bootstrap", reason="the first one")
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+
+    done = retrain(installation.settings, now=NOW)
+
+    assert done.outcome == "promoted"
+    assert done.verdict is not None
+    assert "beats_baseline" in [check.name for check in done.verdict.checks]
+    assert installation.served().parent == baseline
+    # whoever promoted the baseline did not verify it, so this run did first
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+
+
+def test_with_no_true_label_nothing_is_trained(trained: Installation) -> None:
+    trained.variables["LATEST_DB"] = trained.variables["TRAIN_DB"] = str(trained.folder / "data" / "empty.db")
+    matrix, _ = made_up(300, seed=2)
+    trained.score(matrix, age_days=35)
+    is_unchanged = unchanged(trained)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code, done.version) == ("held_derived", 0, None)
+    assert "POST /labels" in done.paragraph
+    assert "goes on serving" in done.paragraph
+    assert is_unchanged()
+    assert done.label_coverage == {"30_to_90_days": 0.0}
+
+
+def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Installation) -> None:
+    trained.variables["GATE_MIN_FRAUDS"] = "80"
+    matrix, is_fraud = made_up(100, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+
+    first, second = (retrain(trained.settings, now=NOW + timedelta(days=days)) for days in (31, 32))
+
+    assert first.outcome == second.outcome == "held_frauds"
+    assert "33 frauds are known; 80 are needed" in first.paragraph
+
+
+# -- derived labels --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decided(trained: Installation) -> Installation:
+    """Only decisions of the model in service, under the override."""
+    trained.variables["LATEST_DB"] = trained.variables["TRAIN_DB"] = str(trained.folder / "data" / "decisions.db")
+    trained.variables["ALLOW_DERIVED_LABELS"] = "true"
+    matrix, _ = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35)
+    return trained
+
+
+def test_under_the_override_decisions_train_and_that_is_written_everywhere(
+    decided: Installation, client_of_mlflow: MlflowClient
+) -> None:
+    done = retrain(decided.settings, force=True, now=NOW)
+
+    assert done.outcome == "promoted"
+    manifest = decided.served()
+    assert manifest.trained_on == "derived"
+    assert manifest.label_sources == {"derived": 700}
+    assert manifest.verdict is not None
+    assert manifest.verdict["label_source"] == "derived"
+    promoted = next(entry for entry in reversed(models.journal(decided.models_dir)) if entry["event"] == "promoted")
+    assert promoted["verdict"]["label_source"] == "derived"
+    registered = client_of_mlflow.get_model_version_by_alias("fraud-api", "champion")
+    run = client_of_mlflow.get_run(str(registered.run_id))
+    assert (run.data.params["allow_derived_labels"], run.data.tags["trained_on"]) == ("True", "derived")
+    assert done.judgement is not None
+    assert done.judgement.label_source == "derived"
+    assert "It was never judged against the truth" in done.paragraph
+
+
+def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_rejected(decided: Installation) -> None:
+    """The share of alerts is the only thing that derived labels can be checked by."""
+    store = decided.store()
+    with store.begin() as connection:  # older decisions were made at a threshold that flagged three times as many
+        connection.exec_driver_sql(
+            "UPDATE requests SET is_flagged = 1 WHERE id < 700 AND fraud_probability > 0.001 AND id % 2 = 0"
+        )
+    store.close()
+
+    done = retrain(decided.settings, force=True, now=NOW)
+
+    assert done.outcome == "rejected"
+    assert "times that of the model in service; between 0.5 and 2.0 is allowed" in done.paragraph
+
+
+# -- what can go wrong -----------------------------------------------------------------------------------------------
+
+
+def test_while_another_job_is_at_work_nothing_is_done(trained: Installation) -> None:
+    with promoter(trained.models_dir):
+        done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("skipped", 0)
+    assert "another job is changing the models" in done.paragraph
+
+
+def test_nothing_is_promoted_that_mlflow_does_not_know(trained: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    trained.variables["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+    is_unchanged = unchanged(trained)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("failed", 1)
+    assert "Nothing is promoted that MLflow does not know." in done.paragraph
+    assert is_unchanged()
+
+
+def break_features(installation: Installation) -> None:
+    (installation.folder / "features.json").write_text('{"features": []}')
+
+
+def change_features(installation: Installation) -> None:
+    (installation.folder / "features.json").write_text('{"features": [{"name": "age"}]}')
+
+
+def remove_store(installation: Installation) -> None:
+    installation.variables["LATEST_DB"] = installation.variables["TRAIN_DB"] = str(installation.folder / "none.db")
+
+
+def damage_store(installation: Installation) -> None:
+    installation.settings.latest_db.write_bytes(b"no database" * 1000)
+
+
+def lose_postgresql(installation: Installation) -> None:
+    installation.variables["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/none?connect_timeout=1"
+
+
+def damage_model(installation: Installation) -> None:
+    path = installation.models_dir / models.CURRENT / models.ONNX
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def leave_a_bare_pickle(installation: Installation) -> None:
+    (installation.models_dir / models.CURRENT).unlink()
+    (installation.models_dir / models.PICKLE).unlink()
+    (installation.models_dir / models.PICKLE).write_bytes(b"a pickle of the classic set-up")
+
+
+@pytest.mark.parametrize(
+    ("damage", "exit_code", "message"),
+    [
+        (break_features, 2, "expected 1 to 500 features"),
+        (change_features, 3, "was made for another feature list"),
+        (remove_store, 2, "no database there"),
+        (damage_store, 3, "is damaged or no SQLite database"),
+        (lose_postgresql, 1, "PostgreSQL: cannot be reached"),
+        (damage_model, 3, "model.onnx is not the file that the manifest describes"),
+        (leave_a_bare_pickle, 3, "fraudctl models adopt"),
+    ],
+)
+def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
+    trained: Installation, damage: Callable[[Installation], None], exit_code: int, message: str
+) -> None:
+    damage(trained)
+    is_unchanged = unchanged(trained)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("failed", exit_code)
+    assert message in done.paragraph
+    assert is_unchanged()
+
+
+def test_an_error_nobody_foresaw_fails_with_1_and_its_traceback_is_logged(
+    trained: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.retrain.read_history", disk_full)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("failed", 1)
+    assert "OSError" in done.paragraph
+    assert "No space left on device" in caplog.text
+
+
+# -- what the outside sees -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pushed() -> Iterator[tuple[str, list[str]]]:
+    """A Pushgateway: its address, and what it was given."""
+    bodies: list[str] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        do_PUT = do_POST  # noqa: N815  http.server calls methods by these names
+
+        def log_request(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", bodies
+    server.shutdown()
+    server.server_close()
+
+
+def test_outcome_and_figures_are_pushed(installation: Installation, pushed: tuple[str, list[str]]) -> None:
+    installation.variables["PUSHGATEWAY_URL"] = pushed[0]
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+
+    retrain(installation.settings, now=NOW)
+
+    (body,) = pushed[1]
+    assert 'fraud_retrain_outcome{outcome="promoted"} 1.0' in body
+    assert 'model_accuracy{label_source="true"} 0.' in body
+    assert 'fraud_model_label_ratio{source="import"} 1.0' in body
+    assert 'fraud_label_coverage_ratio{age="over_90_days"} 1.0' in body
+
+
+def test_a_failure_is_pushed_too(trained: Installation, pushed: tuple[str, list[str]]) -> None:
+    trained.variables["PUSHGATEWAY_URL"] = pushed[0]
+    break_features(trained)
+
+    retrain(trained.settings, now=NOW)
+
+    (body,) = pushed[1]
+    assert 'fraud_retrain_outcome{outcome="failed"} 1.0' in body
+    assert "fraud_job_succeeded 0.0" in body
+
+
+def test_the_command_reads_the_environment(trained: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in trained.environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert main([]) == 0
+    assert main(["--force"]) == 0
+    assert trained.events() == ["promoted", "verified"]
+    monkeypatch.setenv("GATE_MARGIN", "much")
+    assert main([]) == 2
+
+
+def test_an_api_is_asked_only_where_one_is_named() -> None:
+    named = {"API_URL": "http://127.0.0.1:5000", "API_TOKEN": "secret"}
+
+    assert client_of({"API_TOKEN": "secret"}) is None
+    assert client_of(named) == ClientSettings(api_url="http://127.0.0.1:5000", api_token="secret")
+
+
+# -- a promotion that does not come to its end -----------------------------------------------------------------------
+
+
+def test_a_promotion_that_was_never_verified_is_finished_first(trained: Installation) -> None:
+    entries = (trained.models_dir / models.JOURNAL).read_text().splitlines()
+    (trained.models_dir / models.JOURNAL).write_text(entries[0] + "\n")
+    assert trained.events() == ["promoted"]
+
+    retrain(trained.settings, now=NOW)
+
+    assert trained.events() == ["promoted", "verified"]
+
+
+def test_a_model_that_the_api_does_not_take_up_is_taken_back(
+    trained: Installation, api_that_stays: Callable[[str], ClientSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "SERVED_WITHIN_SECONDS", 0.0)
+    champion = trained.served()
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+
+    done = retrain(trained.settings, force=True, now=NOW, client=api_that_stays(champion.digest))
+
+    assert (done.outcome, done.exit_code) == ("restored", 4)
+    assert "still serves" in done.paragraph
+    assert trained.served().digest == champion.digest
+    assert trained.events() == ["promoted", "verified", "promoted", "restored", "verified"]
+    assert tracking_of(trained.settings).champion() == champion.digest
