@@ -121,8 +121,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             request = next(parser)
             response, environ = wsgi.create(request, client, peer, address, self.cfg, response_class=Response)
             environ["wsgi.multithread"] = True
-            if not self.alive:
-                response.force_close()
+            response.worker = self
             body = self.wsgi(environ, response.start_response)
             try:
                 for part in body:
@@ -209,11 +208,14 @@ class Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     """Sends the header together with the body: one system call and one packet less an answer."""
 
+    worker: Worker
     headers_sent: bool
     _head = b""
 
     def should_close(self) -> bool:
-        """Whether this is the last answer: also when more of the body is left unread than is worth receiving."""
+        """Whether this is the last answer: at the end, or when more of the body is unread than is worth receiving."""
+        if not self.worker.alive:
+            return True
         body = self.req.body
         left = getattr(body.reader, "length", 0)
         is_chunked_and_unread = getattr(body.reader, "parser", None) is not None

@@ -1,0 +1,472 @@
+"""The real server as a child process: gunicorn, the worker, the start and the end."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fraud_detection import model as models
+from fraud_detection.database import open_engine
+from tests.conftest import ROOT, TOKEN
+
+ROW = [0.5] * 29
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class Server:
+    """A gunicorn under test."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    probe_port: int
+    log: Path
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_so():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def get(self, path: str, *, probe: bool = False) -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.probe_port if probe else self.port}{path}",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  an address of ours
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.get("/readyz", probe=True)[0] == 200
+        return False
+
+
+class Connection:
+    """A client's connection, byte by byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+
+    def send(self, data: bytes) -> "Connection":
+        self.sock.sendall(data)
+        return self
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, header (lower-case names) and body of the next answer."""
+        while b"\r\n\r\n" not in self.received:
+            self._receive()
+        head, _, rest = self.received.partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        header = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        length = int(header["content-length"])
+        self.received = rest
+        while len(self.received) < length:
+            self._receive()
+        body, self.received = self.received[:length], self.received[length:]
+        return int(lines[0].split()[1]), header, body
+
+    def _receive(self) -> None:
+        chunk = self.sock.recv(65536)
+        assert chunk, f"closed after {self.received!r}"
+        self.received += chunk
+
+    def is_closed(self) -> bool:
+        """Wait until the server closes; False when it says anything before."""
+        try:
+            return self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+Connect = Callable[[Server], Connection]
+
+
+def post(body: object = None, *, headers: str = "", path: str = "/predict") -> bytes:
+    content = json.dumps({"data": [ROW]} if body is None else body).encode()
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n{headers}\r\n"
+    ).encode() + content
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def launch(environment: Mapping[str, str], log: Path) -> Server:
+    port, probe_port = free_port(), free_port()
+    variables = {
+        **{name: os.environ[name] for name in os.environ if name == "PATH" or name.startswith("COV")},
+        "PORT": str(port),
+        "PROBE_PORT": str(probe_port),
+        **environment,
+    }
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
+            cwd=ROOT,
+            env=variables,
+            stdout=stderr,
+            stderr=stderr,
+        )
+    return Server(process, port, int(variables["PROBE_PORT"]), log)
+
+
+@contextlib.contextmanager
+def running(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
+    server = launch(environment, log)
+    try:
+        server.wait_until(server.is_ready)
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Open connections that are closed with the test: connect(server)."""
+    with contextlib.ExitStack() as opened:
+        yield lambda server: Connection(
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS))
+        )
+
+
+@pytest.fixture
+def server(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
+    with running(sqlite_environment, tmp_path / "log") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lasting_server(lasting_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("server")
+    environment = {**lasting_environment, "LATEST_DB": str(folder / "requests.db")}
+    with running(environment, folder / "log") as started:
+        yield started
+
+
+def rows(environment: Mapping[str, str]) -> int:
+    engine = open_engine(Path(environment["LATEST_DB"]), read_only=True)
+    with engine.connect() as connection:
+        count: int = connection.exec_driver_sql("SELECT COUNT(*) FROM requests").scalar_one()
+    engine.dispose()
+    return count
+
+
+# -- conversations ---------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_serves_one_request_after_another(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server)
+
+    for _ in range(3):
+        status, header, body = connection.send(post()).answer()
+
+        assert (status, header["connection"]) == (200, "keep-alive")
+        assert header["x-request-id"] == json.loads(body)["request_id"]
+
+
+def test_requests_sent_without_waiting_are_answered_in_order(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server).send(post() + post({"data": []}) + post())
+
+    assert [connection.answer()[0] for _ in range(3)] == [200, 422, 200]
+
+
+def test_a_body_in_chunks_is_read(connect: Connect, lasting_server: Server) -> None:
+    head, _, content = post().partition(b"\r\n\r\n")
+    head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length"))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (content[:7], content[7:]))
+
+    connection = connect(lasting_server).send(head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+
+    assert connection.answer()[0] == 200
+    assert connection.send(post()).answer()[0] == 200
+
+
+def test_who_wants_no_further_answer_gets_none(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server).send(post(headers="Connection: close\r\n"))
+
+    assert connection.answer()[1]["connection"] == "close"
+    assert connection.is_closed()
+
+
+def test_a_body_that_nobody_read_ends_the_connection_or_is_passed_over(
+    connect: Connect, lasting_server: Server
+) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+    small = connect(lasting_server).send(head % 1000 + b"x" * 1000)
+    large = connect(lasting_server).send(head % 10_000_000_000 + b"x" * 1000)
+
+    assert (small.answer()[0], small.send(post()).answer()[0]) == (401, 200)
+    assert large.answer()[0] == 401
+    assert large.is_closed()
+
+
+def test_a_head_request_has_no_body(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server).send(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    received = b""
+    while chunk := connection.sock.recv(4096):
+        received += chunk
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"nonsense\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: secret\r\n\r\n", 501, "unsupported_transfer_coding"),
+        (b"GET / HTTP/1.1\r\nX: \0\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", 417, "expectation_failed"),
+    ],
+)
+def test_what_is_not_http_is_refused_in_our_form(
+    connect: Connect, lasting_server: Server, sent: bytes, status: int, code: str
+) -> None:
+    connection = connect(lasting_server).send(sent)
+
+    got, header, body = connection.answer()
+
+    error = json.loads(body)["error"]
+    assert (got, error["code"], header["connection"]) == (status, code, "close")
+    assert error["request_id"] == header["x-request-id"]
+    assert connection.is_closed()
+
+
+def test_a_request_that_does_not_come_to_its_end_is_closed_after_5_s(connect: Connect, lasting_server: Server) -> None:
+    half_a_body = post()[:-10]
+    began = time.monotonic()
+    connections = [
+        connect(lasting_server).send(sent)
+        for sent in (b"", b"POST /predict HT", half_a_body, half_a_body.replace(b"a-token", b"no-token"))
+    ]
+
+    closed = []
+    for connection in connections:
+        with contextlib.suppress(AssertionError):
+            connection.answer()  # a body may be answered before
+        closed.append(connection.is_closed())
+
+    assert closed == [True] * 4
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
+def test_a_trickle_does_not_buy_time(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server)
+    began = time.monotonic()
+
+    with contextlib.suppress(OSError):
+        while time.monotonic() - began < PATIENCE_SECONDS:
+            connection.send(b"P" if time.monotonic() - began < 0.1 else b"O")
+            time.sleep(0.2)
+
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
+def test_slow_clients_hold_up_nobody(connect: Connect, lasting_server: Server) -> None:
+    slow = [connect(lasting_server).send(b"POST /predict HTTP/1.1\r\nHo") for _ in range(200)]
+    connection = connect(lasting_server)
+
+    answers = [connection.send(post()).answer()[0] for _ in range(50)]
+
+    assert answers == [200] * 50
+    assert lasting_server.get("/livez", probe=True)[0] == 200
+    for one in slow:
+        one.sock.close()
+
+
+def test_a_client_that_goes_away_leaves_no_trace(connect: Connect, lasting_server: Server) -> None:
+    for sent in (b"", b"GET /hea", post()[:-10], post()):
+        connect(lasting_server).send(sent).sock.close()
+
+    assert lasting_server.get("/health")[0] == 200
+    assert "Traceback" not in lasting_server.log.read_text()
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_answers_what_is_under_way_and_waits_for_nobody_idle(
+    connect: Connect, server: Server, sqlite_environment: dict[str, str]
+) -> None:
+    idle = [connect(server) for _ in range(5)]
+    for connection in idle[1:]:
+        assert connection.send(post()).answer()[0] == 200
+    half = post()
+    under_way = connect(server).send(half[:-10])
+    time.sleep(0.2)
+
+    began = time.monotonic()
+    server.process.terminate()
+    assert [connection.is_closed() for connection in idle] == [True] * 5
+    under_way.send(half[-10:])
+    status, header, _ = under_way.answer()
+
+    assert (status, header["connection"]) == (200, "close")
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert time.monotonic() - began < 15  # not the 20 s of the grace period
+    assert rows(sqlite_environment) == 5
+    wal = Path(f"{sqlite_environment['LATEST_DB']}-wal")
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+def test_a_stopping_server_is_live_but_not_ready(connect: Connect, server: Server) -> None:
+    half = post()
+    under_way = connect(server).send(half[:-10])
+    time.sleep(0.2)
+    server.process.terminate()
+
+    server.wait_until(lambda: not server.is_ready())
+
+    assert server.get("/livez", probe=True)[0] == 200
+    assert under_way.send(half[-10:]).answer()[0] == 200
+
+
+def test_ctrl_c_ends_at_once(connect: Connect, server: Server) -> None:
+    connect(server).send(b"GET /hea")
+
+    server.process.send_signal(signal.SIGINT)
+
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_worker_without_its_parent_ends(server: Server) -> None:
+    (worker,) = psutil.Process(server.process.pid).children()
+
+    server.process.kill()
+
+    worker.wait(PATIENCE_SECONDS)
+
+
+# -- a new model -----------------------------------------------------------------------------------------------------
+
+
+def test_a_promoted_model_serves_within_5_s_and_no_request_fails(
+    connect: Connect, server: Server, models_dir: Path, make_version: Callable[..., str]
+) -> None:
+    statuses: list[int] = []
+    is_enough = threading.Event()
+
+    def ask() -> None:
+        connection = connect(server)
+        while not is_enough.is_set():
+            statuses.append(connection.send(post()).answer()[0])
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    bad, good = make_version(models_dir, seed=1), make_version(models_dir, seed=2)
+    (models_dir / bad / models.ONNX).write_bytes(b"not a model")
+    models.promote(models_dir, bad, actor="test", reason="bad")
+    server.wait_until(lambda: "model refused" in server.log.read_text())
+    after_bad = server.get("/model")[1]["version"]
+    models.promote(models_dir, good, actor="test", reason="good")
+    promoted = time.monotonic()
+    server.wait_until(lambda: server.get("/model")[1]["version"] == good)
+    took = time.monotonic() - promoted
+    is_enough.set()
+    for client in clients:
+        client.join()
+
+    assert after_bad not in {bad, good}
+    assert set(statuses) == {200}
+    assert took < 5
+
+
+def test_only_reload_mode_takes_a_model_up(
+    sqlite_environment: dict[str, str], models_dir: Path, make_version: Callable[..., str], tmp_path: Path
+) -> None:
+    with running({**sqlite_environment, "ROLLOUT_MODE": "restart"}, tmp_path / "log") as server:
+        before = server.get("/model")[1]["version"]
+        models.promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
+        time.sleep(2.5)
+
+        assert server.get("/model")[1]["version"] == before
+
+
+# -- what cannot start -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "message"),
+    [
+        ({"API_TOKEN": ""}, 2, "API_TOKEN is not set"),
+        ({"PORT": "high"}, 2, "PORT: expected a whole number"),
+        ({"FEATURES_FILE": "nowhere.json"}, 2, "nowhere.json: cannot be read"),
+        ({"MODEL_PATH": "nowhere/rf_model.pkl"}, 3, "fraudctl bootstrap"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_and_ends(
+    sqlite_environment: dict[str, str], tmp_path: Path, wrong: dict[str, str], status: int, message: str
+) -> None:
+    server = launch({**sqlite_environment, **wrong}, tmp_path / "log")
+
+    assert server.process.wait(PATIENCE_SECONDS) == status
+    said = server.log.read_text()
+    assert "fraud-detection cannot start: " in said
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_a_port_that_is_taken_is_named(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = launch({**sqlite_environment, "PROBE_PORT": str(port)}, tmp_path / "log")
+
+        assert server.process.wait(PATIENCE_SECONDS) == 2
+
+    assert f"PROBE_PORT: {port} cannot be listened on" in server.log.read_text()
+
+
+def test_storage_beyond_help_ends_the_server_with_70(
+    connect: Connect, server: Server, sqlite_environment: dict[str, str]
+) -> None:
+    database = Path(sqlite_environment["LATEST_DB"])
+    (worker,) = psutil.Process(server.process.pid).children()
+    connection = connect(server)
+    assert connection.send(post()).answer()[0] == 200
+    engine = open_engine(database, read_only=True)
+    with engine.connect():  # while somebody else has it open, SQLite does not begin the log anew
+        no_further = Path(f"{database}-wal").stat().st_size
+        worker.rlimit(psutil.RLIMIT_FSIZE, (no_further, resource.RLIM_INFINITY))
+
+        status, _, body = connection.send(post()).answer()
+        connection.send(post())
+
+        assert (status, json.loads(body)["error"]["code"]) == (503, "storage_failed")
+        assert server.process.wait(PATIENCE_SECONDS) == 70
+    engine.dispose()
