@@ -96,7 +96,13 @@ def _open_sqlite(path: Path, *, read_only: bool, allow_network_filesystem: bool)
             f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
         )
 
-    engine = sa.create_engine("sqlite+pysqlite://", module=dbapi2, creator=connect, poolclass=QueuePool)
+    engine = sa.create_engine(
+        "sqlite+pysqlite://",
+        module=dbapi2,
+        creator=connect,
+        poolclass=QueuePool,
+        hide_parameters=True,  # an error that is logged must not tell features or scores
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -175,6 +181,7 @@ def _open_postgresql(url: str, *, read_only: bool) -> sa.Engine:
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
         # A server that does not answer is an error within seconds, not a thread that hangs.
         connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+        hide_parameters=True,
     )
     if read_only:
         return engine.execution_options(postgresql_readonly=True)

@@ -180,6 +180,15 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
     assert "geheim" not in str(refused)
 
 
+def test_an_error_does_not_list_what_was_to_be_stored(store: Store) -> None:
+    meta = store.tables.schema_meta
+
+    with pytest.raises(sa.exc.IntegrityError) as refused, store.begin() as connection:
+        connection.execute(sa.insert(meta).values(key=None, value="0.987654321"))
+
+    assert "[SQL parameters hidden due to hide_parameters=True]" in str(refused.value)
+
+
 def test_a_copy_refuses_to_overwrite_and_postgresql_has_no_file(store: Store, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     if isinstance(store.location, str):
