@@ -125,7 +125,9 @@ class _Settings:
 def _read(variable: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
     name, secret = variable["name"], variable["secret"]
     value = environ.get(name, "")
-    if secret and not value and environ.get(f"{name}_FILE"):
+    if secret and environ.get(f"{name}_FILE"):
+        if value:
+            raise BadSetting(f"{name} and {name}_FILE are both set; keep the one that counts")
         value = read_secret_file(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
     if not value:
         if variable["default"] is _REQUIRED:

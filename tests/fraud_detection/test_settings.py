@@ -60,6 +60,11 @@ def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "none")})
 
 
+def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="API_TOKEN and API_TOKEN_FILE are both set"):
+        ApiSettings.from_env(TOKEN | {"API_TOKEN_FILE": str(tmp_path / "token")})
+
+
 def test_postgresql_replaces_both_files() -> None:
     settings = JobSettings.from_env({"DATABASE_URL": "postgres://user:password@host/database"})
 
