@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import flask
+import pysqlite3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -62,7 +63,7 @@ class Metrics:
         )
         self.checkpoints_busy = self._counter("fraud_checkpoint_busy", "Checkpoints that a reader held up.")
         self.rows_expired = self._counter("fraud_rows_expired", "Rows deleted because of RETENTION_DAYS.")
-        self.sqlite_info = Info("fraud_sqlite", "The SQLite library in use.", registry=self.registry)
+        Info("fraud_sqlite", "The SQLite library.", registry=self.registry).info({"version": pysqlite3.sqlite_version})
 
         self.model_info = Info("fraud_model", "The model in service.", registry=self.registry)
         self.model_refused = self._counter("fraud_model_refused", "Model versions refused.", "reason")

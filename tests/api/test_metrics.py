@@ -1,0 +1,79 @@
+import re
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+ROW = [0.5] * 29
+
+
+@pytest.fixture
+def scrape(client: FlaskClient, authorized: dict[str, str]) -> "Scrape":
+    return Scrape(client, authorized)
+
+
+class Scrape:
+    """What GET /metrics says."""
+
+    def __init__(self, client: FlaskClient, authorized: dict[str, str]) -> None:
+        self._client = client
+        self._authorized = authorized
+
+    def __call__(self) -> dict[str, float]:
+        answer = self._client.get("/metrics", headers=self._authorized)
+        assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+        return {
+            sample.name + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+
+def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str, str], scrape: Scrape) -> None:
+    sent = {"data": [ROW, [3.0] * 29, ROW]}
+
+    scores = client.post("/predict", json=sent, headers=authorized).get_json()["fraud_probability"]
+
+    figures = scrape()
+    flagged = sum(score >= 0.4 for score in scores)
+    assert flagged > 0
+    assert figures["predictions_total decision=flagged"] == flagged
+    assert figures["predictions_total decision=passed"] == 3 - flagged
+    assert figures["fraud_probabilities_count"] == 3
+    assert figures["fraud_probabilities_sum"] == pytest.approx(sum(scores))
+    assert figures["fraud_rows_stored_total"] == 3
+    assert figures["fraud_commit_seconds_count"] == 1
+    assert figures["fraud_request_seconds_count endpoint=predict status=2xx"] == 1
+    assert figures["fraud_auth_requests_total token_id=current"] == 2
+    assert figures["fraud_storage_ok"] == 1
+
+
+def test_the_libraries_and_the_model_in_use_are_named(scrape: Scrape) -> None:
+    names = "\n".join(scrape())
+
+    assert re.search(r"^fraud_model_info digest=[0-9a-f]{64} trained_on=labels version=\S+$", names, re.MULTILINE)
+    assert re.search(r"^fraud_sqlite_info version=3\.\d+\.\d+$", names, re.MULTILINE)
+    assert re.search(r"^process_resident_memory_bytes$", names, re.MULTILINE)
+
+
+def test_rejections_and_latencies_have_labels_of_ours_only(
+    client: FlaskClient, authorized: dict[str, str], scrape: Scrape
+) -> None:
+    for path in ("/<script>", "/a/b", "/predict"):
+        client.get(path, headers=authorized)
+    client.post("/predict", json={"data": []}, headers=authorized)
+
+    figures = scrape()
+
+    assert figures["fraud_request_seconds_count endpoint=other status=4xx"] == 2
+    assert figures["fraud_request_seconds_count endpoint=predict status=4xx"] == 2
+    assert figures["fraud_rejected_requests_total reason=not_found"] == 2
+    assert not [name for name in figures if "script" in name]
+
+
+def test_two_applications_count_apart(client: FlaskClient, lasting_client: FlaskClient, scrape: Scrape) -> None:
+    before = scrape()["fraud_request_seconds_count endpoint=health status=2xx"]
+
+    lasting_client.get("/health")
+
+    assert scrape()["fraud_request_seconds_count endpoint=health status=2xx"] == before
