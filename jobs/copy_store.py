@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,37 @@ def copy_stores(
     with ExitStack() as stack:
         for location in (*sources, target):
             stack.enter_context(alone_with(location))
-        opened = [_opened(stack, Store.open(location, features, read_only=True)) for location in sources]
-        into = _opened(stack, Store.create_or_migrate(target, features))
-        with into.begin() as connection:
-            _require_empty(into, connection, replace=replace)
-            counted = _fill(opened, into, connection)
-            _verify(into, connection, counted)
+        return copy_files(sources, target, features, replace=replace)
+
+
+def copy_files(
+    sources: Sequence[str | Path], target: str | Path, features: FeatureList, *, replace: bool = False
+) -> dict[str, int]:
+    """As `copy_stores`, for stores that the caller keeps every API away from."""
+    with ExitStack() as stack:
+        opened = []
+        for location in sources:
+            store = stack.enter_context(closing(Store.open(location, features, read_only=True)))
+            opened.append((store, stack.enter_context(store.begin())))
+        into = stack.enter_context(closing(Store.create_or_migrate(target, features)))
+        return copy_contents(opened, into, replace=replace)
+
+
+def copy_contents(
+    sources: Sequence[tuple[Store, sa.Connection]], into: Store, *, replace: bool = False
+) -> dict[str, int]:
+    """Copy what the connections of the sources see into another store, and return the rows of each table.
+
+    Raises CopyFailed; then the other store is as it was.
+    """
+    with into.begin() as connection:
+        _require_empty(into, connection, replace=replace)
+        counted = {table: Tally() for table in TABLES}
+        for source, read in sources:
+            _fill(source, read, into, connection, counted)
+            _carry_facts(source, read, into, connection)
+        _verify(into, connection, counted)
     return {table: tally.rows for table, tally in counted.items()}
-
-
-def _opened(stack: ExitStack, store: Store) -> Store:
-    stack.callback(store.close)
-    return store
 
 
 def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) -> None:
@@ -85,19 +104,16 @@ def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) ->
         raise CopyFailed(f"the target holds {rows:,} transactions already; --replace erases them first")
 
 
-def _fill(sources: Sequence[Store], into: Store, connection: sa.Connection) -> dict[str, Tally]:
-    counted = {table: Tally() for table in TABLES}
-    for source in sources:
-        # Nobody else has it open, so one read-only connection sees one state.
-        with source.begin() as read, _bar("copying", source.count_rows(read)) as advance:
-            for table in TABLES:
-                for page in source.contents(read, table):
-                    into.fill(connection, table, page)
-                    for row in page:
-                        counted[table].add(row)
-                    advance(table, len(page))
-            _carry_facts(source, read, into, connection)
-    return counted
+def _fill(
+    source: Store, read: sa.Connection, into: Store, connection: sa.Connection, counted: dict[str, Tally]
+) -> None:
+    with _bar("copying", source.count_rows(read)) as advance:
+        for table in TABLES:
+            for page in source.contents(read, table):
+                into.fill(connection, table, page)
+                for row in page:
+                    counted[table].add(row)
+                advance(table, len(page))
 
 
 def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa.Connection) -> None:
