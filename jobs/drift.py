@@ -198,7 +198,7 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
 def _is_stuck(then: Numbers, now: Numbers, chance: float) -> bool:
     """Whether one value fills `now`, although the reference makes that less likely than `chance`."""
     share_then = float(np.mean(then == now[0]))
-    return bool(np.all(now == now[0])) and share_then < 1 and share_then ** len(now) < chance
+    return bool(np.all(now == now[0])) and share_then ** len(now) < chance
 
 
 def _feature_findings(changes: tuple[FeatureDrift, ...]) -> list[_Finding]:

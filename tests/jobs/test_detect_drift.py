@@ -274,8 +274,10 @@ def test_a_fault_that_was_repaired_is_over(installation: Installation) -> None:
 
 
 def test_a_promotion_that_was_not_verified_yet_expects_nothing_of_the_rows(installation: Installation) -> None:
-    installation.verify(installation.serve(seed=8), hours_ago=30)
     served = installation.serve()
+    installation.verify(served, hours_ago=30)
+    for version in (installation.version(rows(0, 3000), seed=8), served.version):
+        models.promote(installation.models_dir, version, actor="test", reason="there and back")
     installation.remember(served, rows(1, 1200), hours_ago=5, digest=ANOTHER)
 
     assert installation.detect().state == "ok"

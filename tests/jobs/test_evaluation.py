@@ -85,12 +85,13 @@ def test_precision_among_the_reviewed_counts_the_highest_scores(reviews: int, pr
     assert result.precision_at_reviews == pytest.approx(precision)
 
 
-def test_equal_scores_at_the_edge_of_the_reviewed_count_by_their_share() -> None:
-    is_fraud = np.array([True, False, False, True])
+@pytest.mark.parametrize(("reviews", "precision"), [(2, (1 + 1 / 3) / 2), (3, (1 + 2 / 3) / 3), (4, 0.5)])
+def test_equal_scores_at_the_edge_of_the_reviewed_count_by_their_share(reviews: int, precision: float) -> None:
+    scores, is_fraud = np.array([0.9, 0.5, 0.5, 0.5]), np.array([True, False, False, True])
 
-    result = evaluate(np.array([0.9, 0.5, 0.5, 0.5]), is_fraud, threshold=0.4, days=1, seed=1, reviews_per_day=2)
+    result = evaluate(scores, is_fraud, threshold=0.4, days=1, seed=1, reviews_per_day=reviews)
 
-    assert result.precision_at_reviews == pytest.approx((1 + 1 / 3) / 2)
+    assert result.precision_at_reviews == pytest.approx(precision)
 
 
 def test_calibration_error_is_the_gap_between_score_and_share() -> None:
