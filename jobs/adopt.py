@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
@@ -140,7 +141,7 @@ def _require_fit(classifier: Any, features: FeatureList, path: Path) -> None:
             f"{path}: feature {place} was {names[place]!r} when it was trained, here it is {features.names[place]!r}; "
             "a FEATURES_FILE in the order of the model mends that"
         )
-    classes = list(getattr(classifier, "classes_", []))
+    classes = np.asarray(getattr(classifier, "classes_", [])).tolist()
     if classes != [0, 1]:
         raise CannotAdopt(f"{path}: expected the classes 0 (genuine) and 1 (fraud), got {classes}")
 

@@ -1,0 +1,261 @@
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fraud_detection import model as models
+from fraud_detection.features import FeatureList
+from fraud_detection.model import AmountScaling
+from fraud_detection.settings import JobSettings
+from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
+from jobs.describe import PUBLIC_SCALING
+from jobs.reference import read_reference
+from jobs.rollout import tracking_of
+from jobs.synthetic import BadStatistics, synthetic
+from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+
+
+def bring_in(path: Path, installation: Installation) -> Adopted:
+    return adopt(path, installation.settings, FEATURES, actor="an analyst", now=NOW)
+
+
+def save(classifier: Any, path: Path, *, write: Callable[[Any, Any], object] = joblib.dump) -> Path:
+    with path.open("wb") as file:
+        write(classifier, file)
+    return path
+
+
+def forest(**parameters: Any) -> RandomForestClassifier:
+    matrix, is_fraud = made_up(500, seed=1)
+    return RandomForestClassifier(20, random_state=1, **parameters).fit(matrix, is_fraud.astype(int))
+
+
+@pytest.fixture
+def stocked(installation: Installation) -> Installation:
+    """An installation with a thousand stored transactions, of which nobody knows the truth."""
+    matrix, _ = made_up(1200, seed=5)
+    installation.import_labelled(matrix, np.array([None] * 1200), age_days=10)
+    return installation
+
+
+@pytest.mark.parametrize("write", [joblib.dump, pickle.dump])
+def test_a_pickle_of_either_kind_comes_into_service(
+    stocked: Installation, tmp_path: Path, write: Callable[[Any, Any], object]
+) -> None:
+    classifier = forest()
+
+    adopted = bring_in(save(classifier, tmp_path / "theirs.pkl", write=write), stocked)
+
+    model = models.load(stocked.settings.model_path, FEATURES)
+    assert model.version == adopted.version
+    rows = made_up(100, seed=9)[0]
+    assert np.abs(model.score(rows) - classifier.predict_proba(rows)[:, 1]).max() < 1e-6
+    assert np.array_equal(joblib.load(stocked.settings.model_path).predict_proba(rows), classifier.predict_proba(rows))
+    assert (adopted.kind, adopted.compared_rows, adopted.notes) == ("RandomForestClassifier", 1200, ())
+    assert adopted.largest_difference < 1e-6
+    assert (model.manifest.trained_on, model.manifest.holdout) == ("unknown", None)
+    assert read_reference(stocked.models_dir / model.version, FEATURES).shape == (1200, 3)
+    assert [(entry["event"], entry["actor"]) for entry in models.journal(stocked.models_dir)] == [
+        ("promoted", "an analyst"),
+        ("verified", "an analyst"),
+    ]
+    assert tracking_of(stocked.settings).champion() == model.digest
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ExtraTreesClassifier(10, random_state=1),
+        LogisticRegression,
+        lambda: make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=1)),
+    ],
+)
+def test_other_classifiers_come_too(stocked: Installation, tmp_path: Path, make: Callable[[], Any]) -> None:
+    matrix, is_fraud = made_up(500, seed=1)
+
+    adopted = bring_in(save(make().fit(matrix, is_fraud.astype(int)), tmp_path / "theirs.pkl"), stocked)
+
+    assert adopted.largest_difference <= 1e-6
+
+
+def with_names(names: tuple[str, ...]) -> RandomForestClassifier:
+    """As if it had been trained on a table with these columns."""
+    classifier = forest()
+    classifier.feature_names_in_ = np.array(names, dtype=object)
+    return classifier
+
+
+def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: Installation, tmp_path: Path) -> None:
+    adopted = bring_in(save(with_names(FEATURES.names), tmp_path / "theirs.pkl"), stocked)
+
+    assert stocked.served().digest.startswith(adopted.version[-12:])
+
+
+def unfitted() -> RandomForestClassifier:
+    return RandomForestClassifier()
+
+
+def of_four_features() -> RandomForestClassifier:
+    random = np.random.default_rng(1)
+    return RandomForestClassifier(5).fit(random.normal(size=(50, 4)), np.arange(50) % 2)
+
+
+def in_another_order() -> RandomForestClassifier:
+    return with_names(("distance_km", "amount_eur", "hour"))
+
+
+def of_words() -> RandomForestClassifier:
+    matrix, is_fraud = made_up(100, seed=1)
+    return RandomForestClassifier(5).fit(matrix, np.where(is_fraud, "fraud", "genuine"))
+
+
+def of_three_classes() -> RandomForestClassifier:
+    matrix, _ = made_up(99, seed=1)
+    return RandomForestClassifier(5).fit(matrix, np.arange(99) % 3)
+
+
+def clusters() -> KMeans:
+    return KMeans(2, n_init=1, random_state=1).fit(made_up(50, seed=1)[0])
+
+
+class TwoNeighbours:
+    """Somebody's own classifier, of which the converter knows nothing."""
+
+    n_features_in_ = 3
+    classes_ = np.array([0, 1])
+
+    def predict_proba(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full((len(rows), 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: {"a": "dict"}, "expected a classifier with predict_proba, got dict"),
+        (clusters, "expected a classifier with predict_proba, got KMeans"),
+        (unfitted, "got a RandomForestClassifier without n_features_in_"),
+        (of_four_features, "expected a classifier of 3 features, got a RandomForestClassifier of 4"),
+        (in_another_order, "feature 0 was 'distance_km' when it was trained, here it is 'amount_eur'"),
+        (of_words, r"expected the classes 0 \(genuine\) and 1 \(fraud\), got"),
+        (of_three_classes, r"expected the classes 0 \(genuine\) and 1 \(fraud\), got \[0, 1, 2\]"),
+        (TwoNeighbours, "TwoNeighbours cannot be converted to ONNX"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_changes(
+    stocked: Installation, tmp_path: Path, make: Callable[[], Any], message: str
+) -> None:
+    path = save(make(), tmp_path / "theirs.pkl")
+
+    with pytest.raises(CannotAdopt, match=message):
+        bring_in(path, stocked)
+
+    assert models.versions(stocked.models_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "is no pickle that can be loaded here"),
+        (b"\x80\x04garbage", "is no pickle that"),
+    ],
+)
+def test_a_file_that_is_no_pickle_is_refused(
+    stocked: Installation, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "theirs.pkl").write_bytes(content)
+
+    with pytest.raises(CannotAdopt, match=message):
+        bring_in(tmp_path / "theirs.pkl", stocked)
+
+
+def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
+    stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.export.TOLERANCE", -1.0)
+
+    with pytest.raises(CannotAdopt, match="score 1200 rows differently"):
+        bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
+
+
+def test_a_model_that_loads_only_in_this_process_is_not_promoted(
+    stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.export.CHECK_SECONDS", 0.01)
+
+    with pytest.raises(CannotAdopt, match="does not load in a new process"):
+        bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
+
+    assert models.current_version(stocked.models_dir) is None
+
+
+def test_warnings_of_the_loader_are_passed_on(stocked: Installation, tmp_path: Path) -> None:
+    content = pickle.dumps(forest()).replace(b"_sklearn_version\x94\x8c\x051.9", b"_sklearn_version\x94\x8c\x050.9")
+    (tmp_path / "theirs.pkl").write_bytes(content)
+
+    adopted = bring_in(tmp_path / "theirs.pkl", stocked)
+
+    assert any("Trying to unpickle estimator" in note for note in adopted.notes)
+
+
+def test_with_features_of_ones_own_and_nothing_stored_there_is_nothing_to_compare_on(
+    installation: Installation, tmp_path: Path
+) -> None:
+    with pytest.raises(BadStatistics, match="import labelled history first"):
+        bring_in(save(forest(), tmp_path / "theirs.pkl"), installation)
+
+
+def test_a_classic_pickle_of_the_public_features_needs_no_history(
+    tmp_path: Path, features: FeatureList, with_mlflow: Callable[[Path], None]
+) -> None:
+    with_mlflow(tmp_path / "data")
+    settings = JobSettings.from_env(
+        {
+            "MODEL_PATH": str(tmp_path / "models" / models.PICKLE),
+            "LATEST_DB": str(tmp_path / "data" / "requests.db"),
+            "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
+        }
+    )
+    drawn = synthetic(1000, seed=3, fraud_share=0.1)
+    classic = RandomForestClassifier(10, random_state=1).fit(drawn.matrix, drawn.is_fraud.astype(int))
+
+    adopted = adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
+
+    manifest = models.load(settings.model_path, features).manifest
+    assert manifest.amount_scaling == PUBLIC_SCALING
+    assert adopted.compared_rows == COMPARED_ROWS
+    assert "nothing that drift can compare with" in adopted.notes[0]
+    assert models.REFERENCE not in manifest.files
+
+
+def test_the_scaling_of_the_model_in_service_is_kept(
+    tmp_path: Path, features: FeatureList, make_version: Callable[..., str], with_mlflow: Callable[[Path], None]
+) -> None:
+    with_mlflow(tmp_path / "data")
+    settings = JobSettings.from_env(
+        {
+            "MODEL_PATH": str(tmp_path / "models" / models.PICKLE),
+            "LATEST_DB": str(tmp_path / "data" / "requests.db"),
+            "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
+        }
+    )
+    served = make_version(tmp_path / "models", amount_scaling=AmountScaling(1.0, 2.0))
+    models.promote(tmp_path / "models", served, actor="me", reason="a test")
+    drawn = synthetic(1000, seed=3, fraud_share=0.1)
+    classic = RandomForestClassifier(10, random_state=1).fit(drawn.matrix, drawn.is_fraud.astype(int))
+
+    adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
+
+    manifest = models.load(settings.model_path, features).manifest
+    assert (manifest.amount_scaling, manifest.parent) == (AmountScaling(1.0, 2.0), served)
