@@ -50,5 +50,5 @@ lock: .venv/dev  ## refresh requirements/*.txt to the newest versions, with hash
 	@$(LOCK) --constraint requirements/dev.txt --extra jobs -o requirements/jobs.txt pyproject.toml
 
 clean:  ## remove .venv and caches; data and models stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
