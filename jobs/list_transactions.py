@@ -1,0 +1,46 @@
+"""Writes stored transactions as CSV, for analysts and their spreadsheets."""
+
+import csv
+from contextlib import closing
+from typing import TextIO
+
+from tqdm import tqdm
+
+from fraud_detection.features import FeatureList
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import Store
+
+
+def write_transactions(
+    out: TextIO,
+    settings: JobSettings,
+    features: FeatureList,
+    *,
+    unlabelled_only: bool = False,
+    since: str = "",
+    limit: int | None = None,
+) -> int:
+    """Write the transactions of the store that the API writes, from a snapshot, and return how many there are.
+
+    `unlabelled_only` writes the scored ones of which nobody said what they are, the highest scores first, with an
+    empty is_fraud column: filled in, the file is one that `label_file` reads.
+
+    Raises DatabaseRefused.
+    """
+    store = Store.open(
+        settings.store_location,
+        features,
+        read_only=True,
+        allow_network_filesystem=settings.allow_network_filesystem,
+    )
+    writer: csv.DictWriter[str] | None = None
+    written = 0
+    with closing(store), store.snapshot() as connection:
+        rows = store.listing(connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
+        for row in tqdm(rows, desc="writing", unit=" rows", delay=1, disable=None, leave=False):
+            if writer is None:
+                writer = csv.DictWriter(out, list(row))
+                writer.writeheader()
+            writer.writerow(row)
+            written += 1
+    return written

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fraud_detection.clock import Clock
+from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.model import REFERENCE, Model, replace_file
+from fraud_detection.settings import ClientSettings, JobSettings
+from fraud_detection.store import ImportedRows, Store
+from jobs.api_client import ApiClient
+from jobs.forget import forget
+from jobs.reference import reference_bytes
+from jobs.simulate_drift import UnknownFeature, shifted, simulate_drift
+
+
+@pytest.fixture
+def reference(sqlite_environment: dict[str, str], model: Model, features: FeatureList, tmp_path: Path) -> Matrix:
+    """The reference of the model in service: 500 rows."""
+    matrix = np.random.default_rng(0).normal(size=(500, 29))
+    elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
+    with elsewhere.begin() as connection:
+        rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"] * 500, matrix, [None] * 500, [None] * 500)
+        elsewhere.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+        history = elsewhere.history(connection)
+    elsewhere.close()
+    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
+    replace_file(models_dir, model.version, REFERENCE, reference_bytes(history, features, seed=0))
+    return matrix
+
+
+def test_a_drill_is_stored_shifted_and_can_be_forgotten(
+    reference: Matrix, running_api: dict[str, str], features: FeatureList
+) -> None:
+    settings = JobSettings.from_env(running_api)
+    with ApiClient(ClientSettings.from_env(running_api)) as client:
+        drill = simulate_drift(settings, features, client, shifts={"V1": 2, "V3": -1}, rows=1500, seed=1, run="r")
+
+    store = Store.open(settings.latest_db, features, read_only=True)
+    with store.begin() as connection:
+        history = store.history(connection)
+    means = history.matrix.mean(axis=0) - reference.mean(axis=0)
+    forgotten = forget(drill.transaction_id, settings, features)
+    with store.begin() as connection:
+        assert store.count_rows(connection) == 0
+    store.close()
+    assert (drill.rows, drill.flagged) == (1500, history.is_flagged.sum())
+    assert drill.transaction_id == "drill-r"
+    assert means[[0, 2]] == pytest.approx(reference.std(axis=0)[[0, 2]] * [2, -1], abs=0.15)
+    assert abs(means[[1, 3]]).max() < 0.15
+    assert forgotten.rows == 1500
+
+
+def test_a_feature_that_is_none_is_named(features: FeatureList) -> None:
+    with pytest.raises(UnknownFeature, match="V99: no such feature; there are V1, V2"):
+        shifted(np.zeros((1, 29)), features, {"V99": 1})
