@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -437,70 +437,67 @@ class Store:
 
         Raises UnknownTransaction for the first that names nothing stored; the caller's transaction then rolls back.
         """
-        added = 0
-        touched: set[tuple[str, int]] = set()
-        for position, label in enumerate(labels):
-            keys = self._keys(connection, label)
+        named = self._named_by(connection, labels)
+        for position, keys in enumerate(named):
             if not keys:
                 raise UnknownTransaction(position)
-            changed = {key for key in keys if self._add_label(connection, *key, label, received_at)}
-            added += bool(changed)
-            touched |= changed
-        for request_id, row_index in sorted(touched):
-            self._set_class(connection, request_id, row_index)
+        said = self._labels_of(connection, {key for keys in named for key in keys})
+        new: list[Label] = []
+        added = 0
+        for label, keys in zip(labels, named, strict=True):
+            fresh = [
+                Label(*key, label.is_fraud, label.source, label.reporter, label.reported_at or received_at, received_at)
+                for key in keys
+                if not _is_repetition(label, said[key])
+            ]
+            for verdict in fresh:
+                said[verdict.request_id, verdict.row_index].append(verdict)
+            new += fresh
+            added += bool(fresh)
+        if new:
+            rows = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in new]
+            connection.execute(sa.insert(self.tables.labels), rows)
+            self._set_classes(connection, {key: said[key] for key in ((one.request_id, one.row_index) for one in new)})
         return added
 
-    def _keys(self, connection: sa.Connection, label: NewLabel) -> list[tuple[str, int]]:
+    def _named_by(self, connection: sa.Connection, labels: Sequence[NewLabel]) -> list[list[tuple[str, int]]]:
+        """Return the (request_id, row_index) of the rows that each label names."""
         requests = self.tables.requests
-        if label.transaction_id is not None:
-            named = requests.c.transaction_id == label.transaction_id
-        else:
-            named = sa.and_(requests.c.request_id == label.request_id, requests.c.row_index == label.row_index)
-        found = connection.execute(sa.select(requests.c.request_id, requests.c.row_index).where(named))
-        return [(row.request_id, row.row_index) for row in found]
+        key = (requests.c.request_id, requests.c.row_index)
+        names = {_name(label) for label in labels}
+        found: dict[str | tuple[str | None, int | None], list[tuple[str, int]]] = {name: [] for name in names}
+        for page in _pages([name for name in names if isinstance(name, str)]):
+            query = sa.select(*key, requests.c.transaction_id).where(requests.c.transaction_id.in_(page))
+            for request_id, row_index, transaction_id in connection.execute(query):
+                found[transaction_id].append((request_id, row_index))
+        for page in _pages([name for name in names if isinstance(name, tuple)]):
+            for request_id, row_index in connection.execute(sa.select(*key).where(sa.tuple_(*key).in_(page))):
+                found[request_id, row_index].append((request_id, row_index))
+        return [found[_name(label)] for label in labels]
 
-    def _add_label(
-        self, connection: sa.Connection, request_id: str, row_index: int, label: NewLabel, received_at: str
-    ) -> bool:
-        labels = self.tables.labels
-        verdict = {
-            "request_id": request_id,
-            "row_index": row_index,
-            "is_fraud": int(label.is_fraud),
-            "source": label.source,
-            "reporter": label.reporter,
-            "reported_at": label.reported_at or received_at,
-        }
-        said = connection.execute(
-            sa.select(labels.c.is_fraud, labels.c.reported_at)
-            .where(*(labels.c[name] == verdict[name] for name in ("request_id", "row_index", "source", "reporter")))
-            .order_by(labels.c.reported_at, labels.c.received_at, labels.c.id)
-        ).all()
-        if label.reported_at is None:
-            is_known = bool(said) and said[-1].is_fraud == verdict["is_fraud"]
-        else:
-            is_known = (verdict["is_fraud"], verdict["reported_at"]) in {tuple(row) for row in said}
-        if not is_known:
-            connection.execute(sa.insert(labels).values(**verdict, received_at=received_at))
-        return not is_known
-
-    def _set_class(self, connection: sa.Connection, request_id: str, row_index: int) -> None:
+    def _set_classes(self, connection: sa.Connection, said: Mapping[tuple[str, int], Sequence[Label]]) -> None:
         requests = self.tables.requests
-        counting = label_that_counts(self._labels_of(connection, request_id, row_index))
         connection.execute(
             sa.update(requests)
-            .where(requests.c.request_id == request_id, requests.c.row_index == row_index)
-            .values({"Class": int(counting.is_fraud)})
+            .where(requests.c.request_id == sa.bindparam("of_request"), requests.c.row_index == sa.bindparam("of_row"))
+            .values({"Class": sa.bindparam("counting")}),
+            [
+                {"of_request": key[0], "of_row": key[1], "counting": int(label_that_counts(labels).is_fraud)}
+                for key, labels in sorted(said.items())
+            ],
         )
 
-    def _labels_of(self, connection: sa.Connection, request_id: str, row_index: int) -> list[Label]:
+    def _labels_of(
+        self, connection: sa.Connection, keys: Collection[tuple[str, int]]
+    ) -> dict[tuple[str, int], list[Label]]:
+        """Return the labels of each of these rows, in the order in which they came."""
         labels = self.tables.labels
-        rows = connection.execute(
-            sa.select(labels)
-            .where(labels.c.request_id == request_id, labels.c.row_index == row_index)
-            .order_by(labels.c.id)
-        )
-        return [_label(row) for row in rows]
+        said: dict[tuple[str, int], list[Label]] = {key: [] for key in keys}
+        for page in _pages(keys):
+            query = sa.select(labels).where(sa.tuple_(labels.c.request_id, labels.c.row_index).in_(page))
+            for row in connection.execute(query.order_by(labels.c.id)):
+                said[row.request_id, row.row_index].append(_label(row))
+        return said
 
     # -- look up -------------------------------------------------------------------------------------------------
 
@@ -518,10 +515,10 @@ class Store:
             )
         else:
             named = sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
-        rows = connection.execute(
-            sa.select(requests).where(named).order_by(requests.c.ts.desc(), requests.c.row_index)
-        ).mappings()
-        return [self._decision(connection, row) for row in rows.all()]
+        query = sa.select(requests).where(named).order_by(requests.c.ts.desc(), requests.c.row_index)
+        rows = connection.execute(query).mappings().all()
+        said = self._labels_of(connection, [(row["request_id"], row["row_index"]) for row in rows])
+        return [self._decision(row, said[row["request_id"], row["row_index"]]) for row in rows]
 
     def rows_of(self, connection: sa.Connection, transaction_id: str) -> list[tuple[str, int]]:
         """Return (request_id, row_index) of every row stored under a client's transaction id."""
@@ -531,7 +528,7 @@ class Store:
         )
         return [(row.request_id, row.row_index) for row in found]
 
-    def _decision(self, connection: sa.Connection, row: sa.RowMapping) -> Decision:
+    def _decision(self, row: sa.RowMapping, labels: list[Label]) -> Decision:
         return Decision(
             request_id=row["request_id"],
             row_index=row["row_index"],
@@ -544,7 +541,7 @@ class Store:
             model_version=row["model_version"],
             model_digest=row["model_digest"],
             is_fraud=None if row["Class"] is None else bool(row["Class"]),
-            labels=self._labels_of(connection, row["request_id"], row["row_index"]),
+            labels=labels,
         )
 
     # -- hand to the jobs ----------------------------------------------------------------------------------------
@@ -812,6 +809,25 @@ def _disposed_on_error(engine: sa.Engine) -> Iterator[None]:
 
 
 _HISTORY_COLUMNS = ("request_id", "row_index", "ts", "fraud_probability", "is_flagged", "model_digest", "Class")
+
+
+def _pages(keys: Collection[Any]) -> Iterator[list[Any]]:
+    """Split keys so that a query binds fewer values than any database allows."""
+    ordered = list(keys)
+    for start in range(0, len(ordered), _PAGE_ROWS):
+        yield ordered[start : start + _PAGE_ROWS]
+
+
+def _name(label: NewLabel) -> str | tuple[str | None, int | None]:
+    return label.transaction_id if label.transaction_id is not None else (label.request_id, label.row_index)
+
+
+def _is_repetition(label: NewLabel, said: Sequence[Label]) -> bool:
+    same = [known for known in said if (known.source, known.reporter) == (label.source, label.reporter)]
+    if label.reported_at is not None:
+        return (label.is_fraud, label.reported_at) in {(known.is_fraud, known.reported_at) for known in same}
+    same.sort(key=lambda known: (known.reported_at, known.received_at))
+    return bool(same) and same[-1].is_fraud == label.is_fraud
 
 
 def _texts(values: list[str]) -> NDArray[np.str_]:
