@@ -201,3 +201,32 @@ def test_a_copy_refuses_to_overwrite_and_postgresql_has_no_file(store: Store, tm
     assert target.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
         store.copy_to(target)
+
+
+def test_trouble_is_what_storage_fails_at_and_not_what_a_statement_does_wrong(store: Store) -> None:
+    with store.engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as wrong:
+        connection.execute(sa.text("INSERT INTO schema_meta (key, value) VALUES ('twice', ''), ('twice', '')"))
+
+    assert database.trouble(wrong.value) is None
+    assert database.trouble(ValueError("no error of a database")) is None
+    assert database.trouble(DatabaseRefused("unreachable", "gone")) == "failed"
+    assert database.trouble(DatabaseRefused("corrupt", "damaged")) == "corrupt"
+
+
+def test_a_statement_has_its_limit_on_postgresql(store: Store) -> None:
+    with store.engine.connect() as connection:
+        database.limit_statements(connection, 50)
+        if connection.dialect.name == "sqlite":
+            return  # its busy timeout limits it already
+        with pytest.raises(sa.exc.OperationalError) as late:
+            connection.execute(sa.text("SELECT pg_sleep(5)"))
+
+    assert database.trouble(late.value) == "busy"
+
+
+def test_a_connection_to_nobody_is_trouble(tmp_path: Path) -> None:
+    engine = database.open_engine(f"postgresql+psycopg://tester@/postgres?host={tmp_path}")
+    with pytest.raises(sa.exc.OperationalError) as lost:
+        engine.connect()
+
+    assert database.trouble(lost.value) == "failed"
