@@ -14,7 +14,7 @@ from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
 from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, NotStrictJson, UnsupportedBody
-from api.transactions import NotStoredHere
+from api.transactions import NoSuchTransaction
 from api.writer import NotStored
 from fraud_detection.features import InvalidTransactions
 from fraud_detection.store import UnknownTransaction
@@ -25,7 +25,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     NotStrictJson: (400, "not_strict_json"),
     Unauthorized: (401, "unauthorized"),
     UnknownTransaction: (404, "unknown_transaction"),
-    NotStoredHere: (404, "unknown_transaction"),
+    NoSuchTransaction: (404, "unknown_transaction"),
     BodyTooSlow: (408, "body_too_slow"),
     BodyTooLarge: (413, "body_too_large"),
     UnsupportedBody: (415, "unsupported_body"),

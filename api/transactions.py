@@ -13,7 +13,7 @@ from fraud_detection.truth import Label
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has 128 at most, a request id with its row fewer
 
 
-class NotStoredHere(Exception):
+class NoSuchTransaction(Exception):
     """No transaction is stored under the id that was asked for."""
 
 
@@ -27,7 +27,7 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
             # In gevent's native threads, because a query would hold up every other request.
             decisions = get_hub().threadpool.apply(_look_up, (reader, identifier))
         if not decisions:
-            raise NotStoredHere("no transaction is stored under this id")
+            raise NoSuchTransaction("no transaction is stored under this id")
         newest, *others = decisions
         return _in_full(newest) | {"others": [_in_short(decision) for decision in others]}
 
