@@ -1,0 +1,1 @@
+"""One command line for people; a command is a few lines over the module that does the work."""

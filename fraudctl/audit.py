@@ -1,0 +1,43 @@
+"""Look into a transaction, or make it forgotten: lineage, forget."""
+
+import click
+
+from fraudctl.installation import installation
+from jobs.lineage import lineage as trace
+from jobs.lineage import tell
+
+
+@click.command()
+@click.argument("transaction")
+def lineage(transaction: str) -> None:
+    """Tell where a decision came from: model, training window, label sources, verdict, promotions, labels since.
+
+    TRANSACTION is your own id of it, REQUEST_ID:ROW, or a REQUEST_ID.
+
+    \b
+      fraudctl lineage order-1001
+    """
+    here = installation()
+    stories = [tell(found) for found in trace(transaction, here.settings, here.features)]
+    click.echo("\n\n".join(stories))
+
+
+@click.command()
+@click.argument("transaction_id")
+@click.confirmation_option(prompt="Erase it for good?", help="Do not ask.")
+def forget(transaction_id: str) -> None:
+    """Erase everything stored under one of your transaction ids, and say what was done and what stays.
+
+    Rows, labels and idempotency keys of every store, and rows of the references inside model versions. The API may run.
+
+    \b
+      fraudctl forget order-1001 --yes
+    """
+    from jobs.forget import forget as erase
+    from jobs.forget import tell as told
+
+    here = installation()
+    click.echo(told(transaction_id, erase(transaction_id, here.settings, here.features), here.settings))
+
+
+COMMANDS = (lineage, forget)

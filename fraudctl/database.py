@@ -1,0 +1,116 @@
+"""Look after what is stored: db check, backup, restore, query, copy."""
+
+import csv
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from fraud_detection.settings import BadSetting
+from fraud_detection.store import Store
+from fraudctl.installation import actor, installation
+from jobs.check import check as look_through
+from jobs.copy_store import copy_stores
+
+REPLACE = click.option("--replace", is_flag=True, help="Erase what is there already.")
+
+
+@click.group()
+def db() -> None:
+    """Check, back up, restore, query and move what is stored."""
+
+
+@db.command()
+def check() -> None:
+    """Look the stores and the model in service through, and say what is wrong. Exit code 3 when something is."""
+    here = installation()
+    findings = look_through(here.settings, here.features)
+    for finding in findings:
+        click.echo(f"{finding.what}: {'; '.join(finding.problems) or 'ok'}")
+    if any(finding.problems for finding in findings):
+        raise click.exceptions.Exit(3)
+
+
+@db.command()
+@click.argument("target", type=click.Path(path_type=Path))
+def backup(target: Path) -> None:
+    """Copy database, models, promotions and MLflow's store together, with checksums. The API may run.
+
+    TARGET is a new directory, or an archive when it ends in .tar or .tar.gz. Keep it elsewhere: it holds transactions.
+
+    \b
+      fraudctl db backup backups/2026-08-22.tar.gz
+    """
+    from jobs.backup import back_up
+
+    here = installation()
+    taken = back_up(target, here.settings, here.features, now=datetime.now(UTC))
+    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in taken.rows.items())
+    click.echo(f"{target}: {rows}, {len(taken.files)} files; {taken.current or 'no model'} is in service.")
+
+
+@db.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@REPLACE
+def restore(source: Path, replace: bool) -> None:
+    """Put a backup in the place of database, models and MLflow's store, after verifying it whole.
+
+    Stop the API first. With --replace everything that is there now is erased.
+
+    \b
+      fraudctl db restore backups/2026-08-22.tar.gz --replace
+    """
+    from jobs.restore import restore as put_back
+
+    here = installation()
+    restored = put_back(source, here.settings, here.features, actor=actor(), replace=replace)
+    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in restored.rows.items())
+    click.echo(f"Restored the backup of {restored.created}: {rows}; {restored.current or 'no model'} is in service.")
+
+
+@db.command()
+@click.argument("sql")
+def query(sql: str) -> None:
+    """Run one SQL statement that only reads, and print its rows as CSV.
+
+    \b
+      fraudctl db query "SELECT * FROM requests ORDER BY ts DESC LIMIT 1"
+      fraudctl db query "SELECT source, COUNT(*) FROM labels GROUP BY source"
+    """
+    here = installation()
+    store = Store.open(
+        here.settings.store_location,
+        here.features,
+        read_only=True,
+        allow_network_filesystem=here.settings.allow_network_filesystem,
+    )
+    with closing(store), store.begin() as connection:
+        names, rows = store.query(connection, sql)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([names, *rows] if names else [])
+
+
+@db.command()
+@REPLACE
+def copy(replace: bool) -> None:
+    """Copy everything stored in SQLite (LATEST_DB and TRAIN_DB) into PostgreSQL (DATABASE_URL), and verify it.
+
+    Stop the API first. Counts and digests of what arrived are compared before anything is committed.
+
+    \b
+      DATABASE_URL=postgresql://fraud:secret@db/fraud fraudctl db copy
+    """
+    here = installation()
+    if here.settings.database_url is None:
+        raise BadSetting("DATABASE_URL is not set; it says where to copy to: postgresql://user:password@host/database")
+    sources = {path.resolve(): path for path in (here.settings.latest_db, here.settings.train_db) if path.exists()}
+    if not sources:
+        raise BadSetting(f"LATEST_DB: there is no {here.settings.latest_db} to copy")
+    copied = copy_stores(list(sources.values()), here.settings.database_url, here.features, replace=replace)
+    counts = ", ".join(f"{rows:,} {table}" for table, rows in copied.items())
+    click.echo(f"Copied {counts}; every row arrived as it was.")
+
+
+COMMANDS = (db,)

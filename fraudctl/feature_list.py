@@ -1,0 +1,85 @@
+"""What a transaction looks like here: features check, show, init."""
+
+from pathlib import Path
+
+import click
+
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import LIMIT, load_features
+from fraud_detection.model import ModelRefused, load
+from fraud_detection.store import Store
+from fraudctl.arguments import FILE
+from fraudctl.installation import installation
+from jobs.feature_file import feature_list_of, to_json
+
+
+@click.group()
+def features() -> None:
+    """Write, check and show the list of features that every transaction has (FEATURES_FILE)."""
+
+
+@features.command()
+@click.argument("file", type=FILE, required=False)
+def check(file: Path | None) -> None:
+    """Check the feature list, and that store and model belong to it. Exit code 3 when one does not.
+
+    \b
+      fraudctl features check
+      fraudctl features check features.json     # before FEATURES_FILE names it
+    """
+    settings = installation().settings
+    checked = load_features(file or settings.features_file)
+    click.echo(f"{file or settings.features_file or 'the default list'}: {len(checked)} features, ok")
+    refusals: list[str] = []
+    for location in settings.store_locations:
+        try:
+            Store.open(location, checked, read_only=True).close()
+        except DatabaseRefused as error:
+            refusals += [str(error)] if error.reason != "missing" else []
+    try:
+        load(settings.model_path, checked)
+    except ModelRefused as error:
+        refusals += [str(error)] if error.reason != "missing" else []
+    for refusal in refusals:
+        click.echo(refusal)
+    if refusals:
+        raise click.exceptions.Exit(3)
+
+
+@features.command()
+def show() -> None:
+    """Print the features in order, with the bounds outside which a value is refused."""
+    for place, feature in enumerate(installation().features.features):
+        bounds = (
+            ""
+            if (feature.minimum, feature.maximum) == (-LIMIT, LIMIT)
+            else f"{feature.minimum:g} to {feature.maximum:g}"
+        )
+        click.echo(f"{place:>3}  {feature.name:<24} {bounds:<24} {feature.description}".rstrip())
+
+
+@features.command()
+@click.argument("file", type=FILE)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option(
+    "--leave-out", "left_out", multiple=True, metavar="COLUMN", help="Not a feature; may be given several times."
+)
+def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
+    """Write a first FEATURES_FILE from the header and the values of a CSV file.
+
+    Every column becomes a feature but Class, Time, ts, transaction_id and what is left out. The bounds are generous;
+    correct them by hand: a value outside is refused.
+
+    \b
+      fraudctl features init history.csv --leave-out shop --out features.json
+      export FEATURES_FILE=features.json
+    """
+    text = to_json(feature_list_of(file, left_out=left_out))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        click.echo(f"{out}: set FEATURES_FILE to it.", err=True)
+
+
+COMMANDS = (features,)

@@ -1,0 +1,103 @@
+"""Bring transactions in from elsewhere: import-csv, import-db."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from fraudctl.arguments import FILE, Moment
+from fraudctl.installation import installation
+from jobs.import_csv import Imported, import_csv
+from jobs.import_db import import_db
+from jobs.transaction_file import PUBLIC_START
+
+IGNORE = click.option(
+    "--ignore", "ignored", multiple=True, metavar="COLUMN", help="Leave a column behind; may be given several times."
+)
+AGAIN = click.option("--again", is_flag=True, help="Import it although it was imported before.")
+
+
+@click.command("import-csv")
+@click.argument("file", type=FILE)
+@click.option(
+    "--start",
+    type=Moment(),
+    default=PUBLIC_START,
+    show_default="2013-09-01, when the public data set was collected",
+    help="The moment from which the column Time counts seconds.",
+)
+@IGNORE
+@AGAIN
+def import_csv_command(file: Path, start: datetime, ignored: tuple[str, ...], again: bool) -> None:
+    """Import labelled history from a CSV file (.csv or .csv.gz) into TRAIN_DB: all of it or nothing.
+
+    The columns are those of the public credit-card data set (Time, V1 to V28, Amount, Class), the same with
+    Amount_scaled in place of Amount, or the features of your FEATURES_FILE with Class (1 fraud, 0 genuine, empty where
+    nobody knows). Optional: Time (seconds) or ts (a time), transaction_id.
+
+    \b
+      fraudctl import-csv creditcard.csv
+      fraudctl import-csv history.csv.gz --start 2026-01-01 --ignore shop
+      TRAIN_DB=data/history.db fraudctl import-csv history.csv   # while the API runs
+
+    The first import of a plain Amount fixes how amounts are scaled; later ones, and GET /model, follow it.
+    """
+    here = installation()
+    done = import_csv(
+        file,
+        here.settings.train_location,
+        here.features,
+        models_dir=here.settings.models_dir,
+        now=datetime.now(UTC),
+        start=start,
+        ignored=ignored,
+        again=again,
+    )
+    click.echo(_told(file, done))
+    if done.scaling is not None:
+        click.echo(
+            f"Amount_scaled = (Amount - {done.scaling.mean:g}) / {done.scaling.standard_deviation:g}, "
+            "here and from now on."
+        )
+
+
+@click.command("import-db")
+@click.argument("file", type=FILE)
+@click.option(
+    "--without-labels", is_flag=True, help="Leave Class behind: it was filled from scores, not from the truth."
+)
+@IGNORE
+@AGAIN
+def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...], again: bool) -> None:
+    """Import the table `requests` of an older installation's SQLite file into TRAIN_DB.
+
+    \b
+      fraudctl import-db old/requests.db
+      fraudctl import-db old/requests.db --without-labels
+
+    Its Class, where it is filled, becomes a true label; if it was copied from the model's own decisions, say
+    --without-labels. Its scores stay behind: nobody knows the model and the threshold behind them.
+    """
+    here = installation()
+    done = import_db(
+        file,
+        here.settings.train_location,
+        here.features,
+        now=datetime.now(UTC),
+        ignored=ignored,
+        with_labels=not without_labels,
+        again=again,
+    )
+    click.echo(_told(file, done.imported))
+    if done.left_behind:
+        click.echo(f"Left behind: {', '.join(done.left_behind)}.")
+
+
+def _told(file: Path, done: Imported) -> str:
+    return (
+        f"{file.name}: imported {done.rows:,} transactions ({done.frauds:,} fraud, {done.genuine:,} genuine, "
+        f"{done.unknown:,} unknown) from {done.first_ts[:19]} to {done.last_ts[:19]}."
+    )
+
+
+COMMANDS = (import_csv_command, import_db_command)

@@ -1,0 +1,54 @@
+"""What every command needs to know first: the settings and the feature list of this installation."""
+
+import getpass
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fraud_detection import logs
+from fraud_detection.features import FeatureList, load_features
+from fraud_detection.settings import ClientSettings, JobSettings
+
+TOKEN_FILE = Path(".api_token")
+"""Where `fraudctl serve --first-time` keeps the token that it makes."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The settings of the jobs, and the features of a transaction."""
+
+    settings: JobSettings
+    features: FeatureList
+
+
+def environment() -> dict[str, str]:
+    """Return the environment, with the token that `serve --first-time` made where nobody set another."""
+    environ = dict(os.environ)
+    if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE") and TOKEN_FILE.exists():
+        environ["API_TOKEN_FILE"] = str(TOKEN_FILE)
+    return environ
+
+
+def installation() -> Installation:
+    """Read the settings and the feature list; raises BadSetting, BadFeatureList.
+
+    What a command did it says itself; the log of the jobs comes on top only when LOG_LEVEL asks for it.
+    """
+    settings = JobSettings.from_env(os.environ)
+    logs.configure(settings.log_level if os.environ.get("LOG_LEVEL") else "CRITICAL", settings.log_format)
+    return Installation(settings, load_features(settings.features_file))
+
+
+def client_settings() -> ClientSettings:
+    """Return where the running API answers, and its token; raises BadSetting."""
+    return ClientSettings.from_env(environment())
+
+
+def api_to_ask() -> ClientSettings | None:
+    """Return how to ask what serves, only where API_URL names an API: a promotion then waits until it serves."""
+    return client_settings() if os.environ.get("API_URL") else None
+
+
+def actor() -> str:
+    """Name who is at the keyboard, for the journal of promotions."""
+    return f"fraudctl ({getpass.getuser()})"

@@ -1,0 +1,101 @@
+"""Model versions: models list, show, promote, rollback, adopt."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from fraud_detection.model import ModelRefused, current_version, journal, read_manifest, versions
+from fraudctl.arguments import FILE
+from fraudctl.installation import actor, api_to_ask, installation
+
+REASON = click.option("--reason", default="by hand", show_default=True, help="Why, for the journal.")
+
+
+@click.group()
+def models() -> None:
+    """Look at model versions, and change by hand which one serves."""
+
+
+@models.command("list")
+def list_versions() -> None:
+    """List every version that is kept, the oldest first; the arrow marks the one in service."""
+    models_dir = installation().settings.models_dir
+    current = current_version(models_dir)
+    for version in versions(models_dir):
+        mark = "->" if version == current else "  "
+        try:
+            manifest = read_manifest(models_dir / version)
+        except ModelRefused as error:
+            click.echo(f"{mark} {version}  damaged: {error}")
+            continue
+        rows = sum(manifest.rows.values())
+        learned = f"{rows:,} rows, {manifest.rows.get('fraud', 0):,} fraud" if rows else "rows unknown"
+        click.echo(f"{mark} {version}  {manifest.created[:19]}  trained on {manifest.trained_on} ({learned})")
+
+
+@models.command()
+@click.argument("version", required=False)
+def show(version: str | None) -> None:
+    """Print the manifest of a version, and what happened to it. Without VERSION: the one in service."""
+    models_dir = installation().settings.models_dir
+    chosen = version or current_version(models_dir)
+    if chosen is None:
+        raise ModelRefused("missing", f"{models_dir}: no model is in service; `fraudctl bootstrap` installs one")
+    manifest = read_manifest(models_dir / Path(chosen).name)
+    click.echo(manifest.to_json(), nl=False)
+    for entry in journal(models_dir):
+        if entry.get("version") == chosen:
+            click.echo(f"{entry['at']} {entry['event']} by {entry.get('actor')}: {entry.get('reason', '')}")
+
+
+@models.command()
+@click.argument("version")
+@REASON
+def promote(version: str, reason: str) -> None:
+    """Bring a kept version into service without asking the gate; it is verified first.
+
+    \b
+      fraudctl models promote 20260822T101530Z-3f9ac1d07b52 --reason "the newer one misses refunds"
+    """
+    from jobs.promotions import promote_by_hand
+
+    here = installation()
+    promote_by_hand(Path(version).name, here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
+    click.echo(f"{version} is in service.")
+
+
+@models.command()
+@REASON
+def rollback(reason: str) -> None:
+    """Go back to the version that served before; doing it again goes back one more."""
+    from jobs.promotions import roll_back
+
+    here = installation()
+    version = roll_back(here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
+    click.echo(f"{version} is in service again.")
+
+
+@models.command()
+@click.argument("file", type=FILE)
+def adopt(file: Path) -> None:
+    """Bring somebody's pickled scikit-learn classifier into service, converted and compared with itself.
+
+    Loading a pickle runs the code in it: only one that you trust.
+
+    \b
+      fraudctl models adopt old/rf_model.pkl
+    """
+    from jobs.adopt import adopt as run
+
+    here = installation()
+    adopted = run(file, here.settings, here.features, actor=actor(), now=datetime.now(UTC), client=api_to_ask())
+    click.echo(
+        f"{adopted.version} is in service: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
+        f"transactions its scores and those of its conversion differ by {adopted.largest_difference:.1e} at most."
+    )
+    for note in adopted.notes:
+        click.echo(note)
+
+
+COMMANDS = (models,)

@@ -1,0 +1,101 @@
+"""Start the service: serve, bootstrap."""
+
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+
+from fraud_detection.features import FeatureList, load_features
+from fraud_detection.model import CURRENT, MANIFEST, current_version, read_manifest
+from fraud_detection.settings import ApiSettings, JobSettings
+from fraudctl.installation import TOKEN_FILE, environment, installation
+
+
+@click.command()
+@click.option("--first-time", is_flag=True, help="First make what is missing: token, first model, database.")
+def serve(first_time: bool) -> None:
+    """Start the API in this terminal; Ctrl-C ends it.
+
+    \b
+      fraudctl serve --first-time     # whatever is missing is made
+      API_TOKEN=... PORT=8080 fraudctl serve
+
+    Without API_TOKEN the token in .api_token is used, which --first-time makes and only you can read.
+    """
+    if first_time and not environment().get("API_TOKEN") and not environment().get("API_TOKEN_FILE"):
+        _make_token(TOKEN_FILE)
+    environ = environment()
+    settings = ApiSettings.from_env(environ)
+    if first_time:
+        _bootstrap(environ)
+        click.echo(_how_to_try(settings, environ, load_features(settings.features_file)))
+    sys.stdout.flush()
+    os.execve(  # noqa: S606  this process becomes the server, so that signals reach it
+        sys.executable, [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"], environ
+    )
+
+
+@click.command()
+def bootstrap() -> None:
+    """Make what an installation needs to serve: the database, a first model. Repeating it is safe.
+
+    The first model is trained on synthetic transactions; with a FEATURES_FILE their statistics come from the labelled
+    history in the store, so import some before.
+    """
+    _bootstrap(environment())
+
+
+def _bootstrap(environ: dict[str, str]) -> None:
+    here = installation()
+    if current_version(here.settings.models_dir) is None and not (here.settings.baseline_dir / MANIFEST).exists():
+        _make_baseline(here.settings, here.features)
+    ended = subprocess.run([sys.executable, "-m", "api.bootstrap"], env=environ, check=False)
+    if ended.returncode:
+        raise click.exceptions.Exit(ended.returncode)
+
+
+def _make_baseline(settings: JobSettings, features: FeatureList) -> None:
+    from jobs.seed import seed_baseline, statistics_for
+
+    click.echo("Training the first model on synthetic transactions (a minute, once)", err=True)
+    seed_baseline(
+        settings.baseline_dir,
+        features,
+        statistics_for(settings, features),
+        threshold=settings.fraud_threshold,
+        now=datetime.now(UTC),
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _make_token(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    click.echo(f"Made a token in {path} (only you can read it)", err=True)
+
+
+def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: FeatureList) -> str:
+    """Return a command that can be pasted as it is, with a made-up row that looks most like fraud."""
+    golden = read_manifest(settings.models_dir / CURRENT).golden
+    row = np.clip(np.round(golden.rows[int(np.argmax(golden.scores))], 3), features.minimums, features.maximums)
+    token_file = environ.get("API_TOKEN_FILE")
+    token = "$API_TOKEN" if environ.get("API_TOKEN") else f"$(cat {shlex.quote(str(token_file))})"
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104  only compared
+    url = f"http://{host}:{settings.port}"
+    return f"""
+Serving on {url} (its documentation: {url}/docs). In another terminal:
+
+curl -s {url}/predict -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
+  -d '{json.dumps({"data": [row.tolist()]})}'
+"""
+
+
+COMMANDS = (serve, bootstrap)

@@ -1,0 +1,208 @@
+"""Score and label transactions through the running API, and take them out as CSV."""
+
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from fraud_detection.clock import timestamp
+from fraud_detection.schema import SOURCES
+from fraudctl.arguments import FILE, Moment
+from fraudctl.installation import client_settings, installation
+from jobs.api_client import ApiClient
+from jobs.label_file import label_file
+from jobs.list_transactions import write_transactions
+from jobs.score_file import ScoredFile, score_file
+
+OUT = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of the terminal."
+)
+SOURCE = click.option(
+    "--source",
+    type=click.Choice([source for source in SOURCES if source != "import"]),
+    default="analyst",
+    show_default=True,
+    help="Who says so.",
+)
+SINCE = click.option("--since", type=Moment(), help="Only transactions from this moment on.")
+LIMIT = click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV line for each transaction.")
+@click.option("--run", metavar="NAME", help="Complete a run that broke off under the name that it printed.")
+def score(file: Path, out: Path | None, run: str | None) -> None:
+    """Have the running API score a CSV file of transactions, which stores every one of them.
+
+    The columns are those of import-csv; Class is optional, and others are passed over.
+
+    \b
+      fraudctl score new.csv
+      fraudctl score new.csv.gz --out scored.csv
+
+    With --out each transaction comes with its request_id and row; with the truth in its column is_fraud the file is
+    one for import-labels.
+    """
+    name = run or uuid.uuid4().hex[:12]
+    click.echo(f"run {name}", err=True)
+    with ApiClient(client_settings()) as client, _opened(out) as written:
+        total = score_file(file, client, run=name, out=written if out else None)
+    click.echo(_told(total))
+
+
+def _told(total: ScoredFile) -> str:
+    versions = " and then ".join(total.model_versions)
+    told = (
+        f"Scored {total.rows:,} transactions with {versions}: {total.flagged:,} flagged "
+        f"({total.flagged / total.rows:.2%}) at threshold {total.threshold:g}."
+    )
+    if total.frauds + total.genuine:
+        told += (
+            f" As the file knows: of {total.frauds:,} frauds {total.frauds_flagged:,} were flagged, of "
+            f"{total.genuine:,} genuine ones {total.genuine_flagged:,}."
+        )
+    return told
+
+
+@click.command()
+@click.argument("transaction")
+@click.option("--fraud/--genuine", "is_fraud", required=True, help="What it turned out to be.")
+@SOURCE
+@click.option("--reporter", help="Who exactly: a name or a case number.")
+def label(transaction: str, is_fraud: bool, source: str, reporter: str | None) -> None:
+    """Say what one transaction turned out to be.
+
+    TRANSACTION is your own id of it, or REQUEST_ID:ROW as the API answered it.
+
+    \b
+      fraudctl label order-1001 --fraud --source chargeback
+      fraudctl label 0198c2a5-8f1e-7cc3-9d2b-3a5be0a4f5c1:0 --genuine
+    """
+    said: dict[str, object] = {"is_fraud": is_fraud, "source": source}
+    request_id, _, row = transaction.rpartition(":")
+    if _is_request_id(request_id) and row.isdecimal():
+        said |= {"request_id": request_id, "row": int(row)}
+    else:
+        said |= {"transaction_id": transaction}
+    if reporter:
+        said["reporter"] = reporter
+    with ApiClient(client_settings()) as client:
+        new = client.label([said])
+    click.echo(
+        f"{transaction}: {'fraud' if is_fraud else 'genuine'}, says {source}{'' if new else ' (known already)'}."
+    )
+
+
+def _is_request_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+@click.command("import-labels")
+@click.argument("file", type=FILE)
+@SOURCE
+def import_labels(file: Path, source: str) -> None:
+    """Tell the running API what the transactions of a CSV file turned out to be. Repeating it changes nothing.
+
+    Columns: transaction_id, or request_id and row; is_fraud (or Class), empty where nobody knows yet; optional source,
+    reported_at, reporter. What `score --out` and `unlabelled --out` write can be filled in and given back.
+
+    \b
+      fraudctl unlabelled --out todo.csv       # fill in is_fraud
+      fraudctl import-labels todo.csv
+      fraudctl import-labels chargebacks.csv --source chargeback
+    """
+    with ApiClient(client_settings()) as client:
+        done = label_file(file, client, source=source)
+    click.echo(f"{file.name}: {done.labels:,} labels, {done.new:,} of them new; {done.empty:,} lines without one.")
+
+
+@click.command()
+@OUT
+@SINCE
+@LIMIT
+def unlabelled(out: Path | None, since: datetime | None, limit: int | None) -> None:
+    """List decisions of which nobody has said what they were, the highest scores first, as CSV.
+
+    \b
+      fraudctl unlabelled --limit 100 --out todo.csv
+    """
+    _write(out, since, limit, unlabelled_only=True)
+
+
+@click.command()
+@OUT
+@SINCE
+@LIMIT
+def export(out: Path | None, since: datetime | None, limit: int | None) -> None:
+    """Write stored transactions as CSV: features, score, decision, and the label that counts.
+
+    \b
+      fraudctl export --since 2026-08-01 --out august.csv
+    """
+    _write(out, since, limit, unlabelled_only=False)
+
+
+def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool) -> None:
+    here = installation()
+    with _opened(out) as written:
+        rows = write_transactions(
+            written,
+            here.settings,
+            here.features,
+            unlabelled_only=unlabelled_only,
+            since="" if since is None else timestamp(since),
+            limit=limit,
+        )
+    click.echo(f"{rows:,} transactions{f' in {out}' if out else ''}.", err=True)
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        yield file
+
+
+@click.command("demo-data")
+@click.option("--rows", type=click.IntRange(2, 1_000_000), default=2000, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Other seeds, other rows.")
+@click.option("--fraud-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of fraud.")
+@click.option("--send", is_flag=True, help="Have the running API score them, and label them, instead of writing CSV.")
+@OUT
+def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: Path | None) -> None:
+    """Make up transactions with the truth about them, nobody's and yet plausible.
+
+    \b
+      fraudctl demo-data --out demo.csv
+      fraudctl demo-data --rows 5000 --fraud-share 0.02 --send
+    """
+    from jobs.demo_data import write_demo_data
+
+    here = installation()
+    with tempfile.TemporaryDirectory(prefix="fraud-demo-") as scratch:
+        target = Path(scratch) / "demo.csv" if send else out
+        with _opened(target) as written:
+            frauds = write_demo_data(
+                written, here.settings, here.features, rows=rows, seed=seed, fraud_share=fraud_share
+            )
+        if send and target is not None:
+            with ApiClient(client_settings()) as client:
+                total = score_file(target, client, run=uuid.uuid4().hex[:12])
+                label_file(target, client, source="analyst")
+            click.echo(_told(total))
+    click.echo(f"{rows:,} transactions, {frauds:,} of them fraud{f', in {out}' if out else ''}.", err=True)
+
+
+COMMANDS = (score, label, import_labels, unlabelled, export, demo_data)
