@@ -1,0 +1,23 @@
+from jobs import explanation
+from jobs.gate import Check, Verdict
+
+VERDICT = Verdict(
+    (
+        Check("enough_frauds", 60, 50, passed=True, sentence="The hold-out has 60 known frauds, 50 are needed."),
+        Check("recall", 0.5, 0.75, passed=False, sentence="The new model flags 50% of the frauds, the old one 80%."),
+    )
+)
+
+
+def test_a_rejection_tells_only_what_failed_and_what_goes_on_serving() -> None:
+    told = explanation.rejected("A new model learned.", VERDICT, "20260101T000000Z-abc")
+
+    assert told.startswith(
+        "A new model learned. It was not good enough: The new model flags 50% of the frauds, the old one 80%. "
+        "20260101T000000Z-abc goes on serving."
+    )
+    assert "60 known frauds" not in told
+
+
+def test_without_a_model_in_service_it_says_so() -> None:
+    assert "There is still no model in service." in explanation.rejected("It learned.", VERDICT, None)
