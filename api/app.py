@@ -62,12 +62,9 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         admission = Admission(settings.max_in_flight, writer)
         app = Api(Health(served, writer), served, writer)
 
-        require_token(app, Tokens(settings), figures)
-        app.register_blueprint(
-            predict.blueprint(
-                features, threshold=threshold, served=served, writer=writer, admission=admission, metrics=figures
-            )
-        )
+        tokens = Tokens(settings)
+        require_token(app, tokens, figures)
+        app.register_blueprint(predict.blueprint())
         app.register_blueprint(labels.blueprint(store, writer, admission))
         app.register_blueprint(transactions.blueprint(reader, admission))
         app.register_blueprint(served_model.blueprint(served, features, threshold))
@@ -75,7 +72,17 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         app.register_blueprint(health.blueprint(app.health))
         app.register_blueprint(docs_page.blueprint(features))
         answer_errors(app, figures)
-        app.wsgi_app = at_the_door(app.wsgi_app, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's way
+        scoring_first = predict.in_front_of(
+            app.wsgi_app,
+            features,
+            threshold=threshold,
+            served=served,
+            writer=writer,
+            admission=admission,
+            tokens=tokens,
+            metrics=figures,
+        )
+        app.wsgi_app = at_the_door(scoring_first, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's way
 
         writer.start()
         opened.callback(writer.close)

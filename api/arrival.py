@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-import flask
-
 from api.metrics import Metrics
 from fraud_detection.clock import Clock
 
@@ -13,15 +11,15 @@ _ARRIVED_AT = "fraud.arrived_at"
 _REQUEST_ID = "fraud.request_id"
 
 
-def request_id() -> str:
-    """The id (UUIDv7) of the request that is being answered."""
-    identifier: str = flask.request.environ[_REQUEST_ID]
+def request_id(environ: WSGIEnvironment) -> str:
+    """The id (UUIDv7) of a request."""
+    identifier: str = environ[_REQUEST_ID]
     return identifier
 
 
-def arrived_at() -> str:
-    """When the request that is being answered arrived, in the form of `ts`."""
-    moment: str = flask.request.environ[_ARRIVED_AT]
+def arrived_at(environ: WSGIEnvironment) -> str:
+    """When a request arrived, in the form of `ts`."""
+    moment: str = environ[_ARRIVED_AT]
     return moment
 
 

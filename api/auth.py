@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 from typing import Literal
+from wsgiref.types import WSGIEnvironment
 
 import flask
 
@@ -101,10 +102,18 @@ def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
             raise flask.request.routing_exception
         if flask.request.path in PUBLIC_PATHS:
             return
-        token_id = tokens.identify(_credential(flask.request.headers.get("Authorization", "")))
-        if token_id is None:
-            raise Unauthorized("expected the header Authorization: Bearer and a valid token")
-        metrics.count_authenticated(token_id)
+        metrics.count_authenticated(authenticate(flask.request.environ, tokens))
+
+
+def authenticate(environ: WSGIEnvironment, tokens: Tokens) -> TokenId:
+    """Say which token a request brings.
+
+    Raises Unauthorized.
+    """
+    token_id = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
+    if token_id is None:
+        raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+    return token_id
 
 
 def _credential(header: str) -> bytes:

@@ -47,7 +47,9 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
 
     def answer(status: int, code: str, message: str) -> flask.Response:
         metrics.count_rejection(code)
-        response = flask.jsonify({"error": {"code": code, "message": message, "request_id": request_id()}})
+        response = flask.jsonify(
+            {"error": {"code": code, "message": message, "request_id": request_id(flask.request.environ)}}
+        )
         response.status_code = status
         response.headers.update(_HEADERS.get(status, {}))
         return response
@@ -60,7 +62,7 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
         return answer(503, error.code, str(error))
 
     def answer_unreadable(error: sa.exc.OperationalError) -> flask.Response:
-        logger.error("request %s: the database cannot be read: %s", request_id(), error.orig)
+        logger.error("request %s: the database cannot be read: %s", request_id(flask.request.environ), error.orig)
         return answer(503, "storage_failed", "the database cannot be read at the moment")
 
     def answer_http(error: HTTPException) -> flask.Response:
@@ -72,7 +74,7 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
         return response
 
     def answer_unexpected(_error: Exception) -> flask.Response:
-        logger.exception("request %s failed", request_id())
+        logger.exception("request %s failed", request_id(flask.request.environ))
         return answer(500, "internal_error", "an error of the service; its log has the details under this request_id")
 
     for kind in ANSWERS:

@@ -36,9 +36,13 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
         with admission:
             _, document = read_json(flask.request)
             labels = read_labels(document, datetime.now(UTC))
-            received_at = arrived_at()
+            received_at = arrived_at(flask.request.environ)
             added = writer.run(lambda connection: store.add_labels(connection, labels, received_at))
-        return {"labels_added": added, "labels_known": len(labels) - added, "request_id": request_id()}
+        return {
+            "labels_added": added,
+            "labels_known": len(labels) - added,
+            "request_id": request_id(flask.request.environ),
+        }
 
     return routes
 

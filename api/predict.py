@@ -3,11 +3,16 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable
+from typing import Never
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import flask
+from werkzeug.wrappers import Request
 
 from api.admission import Admission
 from api.arrival import arrived_at, request_id
+from api.auth import Tokens, authenticate
 from api.metrics import Metrics
 from api.served_model import ServedModel
 from api.strict_json import read_json
@@ -17,6 +22,7 @@ from fraud_detection.store import ScoredRequest, StoredReply
 
 MAX_ROWS = 1000
 
+_ERROR = "fraud.error"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRANSACTION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -29,28 +35,44 @@ class IdempotencyKeyReused(Exception):
     """An Idempotency-Key that came before with another body."""
 
 
-def blueprint(
+def in_front_of(
+    application: WSGIApplication,
     features: FeatureList,
     *,
     threshold: float,
     served: ServedModel,
     writer: Writer,
     admission: Admission,
+    tokens: Tokens,
     metrics: Metrics,
-) -> flask.Blueprint:
-    """POST /predict. A transaction that scores at least the threshold is flagged."""
-    routes = flask.Blueprint("predict", __name__)
+) -> WSGIApplication:
+    """Serve POST /predict; hand every other request on, and those that fail too, with their error.
 
-    @routes.post("/predict")
-    def predict() -> flask.Response:
+    A transaction that scores at least the threshold is flagged. Plain WSGI, because Flask's routing, contexts and
+    response objects cost more time than scoring and storing together.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/predict" or environ["REQUEST_METHOD"] != "POST":
+            return application(environ, start_response)
+        try:
+            headers, body = predict(environ)
+        except Exception as error:  # answered where all errors are
+            environ[_ERROR] = error
+            return application(environ, start_response)
+        start_response("200 OK", headers)
+        return [body]
+
+    def predict(environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes]:
+        token_id = authenticate(environ, tokens)
         with admission:
-            key = _idempotency_key(flask.request.headers.get("Idempotency-Key"))
-            body, document = read_json(flask.request)
+            key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
+            body, document = read_json(Request(environ))
             matrix, transaction_ids = read_transactions(document, features)
             model = served.current
             scored = ScoredRequest(
-                request_id=request_id(),
-                ts=arrived_at(),
+                request_id=request_id(environ),
+                ts=arrived_at(environ),
                 matrix=matrix,
                 fraud_probability=model.score(matrix).tolist(),
                 threshold=threshold,
@@ -61,14 +83,25 @@ def blueprint(
                 body_sha256=None if key is None else hashlib.sha256(body).hexdigest(),
             )
             stored_before = writer.append(scored)
-        if stored_before is None:
-            metrics.count_predictions(scored.fraud_probability, sum(scored.is_flagged))
-            return _reply(scored)
-        if stored_before.body_sha256 != scored.body_sha256:
+        if stored_before is not None and stored_before.body_sha256 != scored.body_sha256:
             raise IdempotencyKeyReused("this Idempotency-Key came before with another body; take a new key")
-        reply = _reply(stored_before)
-        reply.headers["Idempotency-Replayed"] = "true"
-        return reply
+        metrics.count_authenticated(token_id)
+        if stored_before is not None:
+            headers, reply = _reply(stored_before)
+            return [*headers, ("Idempotency-Replayed", "true")], reply
+        metrics.count_predictions(scored.fraud_probability, sum(scored.is_flagged))
+        return _reply(scored)
+
+    return answer
+
+
+def blueprint() -> flask.Blueprint:
+    """What is left of /predict for Flask: other methods than POST, and the errors of POST."""
+    routes = flask.Blueprint("predict", __name__)
+
+    @routes.post("/predict")
+    def answer_error() -> Never:
+        raise flask.request.environ[_ERROR]
 
     return routes
 
@@ -79,8 +112,8 @@ def _idempotency_key(header: str | None) -> str | None:
     return header
 
 
-def _reply(of: ScoredRequest | StoredReply) -> flask.Response:
-    """Render the answer; a stored one comes out byte for byte as the first time."""
+def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], bytes]:
+    """Render headers and body of the answer; a stored one comes out byte for byte as the first time."""
     answer = {
         "fraud_probability": of.fraud_probability,
         "is_flagged": of.is_flagged,
@@ -88,9 +121,13 @@ def _reply(of: ScoredRequest | StoredReply) -> flask.Response:
         "model_version": of.model_version,
         "request_id": of.request_id,
     }
-    response = flask.Response(json.dumps(answer, allow_nan=False) + "\n", mimetype="application/json")
-    response.headers["X-Model-Digest"] = of.model_digest
-    return response
+    body = json.dumps(answer, allow_nan=False).encode() + b"\n"
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("X-Model-Digest", of.model_digest),
+    ]
+    return headers, body
 
 
 def read_transactions(document: object, features: FeatureList) -> tuple[Matrix, list[str | None]]:

@@ -3,8 +3,8 @@
 import json
 from typing import Any, Never
 
-from flask import Request
 from gunicorn.http.errors import ParseException
+from werkzeug.wrappers import Request
 
 MAX_BODY_BYTES = 1024 * 1024
 

@@ -71,6 +71,17 @@ def test_rejections_and_latencies_have_labels_of_ours_only(
     assert not [name for name in figures if "script" in name]
 
 
+def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: dict[str, str], scrape: Scrape) -> None:
+    client.post("/predict", json={"data": []}, headers=authorized)
+
+    figures = scrape()
+
+    assert figures["fraud_auth_requests_total token_id=current"] == 2  # with the one of this look
+    assert figures["fraud_rejected_requests_total reason=invalid_transactions"] == 1
+    assert figures["fraud_request_seconds_count endpoint=predict status=4xx"] == 1
+    assert figures["predictions_total decision=passed"] == 0
+
+
 def test_two_applications_count_apart(client: FlaskClient, lasting_client: FlaskClient, scrape: Scrape) -> None:
     before = scrape()["fraud_request_seconds_count endpoint=health status=2xx"]
 
