@@ -5,6 +5,9 @@ from jobs.challenger import Challenger
 from jobs.gate import Verdict
 from jobs.selection import Selection
 
+_TELLING = {"better_or_equal", "beats_baseline", "better_than_guessing", "recall", "alerts_per_day", "alert_ratio"}
+"""The checks that say something of the model's worth; of the others only a failure is news."""
+
 
 def what_was_tried(challenger: Challenger, selection: Selection) -> str:
     """Say what the new model learned from and how well it did."""
@@ -34,7 +37,7 @@ def what_was_tried(challenger: Challenger, selection: Selection) -> str:
 
 def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> str:
     """Say that a new model serves."""
-    told = f"{tried} {_sentences(verdict, passed=True)} It now serves as {version}"
+    told = f"{tried} {_comparison(verdict)} It now serves as {version}"
     told += f" in place of {manifest.parent}." if manifest.parent else ", the first model of this installation."
     if manifest.trained_on == "derived":
         told += (
@@ -47,7 +50,7 @@ def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> 
 def rejected(tried: str, verdict: Verdict, served: str | None) -> str:
     """Say that a new model was not good enough."""
     return (
-        f"{tried} It was not good enough: {_sentences(verdict, passed=False)} {stays(served)} Nothing is to be done; "
+        f"{tried} It was not good enough: {_failures(verdict)} {stays(served)} Nothing is to be done; "
         "the next retraining learns from more. Does it happen again, look whether recent labels are right."
     )
 
@@ -57,5 +60,9 @@ def stays(served: str | None) -> str:
     return f"{served} goes on serving." if served else "There is still no model in service."
 
 
-def _sentences(verdict: Verdict, *, passed: bool) -> str:
-    return " ".join(check.sentence for check in verdict.checks if check.passed == passed)
+def _comparison(verdict: Verdict) -> str:
+    return " ".join(check.sentence for check in verdict.checks if check.name in _TELLING)
+
+
+def _failures(verdict: Verdict) -> str:
+    return " ".join(check.sentence for check in verdict.checks if not check.passed)

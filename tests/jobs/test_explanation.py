@@ -1,12 +1,35 @@
+import dataclasses
+
+from fraud_detection.model import Golden, Manifest
 from jobs import explanation
 from jobs.gate import Check, Verdict
 
+MANIFEST = Manifest(
+    created="2026-01-02 00:00:00.000000",
+    features=["V1"],
+    features_digest="f",
+    threshold=0.4,
+    trained_on="labels",
+    golden=Golden([], []),
+    parent="20260101T000000Z-abc",
+)
 VERDICT = Verdict(
     (
         Check("enough_frauds", 60, 50, passed=True, sentence="The hold-out has 60 known frauds, 50 are needed."),
         Check("recall", 0.5, 0.75, passed=False, sentence="The new model flags 50% of the frauds, the old one 80%."),
     )
 )
+
+
+def test_a_promotion_tells_how_the_new_model_compares_and_spares_the_rest() -> None:
+    passed = Verdict(tuple(dataclasses.replace(check, passed=True) for check in VERDICT.checks))
+
+    told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST)
+
+    assert told == (
+        "It learned. The new model flags 50% of the frauds, the old one 80%. "
+        "It now serves as 20260102T000000Z-def in place of 20260101T000000Z-abc."
+    )
 
 
 def test_a_rejection_tells_only_what_failed_and_what_goes_on_serving() -> None:
