@@ -53,7 +53,8 @@ def in_front_of(
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/predict" or environ["REQUEST_METHOD"] != "POST":
+        # Read as leniently as Flask does, or it would find a request here that has no error.
+        if environ["PATH_INFO"].lstrip("/") != "predict" or environ["REQUEST_METHOD"].upper() != "POST":
             return application(environ, start_response)
         try:
             headers, body = predict(environ)

@@ -217,6 +217,18 @@ def test_twins_in_flight_are_stored_once(api: Api, authorized: dict[str, str], r
         assert reader.count_rows(connection) == len(ROWS)
 
 
+@pytest.mark.parametrize("spelling", [{"PATH_INFO": "//predict"}, {"PATH_INFO": "predict"}, {"REQUEST_METHOD": "post"}])
+def test_an_odd_spelling_of_the_request_is_answered_alike(
+    lasting_client: FlaskClient, authorized: dict[str, str], spelling: dict[str, str]
+) -> None:
+    statuses = [
+        lasting_client.post("/predict", json={"data": rows}, headers=authorized, environ_overrides=spelling).status_code
+        for rows in (ROWS, [])
+    ]
+
+    assert statuses == [200, 422]
+
+
 def test_the_curl_of_the_contract_is_answered(client: FlaskClient, authorized: dict[str, str]) -> None:
     body = json.dumps({"data": [[0.1] * 29]})
 
