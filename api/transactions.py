@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import flask
+import sqlalchemy as sa
 from gevent import get_hub
 
 from api.admission import Admission
@@ -26,6 +27,8 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
         with admission:
             # In gevent's native threads, because a query would hold up every other request.
             decisions = get_hub().threadpool.apply(_look_up, (reader, identifier))
+        if isinstance(decisions, Exception):
+            raise decisions
         if not decisions:
             raise NoSuchTransaction("no transaction is stored under this id")
         newest, *others = decisions
@@ -34,11 +37,14 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
     return routes
 
 
-def _look_up(reader: Store, identifier: str) -> list[Decision]:
+def _look_up(reader: Store, identifier: str) -> list[Decision] | sa.exc.OperationalError:
     if not _IDENTIFIER.fullmatch(identifier):  # nothing is stored under such an id, and PostgreSQL refuses a NUL
         return []
-    with reader.begin() as connection:
-        return reader.decisions(connection, identifier)
+    try:
+        with reader.begin() as connection:
+            return reader.decisions(connection, identifier)
+    except sa.exc.OperationalError as error:
+        return error  # raised in this thread it would also be printed, past the log
 
 
 def _in_full(decision: Decision) -> dict[str, Any]:

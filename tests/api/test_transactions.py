@@ -1,5 +1,7 @@
+import contextlib
 from urllib.parse import quote
 
+import pysqlite3
 import pytest
 from flask.testing import FlaskClient
 
@@ -68,3 +70,19 @@ def test_what_is_not_stored_is_404(each_client: FlaskClient, authorized: dict[st
 
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "unknown_transaction")
     assert answer.get_json()["error"]["message"] == "no transaction is stored under this id"
+
+
+def test_a_database_that_cannot_be_read_is_503_and_logged_once(
+    client: FlaskClient,
+    authorized: dict[str, str],
+    sqlite_environment: dict[str, str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    score(client, authorized, 1.0, "t")
+    with contextlib.closing(pysqlite3.connect(sqlite_environment["LATEST_DB"])) as connection:
+        connection.execute("ALTER TABLE requests RENAME TO elsewhere")
+
+    answer = client.get("/transactions/t", headers=authorized)
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "storage_failed")
+    assert "Traceback" not in capfd.readouterr().err
