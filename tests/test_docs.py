@@ -1,0 +1,181 @@
+"""What the documents say is what the code does: variables, commands, endpoints, links, and named tests."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from openapi_spec_validator.readers import read_from_filename
+
+from api.app import create_app
+from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings, Variable
+from fraudctl.main import main as fraudctl
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+NOT_OURS = {"NAME_FILE", "POSTGRES_TEST_URL"}  # a pattern, and a variable of the tests
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def expected_table() -> str:
+    """Render the README's tables of variables from settings.py."""
+    shared = {variable.name for variable in SharedSettings.variables()}
+    groups = {
+        "API and jobs": SharedSettings.variables(),
+        "API": [variable for variable in ApiSettings.variables() if variable.name not in shared],
+        "Jobs": [variable for variable in JobSettings.variables() if variable.name not in shared],
+        "Command line": ClientSettings.variables(),
+    }
+    parts = []
+    for title, variables in groups.items():
+        lines = [f"**{title}**", "", "| Variable | Default | Meaning |", "|---|---|---|"]
+        lines += [f"| `{variable.name}` | {_default(variable)} | {_meaning(variable)} |" for variable in variables]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _default(variable: Variable) -> str:
+    if variable.required:
+        return "required"
+    return "none" if variable.default is None else f"`{variable.default}`"
+
+
+def _meaning(variable: Variable) -> str:
+    return variable.meaning + (" (secret)" if variable.secret else "")
+
+
+def code_blocks(document: Path, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Walk a click program: each command with the words that call it."""
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
+def command_lines(document: Path) -> Iterator[list[str]]:
+    """Return what the bash blocks of a document run, one list of words a command."""
+    for block in code_blocks(document, "bash"):
+        for line in re.sub(r"\\\n", " ", block).splitlines():
+            if line.startswith(("make ", "fraudctl ", ".venv/bin/python -m ")):
+                yield shlex.split(line, comments=True)
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+FRAUDCTL = dict(commands(fraudctl, "fraudctl"))
+MAKE_TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_readme_lists_every_variable_with_its_default_and_meaning() -> None:
+    table = expected_table()
+
+    assert table in README, f"paste this into README.md:\n\n{table}\n"
+
+
+@documents
+def test_names_only_variables_that_exist(document: Path) -> None:
+    settings = (ApiSettings, JobSettings, ClientSettings)
+    known = {variable.name for each in settings for variable in each.variables()}
+    known |= {f"{variable.name}_FILE" for each in settings for variable in each.variables() if variable.secret}
+
+    named = set(re.findall(r"`\$?([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)\b", document.read_text(encoding="utf-8")))
+
+    assert named - known - NOT_OURS == set()
+
+
+@pytest.mark.parametrize("target", MAKE_TARGETS)
+def test_readme_names_every_make_target(target: str) -> None:
+    assert f"`make {target}`" in README
+
+
+@pytest.mark.parametrize("command", FRAUDCTL)
+def test_readme_names_every_command_of_fraudctl(command: str) -> None:
+    assert re.search(rf"`{command}\b", README)
+
+
+@pytest.mark.parametrize("command", FRAUDCTL)
+def test_every_command_of_fraudctl_explains_itself(command: str) -> None:
+    assert FRAUDCTL[command].help
+
+
+@documents
+def test_commands_in_documents_exist_with_their_options(document: Path) -> None:
+    for words in command_lines(document):
+        if words[0] == "make":
+            targets = [word for word in words[1:] if "=" not in word]
+            assert set(targets) <= set(MAKE_TARGETS), words
+        elif words[0] == "fraudctl":
+            name = max((name for name in FRAUDCTL if words[: name.count(" ") + 1] == name.split()), key=len, default="")
+            assert name, f"no such command: {words}"
+            known = {option for parameter in FRAUDCTL[name].params for option in parameter.opts} | {"--help"}
+            assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
+        elif words[1:2] == ["-m"]:
+            assert (ROOT / f"{words[2].replace('.', '/')}.py").exists(), words
+
+
+def test_the_openapi_document_has_the_paths_and_methods_that_the_service_has(
+    sqlite_environment: dict[str, str],
+) -> None:
+    document, _ = read_from_filename(str(ROOT / "docs" / "openapi.yaml"))
+    app = create_app(ApiSettings.from_env(sqlite_environment))
+
+    served = {
+        (re.sub(r"<.*?>", "{id}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    app.close()
+
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == served
+
+
+@documents
+def test_bash_in_documents_is_bash(document: Path) -> None:
+    for block in code_blocks(document, "bash"):
+        checked = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True, check=False)
+
+        assert checked.returncode == 0, f"{checked.stderr}\n{block}"
+
+
+@documents
+def test_python_in_documents_compiles(document: Path) -> None:
+    for block in code_blocks(document, "python"):
+        compile(block, document.name, "exec")
+
+
+@documents
+def test_links_in_documents_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text):
+        link = target[0] or target[1]
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        led_to = document.parent / path if path else document
+
+        assert led_to.exists(), f"{document.name}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", led_to.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, f"{document.name}: {link}"
+
+
+@documents
+def test_tests_that_documents_name_exist(document: Path) -> None:
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", document.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+        if name:
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
