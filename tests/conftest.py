@@ -20,10 +20,12 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
 from fraud_detection import model as models
-from fraud_detection.features import FeatureList, default_features
+from fraud_detection.clock import Clock
+from fraud_detection.features import FeatureList, Matrix, default_features
 from fraud_detection.model import AmountScaling, Golden, Manifest, holdout_of
 from fraud_detection.settings import ApiSettings, JobSettings
-from fraud_detection.store import Store
+from fraud_detection.store import ImportedRows, Store
+from jobs.reference import reference_bytes
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-tests-only"
@@ -173,6 +175,20 @@ def model(models_dir: Path, features: FeatureList) -> models.Model:
     return models.load(models_dir / models.PICKLE, features)
 
 
+@pytest.fixture
+def reference(models_dir: Path, model: models.Model, features: FeatureList, tmp_path: Path) -> Matrix:
+    """The reference of the model in service: 500 rows."""
+    matrix = np.random.default_rng(0).normal(size=(500, 29))
+    elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
+    with elsewhere.begin() as connection:
+        rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"] * 500, matrix, [None] * 500, [None] * 500)
+        elsewhere.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+        history = elsewhere.history(connection)
+    elsewhere.close()
+    models.replace_file(models_dir, model.version, models.REFERENCE, reference_bytes(history, features, seed=0))
+    return matrix
+
+
 def _environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
     environment = {
         "API_TOKEN": TOKEN,
@@ -209,7 +225,8 @@ def job_settings(environment: dict[str, str]) -> JobSettings:
     return JobSettings.from_env(environment)
 
 
-def _free_port() -> str:
+def free_port() -> str:
+    """A port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])
@@ -218,13 +235,13 @@ def _free_port() -> str:
 @pytest.fixture
 def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an installation in tmp_path whose API runs, with the API_URL where it answers."""
-    port = _free_port()
+    port = free_port()
     environment = {**sqlite_environment, "API_URL": f"http://127.0.0.1:{port}"}
     log = tmp_path / "server.log"
     with log.open("wb") as stderr:
         server = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
-            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": _free_port()},
+            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()},
             cwd=ROOT,
             stderr=stderr,
         )

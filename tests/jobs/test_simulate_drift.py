@@ -1,32 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from fraud_detection.clock import Clock
 from fraud_detection.features import FeatureList, Matrix
-from fraud_detection.model import REFERENCE, Model, replace_file
 from fraud_detection.settings import ClientSettings, JobSettings
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store
 from jobs.api_client import ApiClient
 from jobs.forget import forget
-from jobs.reference import reference_bytes
 from jobs.simulate_drift import UnknownFeature, shifted, simulate_drift
-
-
-@pytest.fixture
-def reference(sqlite_environment: dict[str, str], model: Model, features: FeatureList, tmp_path: Path) -> Matrix:
-    """The reference of the model in service: 500 rows."""
-    matrix = np.random.default_rng(0).normal(size=(500, 29))
-    elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
-    with elsewhere.begin() as connection:
-        rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"] * 500, matrix, [None] * 500, [None] * 500)
-        elsewhere.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
-        history = elsewhere.history(connection)
-    elsewhere.close()
-    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
-    replace_file(models_dir, model.version, REFERENCE, reference_bytes(history, features, seed=0))
-    return matrix
 
 
 def test_a_drill_is_stored_shifted_and_can_be_forgotten(

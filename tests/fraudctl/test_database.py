@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fraud_detection.clock import Clock
+from fraud_detection.features import FeatureList
+from fraud_detection.lock import in_use
+from fraud_detection.model import Model
+from fraud_detection.store import ImportedRows, Store
+from tests.fraudctl.conftest import Fraudctl
+
+
+@pytest.fixture
+def filled(store: Store, model: Model) -> Store:
+    """Two imported rows, and a model in service."""
+    rows = ImportedRows(
+        Clock().tick()[1],
+        ["2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000"],
+        np.zeros((2, 29)),
+        [True, None],
+        ["a", "b"],
+    )
+    with store.begin() as connection:
+        store.import_history(connection, [rows], reporter="old.csv", received_at="2026-01-03 00:00:00.000000")
+    store.close()
+    return store
+
+
+def test_check_says_what_is_well_and_what_is_not(
+    fraudctl: Fraudctl, filled: Store, environment: dict[str, str], model: Model
+) -> None:
+    well = fraudctl("db", "check", env=environment)
+    Path(environment["MODEL_PATH"]).unlink()
+    ill = fraudctl("db", "check", env=environment, exit_code=3)
+
+    assert "(2 rows): ok\n" in well.stdout
+    assert f"model {model.version}: ok\n" in well.stdout
+    assert "no model there" in ill.stdout
+
+
+def test_query_prints_rows_and_never_writes(fraudctl: Fraudctl, filled: Store, environment: dict[str, str]) -> None:
+    sql = "SELECT ts, transaction_id FROM requests ORDER BY ts DESC LIMIT 1"
+    printed = fraudctl("db", "query", sql, env=environment)
+    refused = fraudctl("db", "query", "DELETE FROM labels", env=environment, exit_code=1)
+    wrong = fraudctl("db", "query", "SELECT nothing", env=environment, exit_code=1)
+
+    assert printed.stdout == "ts,transaction_id\n2026-01-02 00:00:00.000000,b\n"
+    assert refused.stderr.startswith("fraudctl: the database says: ")
+    assert wrong.stderr.startswith("fraudctl: the database says: ")
+    assert fraudctl("db", "query", "SELECT COUNT(*) AS n FROM labels", env=environment).stdout == "n\n1\n"
+
+
+def test_what_was_backed_up_is_restored(
+    fraudctl: Fraudctl, filled: Store, environment: dict[str, str], model: Model
+) -> None:
+    taken = fraudctl("db", "backup", "backups/today.tar", env=environment)
+    twice = fraudctl("db", "backup", "backups/today.tar", env=environment, exit_code=1)
+    refused = fraudctl("db", "restore", "backups/today.tar", env=environment, exit_code=1)
+    restored = fraudctl("db", "restore", "backups/today.tar", "--replace", env=environment)
+
+    assert taken.stdout.startswith("backups/today.tar: 2 transactions (requests.db), ")
+    assert taken.stdout.endswith(f"; {model.version} is in service.\n")
+    assert "exists already" in twice.stderr
+    assert "--replace erases it" in refused.stderr
+    assert f"2 transactions (requests.db); {model.version} is in service.\n" in restored.stdout
+
+
+def test_restore_wants_the_api_stopped(
+    fraudctl: Fraudctl, sqlite_store: Store, sqlite_environment: dict[str, str]
+) -> None:
+    fraudctl("db", "backup", "today", env=sqlite_environment)
+
+    with in_use(Path(sqlite_environment["LATEST_DB"])):
+        result = fraudctl("db", "restore", "today", "--replace", env=sqlite_environment, exit_code=1)
+
+    assert "a running API has this store open; stop it first" in result.stderr
+
+
+def test_copy_moves_to_postgresql(
+    fraudctl: Fraudctl,
+    sqlite_store: Store,
+    features: FeatureList,
+    sqlite_environment: dict[str, str],
+    postgresql_database: str,
+) -> None:
+    environment = {**sqlite_environment, "DATABASE_URL": postgresql_database}
+    unset = fraudctl("db", "copy", env=sqlite_environment, exit_code=2)
+    missing = fraudctl("db", "copy", env={**environment, "LATEST_DB": "no.db", "TRAIN_DB": "no.db"}, exit_code=2)
+
+    copied = fraudctl("db", "copy", env=environment)
+
+    assert "DATABASE_URL is not set" in unset.stderr
+    assert "LATEST_DB: there is no no.db to copy" in missing.stderr
+    assert copied.stdout == "Copied 0 requests, 0 labels, 0 idempotency; every row arrived as it was.\n"

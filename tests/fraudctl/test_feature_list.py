@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.features import load_features
+from fraud_detection.model import Model
+from fraud_detection.store import Store
+from tests.fraudctl.conftest import Fraudctl
+
+
+@pytest.fixture
+def features_file(tmp_path: Path) -> Path:
+    path = tmp_path / "features.json"
+    path.write_text('{"features": [{"name": "amount", "minimum": 0, "description": "in euro"}]}')
+    return path
+
+
+def test_init_writes_what_check_accepts(fraudctl: Fraudctl, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("amount,shop,Class\n10,corner,0\n30,mall,1\n")
+    environment = {"MODEL_PATH": "models/rf_model.pkl", "LATEST_DB": "data/requests.db"}
+
+    printed = fraudctl("features", "init", "history.csv", "--leave-out", "shop", env=environment)
+    fraudctl("features", "init", "history.csv", "--leave-out", "shop", "--out", "f.json", env=environment)
+    checked = fraudctl("features", "check", "f.json", env=environment)
+    refused = fraudctl("features", "init", "history.csv", env=environment, exit_code=3)
+
+    assert json.loads(printed.stdout)["features"][0]["name"] == "amount"
+    assert load_features(tmp_path / "f.json").names == ("amount",)
+    assert checked.stdout == "f.json: 1 features, ok\n"
+    assert "--leave-out shop" in refused.stderr
+
+
+def test_check_finds_a_store_and_a_model_of_another_list(
+    fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], features_file: Path
+) -> None:
+    fits = fraudctl("features", "check", env=sqlite_environment)
+    other = fraudctl("features", "check", env={**sqlite_environment, "FEATURES_FILE": str(features_file)}, exit_code=3)
+
+    assert fits.stdout == "the default list: 29 features, ok\n"
+    assert "requests.db: belongs to another feature list" in other.stdout
+    assert f"{model.version}: was made for another feature list" in other.stdout
+
+
+def test_check_refuses_a_list_that_is_none(fraudctl: Fraudctl, features_file: Path) -> None:
+    features_file.write_text('{"features": [{"name": "ts"}]}')
+
+    result = fraudctl("features", "check", features_file, env={}, exit_code=2)
+
+    assert "'ts' is a column of every store; rename it" in result.stderr
+
+
+def test_show_prints_names_bounds_and_meaning(fraudctl: Fraudctl, features_file: Path) -> None:
+    shown = fraudctl("features", "show", env={"FEATURES_FILE": str(features_file)})
+    default = fraudctl("features", "show", env={})
+
+    assert shown.stdout == "  0  amount                   0 to 1e+09               in euro\n"
+    assert default.stdout.count("\n") == 29
+    assert default.stdout.startswith("  0  V1")

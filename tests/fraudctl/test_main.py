@@ -1,0 +1,87 @@
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from fraud_detection.settings import BadSetting
+from fraudctl.main import EXIT_CODES, Fraudctl, main
+
+
+def failing(error: Exception) -> Fraudctl:
+    """A program whose one command raises."""
+
+    @click.group(cls=Fraudctl)
+    def program() -> None:
+        pass
+
+    @program.command()
+    def work() -> None:
+        raise error
+
+    return program
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (BadSetting("PORT: expected a number"), 2, "fraudctl: PORT: expected a number\n"),
+        (FileNotFoundError(2, "No such file", "x.csv"), 1, "fraudctl: [Errno 2] No such file: 'x.csv'\n"),
+        (
+            sa.exc.OperationalError("SELECT 1", {}, Exception("disk full")),
+            1,
+            "fraudctl: the database says: disk full\n",
+        ),
+    ],
+)
+def test_what_we_know_is_one_line_and_an_exit_code(error: Exception, exit_code: int, message: str) -> None:
+    result = CliRunner().invoke(failing(error), ["work"])
+
+    assert (result.exit_code, result.stderr, result.stdout) == (exit_code, message, "")
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    result = CliRunner().invoke(failing(ZeroDivisionError("our mistake")), ["work"])
+
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("name", list(EXIT_CODES))
+def test_every_error_with_an_exit_code_exists(name: str) -> None:
+    module, _, error = name.rpartition(".")
+
+    assert issubclass(getattr(importlib.import_module(module), error), Exception)
+
+
+def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*words, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+
+
+@pytest.mark.parametrize("words", list(commands(main)), ids=" ".join)
+def test_every_command_teaches_itself(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"], prog_name="fraudctl")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: fraudctl {' '.join(words)} ")
+
+
+def test_help_does_not_wait_for_the_training_libraries() -> None:
+    code = "import sys, fraudctl.main; print({'sklearn', 'mlflow', 'scipy', 'matplotlib'} & set(sys.modules))"
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert printed.stdout == "set()\n"
+
+
+def test_runs_as_a_module_too(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-m", "fraudctl", "-h"], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.startswith("Usage: fraudctl [OPTIONS] COMMAND")

@@ -1,0 +1,54 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from fraud_detection import model as models
+from fraud_detection.model import Model
+from fraud_detection.store import Store
+from tests.fraudctl.conftest import Fraudctl
+
+
+def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
+    fraudctl: Fraudctl,
+    sqlite_store: Store,
+    model: Model,
+    sqlite_environment: dict[str, str],
+    make_version: Callable[..., str],
+) -> None:
+    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
+    old = models_dir.with_name("old.pkl")
+    newer = make_version(models_dir, seed=1, rows={"fraud": 12, "genuine": 3456}, label_sources={"import": 3468})
+    (models_dir / "20270101T000000Z-0123456789ab").mkdir()
+    old.write_bytes((models_dir / model.version / models.PICKLE).read_bytes())
+
+    promoted = fraudctl("models", "promote", newer, "--reason", "it is better", env=sqlite_environment)
+    listed = fraudctl("models", "list", env=sqlite_environment)
+    shown = fraudctl("models", "show", env=sqlite_environment)
+    back = fraudctl("models", "rollback", env=sqlite_environment)
+    nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
+    adopted = fraudctl("models", "adopt", old, env=sqlite_environment)
+
+    assert promoted.stdout == f"{newer} is in service.\n"
+    assert f"   {model.version}  2026-01-01 00:00:00  trained on labels (rows unknown)\n" in listed.stdout
+    assert f"-> {newer}  2026-01-01 00:00:01  trained on labels (3,468 rows, 12 fraud)\n" in listed.stdout
+    assert "   20270101T000000Z-0123456789ab  damaged: " in listed.stdout
+    manifest, _, told = shown.stdout.rpartition("\n}\n")
+    assert json.loads(manifest + "\n}")["label_sources"] == {"import": 3468}
+    assert " promoted by fraudctl (" in told
+    assert "): it is better\n" in told
+    assert back.stdout == f"{model.version} is in service again.\n"
+    assert "no other version served before" in nothing.stderr
+    assert "is in service: the RandomForestClassifier of old.pkl. On " in adopted.stdout
+    assert models.read_manifest(models_dir / models.CURRENT).trained_on == "unknown"
+
+
+def test_there_is_nothing_to_show_before_a_model_serves(fraudctl: Fraudctl, tmp_path: Path) -> None:
+    result = fraudctl("models", "show", env={"MODEL_PATH": str(tmp_path / "models" / "rf_model.pkl")}, exit_code=3)
+
+    assert "no model is in service; `fraudctl bootstrap` installs one" in result.stderr
+
+
+def test_a_version_that_is_not_there_is_named(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:
+    result = fraudctl("models", "show", "../20200101T000000Z-0123456789ab", env=sqlite_environment, exit_code=3)
+
+    assert result.stderr.startswith("fraudctl: 20200101T000000Z-0123456789ab: manifest.json cannot be read")

@@ -1,0 +1,169 @@
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from fraud_detection import model as models
+from fraud_detection.clock import Clock
+from fraud_detection.features import load_features
+from fraud_detection.store import ImportedRows, Store
+from jobs.seed import seed_baseline
+from tests.conftest import ROOT, free_port
+from tests.fraudctl.conftest import Fraudctl
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, make_version: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An installation where nothing was made yet but the baseline; `python -m …` finds the project from anywhere."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    made = make_version(tmp_path / "made")
+    (tmp_path / "made" / made).rename(tmp_path / "baseline")
+    shutil.rmtree(tmp_path / "made")
+    return {"PORT": free_port(), "PROBE_PORT": free_port()}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str]]]:
+    """What would have been executed in place of this process."""
+    calls: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    return calls
+
+
+Started = list[tuple[str, list[str], dict[str, str]]]
+
+
+def test_serve_makes_what_is_missing_and_the_printed_command_works(fresh: dict[str, str], tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **fresh}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "fraudctl", "serve", "--first-time"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        command = printed_command(server)
+        wait_for(f"http://127.0.0.1:{fresh['PORT']}/health")
+        answer = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    finally:
+        server.send_signal(signal.SIGINT)
+        status = server.wait(30)
+
+    assert '"fraud_probability": [' in answer.stdout, answer.stdout
+    assert (tmp_path / ".api_token").stat().st_mode & 0o777 == 0o600
+    assert status == 0
+
+
+def printed_command(server: "subprocess.Popen[str]") -> str:
+    assert server.stdout is not None
+    with server.stdout as lines:
+        printed = ""
+        for line in lines:
+            printed += line
+            if line.endswith("}'\n"):
+                return printed[printed.index("curl ") :]
+    raise AssertionError(printed)
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            requests.get(url, timeout=5)
+        except requests.ConnectionError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"{url} does not answer")
+
+
+def test_serve_becomes_the_server(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
+    fraudctl("serve", env={**fresh, "API_TOKEN": "t"})
+
+    ((program, arguments, environment),) = started
+    assert (program, arguments[1:]) == (sys.executable, ["-m", "gunicorn", "-c", "python:api.gunicorn_conf"])
+    assert environment["API_TOKEN"] == "t"
+
+
+def test_serve_without_a_token_says_so(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
+    result = fraudctl("serve", env=fresh, exit_code=2)
+
+    assert result.stderr.startswith("fraudctl: API_TOKEN is not set; it is required")
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "token"),
+    [
+        ({"API_TOKEN": "t"}, "$API_TOKEN"),
+        ({"API_TOKEN_FILE": "my token"}, "$(cat 'my token')"),
+        ({}, "$(cat .api_token)"),
+    ],
+)
+def test_the_command_to_try_names_the_token_as_it_was_given(
+    fraudctl: Fraudctl,
+    fresh: dict[str, str],
+    started: Started,
+    variables: dict[str, str],
+    token: str,
+) -> None:
+    Path("my token").write_text("t")
+
+    result = fraudctl("serve", "--first-time", env={**fresh, "HOST": "0.0.0.0", **variables})  # noqa: S104
+
+    assert f'curl -s http://127.0.0.1:{fresh["PORT"]}/predict -H "Authorization: Bearer {token}"' in result.stdout
+    assert Path(".api_token").exists() == (variables == {})
+    row = re.search(r"\[\[(.*)\]\]", result.stdout)
+    assert row is not None
+    assert len(row[1].split(",")) == 29
+
+
+def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:
+    for _ in range(2):
+        fraudctl("bootstrap", env=fresh)
+
+    assert len(models.versions(tmp_path / "models")) == 1
+    assert (tmp_path / "data" / "requests.db").exists()
+
+
+def test_bootstrap_makes_a_baseline_for_features_of_ones_own(
+    fraudctl: Fraudctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
+    environment = {"FEATURES_FILE": "features.json"}
+    refused = fraudctl("bootstrap", env=environment, exit_code=3)
+    is_fraud = np.arange(1000) % 10 == 0
+    matrix = np.random.default_rng(1).normal(size=(1000, 1)) + 3.0 * is_fraud[:, None]
+    rows = ImportedRows(
+        Clock().tick()[1], ["2026-01-01 00:00:00.000000"] * 1000, matrix, is_fraud.tolist(), [None] * 1000
+    )
+    store = Store.create_or_migrate(tmp_path / "data" / "requests.db", load_features(tmp_path / "features.json"))
+    with store.begin() as connection:
+        store.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+    store.close()
+
+    monkeypatch.setitem(seed_baseline.__kwdefaults__, "rows", 1000)  # enough here, and quick
+    made = fraudctl("bootstrap", env=environment)
+
+    assert "import labelled history first" in refused.stderr
+    assert made.stderr.startswith("Training the first model on synthetic transactions")
+    assert models.load(tmp_path / "models" / models.PICKLE, load_features(tmp_path / "features.json"))
+
+
+def test_bootstrap_passes_a_refusal_on(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "baseline" / models.ONNX).write_bytes(b"damaged")
+
+    fraudctl("bootstrap", env=fresh, exit_code=3)

@@ -1,0 +1,79 @@
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.fraudctl.conftest import Fraudctl
+
+
+def test_the_round_from_demo_data_to_labels(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
+    made = fraudctl("demo-data", "--rows", 300, "--fraud-share", 0.1, "--out", "demo.csv", env=running_api)
+    scored = fraudctl("score", "demo.csv", "--out", "scored.csv", env=running_api)
+    listed = fraudctl("unlabelled", "--limit", 5, env=running_api)
+    one = fraudctl("label", "demo-42-0", "--genuine", "--reporter", "ann", env=running_api)
+    again = fraudctl("label", next(_lines("scored.csv"))["request_id"] + ":1", "--fraud", env=running_api)
+    labelled = fraudctl("import-labels", "scored.csv", "--source", "chargeback", env=running_api)
+    exported = fraudctl("export", "--since", "2026-01-01", "--out", "all.csv", env=running_api)
+
+    assert made.stderr == "300 transactions, 30 of them fraud, in demo.csv.\n"
+    assert "Scored 300 transactions with 2026" in scored.stdout
+    assert "As the file knows: of 30 frauds" in scored.stdout
+    assert scored.stderr.startswith("run ")
+    assert len(list(csv.DictReader(io.StringIO(listed.stdout)))) == 5
+    assert listed.stderr == "5 transactions.\n"
+    assert one.stdout == "demo-42-0: genuine, says analyst.\n"
+    assert again.stdout.endswith(":1: fraud, says analyst.\n")
+    assert labelled.stdout == "scored.csv: 300 labels, 300 of them new; 0 lines without one.\n"
+    assert exported.stderr == "300 transactions in all.csv.\n"
+    assert all(line["is_fraud"] for line in _lines("all.csv"))
+
+
+def _lines(path: str) -> "csv.DictReader[str]":
+    return csv.DictReader(io.StringIO(Path(path).read_text()))
+
+
+def test_a_run_that_broke_off_is_completed_under_its_name(fraudctl: Fraudctl, running_api: dict[str, str]) -> None:
+    fraudctl("demo-data", "--rows", 20, "--out", "demo.csv", env=running_api)
+    for _ in range(2):
+        fraudctl("score", "demo.csv", "--run", "monday", env=running_api)
+
+    stored = fraudctl("db", "query", "SELECT COUNT(*) AS n FROM requests", env=running_api)
+
+    assert stored.stdout == "n\n20\n"
+
+
+def test_demo_data_can_go_straight_to_the_api(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
+    sent = fraudctl("demo-data", "--rows", 50, "--send", env=running_api)
+
+    assert sent.stdout.startswith("Scored 50 transactions")
+    assert list(tmp_path.glob("*.csv")) == []
+    labelled = fraudctl("db", "query", 'SELECT COUNT("Class") AS n FROM requests', env=running_api)
+    assert labelled.stdout == "n\n50\n"
+
+
+def test_an_unknown_transaction_cannot_be_labelled(fraudctl: Fraudctl, running_api: dict[str, str]) -> None:
+    result = fraudctl("label", "nobody", "--fraud", env=running_api, exit_code=1)
+
+    assert result.stderr == "fraudctl: the API answered 404: label 0: no such transaction is stored\n"
+
+
+def test_the_token_that_serve_made_is_found(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
+    token = running_api["API_TOKEN"]
+    without = {name: value for name, value in running_api.items() if name != "API_TOKEN"}
+    refused = fraudctl("label", "nobody", "--fraud", env=without, exit_code=2)
+    (tmp_path / ".api_token").write_text(token + "\n")
+
+    found = fraudctl("label", "nobody", "--fraud", env=without, exit_code=1)
+
+    assert refused.stderr.startswith("fraudctl: API_TOKEN is not set")
+    assert "the API answered 404" in found.stderr
+
+
+@pytest.mark.parametrize("command", ["unlabelled", "export"])
+def test_nothing_is_listed_of_an_installation_without_a_store(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], command: str
+) -> None:
+    result = fraudctl(command, env=sqlite_environment, exit_code=3)
+
+    assert "no database there; `fraudctl bootstrap` makes one" in result.stderr
