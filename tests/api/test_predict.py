@@ -221,9 +221,11 @@ def test_twins_in_flight_are_stored_once(api: Api, authorized: dict[str, str], r
 def test_an_odd_spelling_of_the_request_is_answered_alike(
     lasting_client: FlaskClient, authorized: dict[str, str], spelling: dict[str, str]
 ) -> None:
+    no_rows: list[list[float]] = []
+
     statuses = [
         lasting_client.post("/predict", json={"data": rows}, headers=authorized, environ_overrides=spelling).status_code
-        for rows in (ROWS, [])
+        for rows in (ROWS, no_rows)
     ]
 
     assert statuses == [200, 422]
