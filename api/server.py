@@ -71,10 +71,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         while self.alive:
             self.notify()
             self._is_told_to_stop.wait(1.0)
+        until = time.monotonic() + self.cfg.graceful_timeout
         for server in servers:
             server.close()
-            getattr(self.wsgi, "drain", bool)()
-            self._part(server.pool, time.monotonic() + self.cfg.graceful_timeout)
+        drain = getattr(self.wsgi, "drain", None)
+        if drain is not None:
+            drain()
+        for server in servers:
+            self._part(server.pool, until)
 
     def _part(self, connections: Pool, until: float) -> None:
         while connections:

@@ -229,7 +229,6 @@ class Writer:
         return jobs
 
     def _write(self, jobs: list[_Job]) -> None:
-        jobs = [job for job in jobs if not job.is_abandoned]  # those were answered 503 already
         began = time.perf_counter()
         try:
             self._transact(jobs)
@@ -258,6 +257,7 @@ class Writer:
             self._in_transaction(self._do_one_by_one, jobs)
 
     def _do_together(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
+        jobs = _still_wanted(jobs)
         requests = [job.work for job in jobs if isinstance(job.work, ScoredRequest)]
         if requests:
             self._store.append(connection, requests)
@@ -266,7 +266,7 @@ class Writer:
                 self._do_one(connection, job)
 
     def _do_one_by_one(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
-        for job in jobs:
+        for job in _still_wanted(jobs):
             self._do_one(connection, job)
 
     def _do_one(self, connection: sa.Connection, job: _Job) -> None:
@@ -378,6 +378,14 @@ class Writer:
                 if self._code_of(error) is None:
                     raise
         self._discard_connection()
+
+
+def _still_wanted(jobs: Sequence[_Job]) -> list[_Job]:
+    """Leave out what was answered 503 while it waited, also for its turn at BEGIN: its caller may send it again."""
+    for job in jobs:
+        if job.is_abandoned:
+            job.error = NotStored("storage_busy")
+    return [job for job in jobs if not job.is_abandoned]
 
 
 def _wake(jobs: Sequence[_Job]) -> None:
