@@ -155,7 +155,9 @@ def test_bootstrap_makes_a_baseline_for_features_of_ones_own(
         store.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
     store.close()
 
-    monkeypatch.setitem(seed_baseline.__kwdefaults__, "rows", 1000)  # enough here, and quick
+    monkeypatch.setattr(
+        seed_baseline, "__kwdefaults__", {**(seed_baseline.__kwdefaults__ or {}), "rows": 1000}
+    )  # quick
     made = fraudctl("bootstrap", env=environment)
 
     assert "import labelled history first" in refused.stderr
