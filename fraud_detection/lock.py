@@ -35,11 +35,14 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
         except BlockingIOError as error:
             raise LockHeld(f"{models_dir}: another job is changing the models; try again when it has ended") from error
         if engine is not None and engine.dialect.name == "postgresql":
-            with engine.connect() as connection:
+            # A transaction open for the length of a training would be ended by the server's timeouts, and the lock too.
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_KEY))):
                     raise LockHeld("PostgreSQL: another job is changing the models; try again when it has ended")
-                yield  # the session's lock ends with this connection
-                connection.scalar(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_KEY)))
+                try:
+                    yield
+                finally:  # the pool would keep the session, and the lock, alive
+                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_KEY)))
         else:
             yield
     finally:

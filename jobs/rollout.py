@@ -12,6 +12,7 @@ from fraud_detection.database import open_engine, reachable
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
 from fraud_detection.model import (
+    PICKLE,
     ModelRefused,
     current_version,
     journal,
@@ -99,6 +100,8 @@ def finish_promotion(
         return
     logger.info("finishing the promotion of %s, which was never verified", version)
     previous, tracking = _previous(version, settings), tracking_of(settings)
+    if not (settings.models_dir / PICKLE).exists():  # killed between the two links of the very first promotion
+        promote(settings.models_dir, version, actor=actor, reason="finishing a promotion")
     _verify_or_restore(version, previous, settings, features, tracking, actor=actor, client=client)
 
 

@@ -4,9 +4,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection import model as models
-from fraud_detection.lock import LockHeld
+from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import ModelRefused
 from fraud_detection.settings import ClientSettings
 from jobs import rollout
@@ -267,6 +268,18 @@ def test_killed_between_the_link_and_the_journal_the_next_job_verifies(
     assert models.journal(installation.models_dir)[-1]["version"] == next_version
 
 
+def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_the_second(
+    installation: Installation, make_version: Callable[..., str]
+) -> None:
+    version = make_version(installation.models_dir, of=FEATURES)
+    (installation.models_dir / models.CURRENT).symlink_to(version)
+
+    finish(installation)
+
+    assert models.load(installation.settings.model_path, FEATURES).version == version
+    assert installation.events() == ["promoted", "verified"]
+
+
 @pytest.mark.parametrize("is_journalled", [True, False])
 def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
     installation: Installation, served: str, next_version: str, is_journalled: bool
@@ -323,3 +336,16 @@ def test_one_promoter_at_a_time_on_each_database(installation: Installation, loc
 
     with promoter_of(installation.settings):
         assert installation.models_dir.is_dir()
+
+
+def test_a_promoter_that_fails_gives_the_right_back(location: str | Path, tmp_path: Path) -> None:
+    """Also while its pool of connections lives on, as in a program that catches the error."""
+    engines = [sa.create_engine(location) if isinstance(location, str) else None for _ in range(2)]
+
+    with pytest.raises(ZeroDivisionError), promoter(tmp_path, engines[0]):
+        raise ZeroDivisionError
+
+    with promoter(tmp_path, engines[1]):
+        pass
+    for engine in filter(None, engines):
+        engine.dispose()
