@@ -13,11 +13,13 @@ from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import (
     CURRENT,
     MANIFEST,
+    PICKLE,
     REFERENCE,
     AmountScaling,
     ModelRefused,
     current_version,
     install_version,
+    link_classic_path,
     promote,
     read_version,
 )
@@ -60,6 +62,8 @@ def bootstrap(settings: SharedSettings) -> None:
             version = current_version(settings.models_dir)
             if version is None:
                 version = _install_baseline(settings, store, features)
+            elif not (settings.models_dir / PICKLE).exists():  # the first promotion was killed between its two links
+                link_classic_path(settings.models_dir)
             logger.info("model: %s is in service", version)
     finally:
         store.close()

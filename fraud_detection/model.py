@@ -353,8 +353,7 @@ def promote(
     manifest = read_manifest(models_dir / version)
     previous = current_version(models_dir)
     _link(models_dir / CURRENT, version)
-    _link(models_dir / PICKLE, f"{CURRENT}/{PICKLE}")
-    sync_folder(models_dir)
+    link_classic_path(models_dir)
     record(
         models_dir,
         event,
@@ -365,6 +364,12 @@ def promote(
         reason=reason,
         verdict=verdict,
     )
+
+
+def link_classic_path(models_dir: Path) -> None:
+    """Make rf_model.pkl lead to the version in service, as `promote` does; harmless when it does already."""
+    _link(models_dir / PICKLE, f"{CURRENT}/{PICKLE}")
+    sync_folder(models_dir)
 
 
 def record(models_dir: Path, event: Event, **facts: object) -> None:

@@ -62,6 +62,15 @@ def test_repeating_it_changes_nothing(settings: SharedSettings) -> None:
     assert (models.journal(settings.models_dir), models.current_version(settings.models_dir)) == before
 
 
+def test_it_finishes_a_first_promotion_that_was_killed(settings: SharedSettings, features: FeatureList) -> None:
+    bootstrap(settings)
+    settings.model_path.unlink()
+
+    bootstrap(settings)
+
+    assert models.load(settings.model_path, features).version == models.current_version(settings.models_dir)
+
+
 def test_a_model_in_service_stays(settings: SharedSettings, models_dir: Path, make_version: Callable[..., str]) -> None:
     before = models.current_version(models_dir)
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from api.bootstrap import bootstrap
 from fraud_detection import model as models
 from fraud_detection.features import FeatureList
+from fraud_detection.settings import SharedSettings
 from tests.conftest import ROOT
 
 logger = logging.getLogger(__name__)
@@ -155,7 +157,7 @@ def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
     assert min(served.values()) > 1
 
 
-def test_the_first_model_serves_whole_or_not_at_all(
+def test_the_first_model_serves_whole_or_not_at_all_and_bootstrap_mends_it(
     sweep: Sweep, tmp_path: Path, challenger: Path, features: FeatureList
 ) -> None:
     empty = tmp_path / "models"
@@ -167,7 +169,15 @@ def test_the_first_model_serves_whole_or_not_at_all(
             served[version_in_service(killed, features)] += 1
         except models.ModelRefused as refusal:
             served[refusal.reason] += 1
-        promote(killed, challenger)
+        bootstrap(
+            SharedSettings.from_env(
+                {
+                    "MODEL_PATH": str(killed / models.PICKLE),
+                    "BASELINE_DIR": str(challenger),
+                    "LATEST_DB": str(tmp_path / "data" / "requests.db"),
+                }
+            )
+        )
         assert version_in_service(killed, features) == challenger.name, call
 
     logger.info("killed at %d system calls: %s", served.total(), dict(served))

@@ -208,6 +208,14 @@ def test_collect_keeps_the_newest_the_current_its_parent_and_what_rows_name(
     assert models.collect(tmp_path, {named_by_rows}) == []
 
 
+def test_what_a_killed_promoter_left_is_collected(models_dir: Path) -> None:
+    (models_dir / ".partial-abandoned").mkdir()
+    (models_dir / ".partial-abandoned" / models.ONNX).write_bytes(b"half a mod")
+
+    assert models.collect(models_dir, set()) == []
+    assert not list(models_dir.glob(".partial-*"))
+
+
 def test_nothing_is_collected_where_nothing_serves(tmp_path: Path) -> None:
     assert models.collect(tmp_path / "none", set()) == []
 
