@@ -41,6 +41,9 @@ def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str,
     assert figures["predictions_total decision=passed"] == 3 - flagged
     assert figures["fraud_probabilities_count"] == 3
     assert figures["fraud_probabilities_sum"] == pytest.approx(sum(scores))
+    for bound in (0.01, 0.4, 1.0):
+        at_most = sum(score <= bound for score in scores)
+        assert figures[f"fraud_probabilities_bucket le={bound}"] == at_most
     assert figures["fraud_rows_stored_total"] == 3
     assert figures["fraud_commit_seconds_count"] == 1
     assert figures["fraud_request_seconds_count endpoint=predict status=2xx"] == 1
