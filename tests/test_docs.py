@@ -67,8 +67,9 @@ def command_lines(document: Path) -> Iterator[list[str]]:
     """Return what the bash blocks of a document run, one list of words a command."""
     for block in code_blocks(document, "bash"):
         for line in re.sub(r"\\\n", " ", block).splitlines():
-            if line.startswith(("make ", "fraudctl ", ".venv/bin/python -m ")):
-                yield shlex.split(line, comments=True)
+            command_line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line)  # without variables for this command alone
+            if command_line.startswith(("make ", "fraudctl ", ".venv/bin/python -m ")):
+                yield shlex.split(command_line, comments=True)
 
 
 def slug(heading: str) -> str:
