@@ -60,6 +60,10 @@ def blueprint(health: Health) -> flask.Blueprint:
     return routes
 
 
+class _Listener(http.server.ThreadingHTTPServer):
+    allow_reuse_port = True  # when gunicorn replaces its worker (SIGHUP), the new one comes before the old one goes
+
+
 class ProbeServer:
     """Answers /livez and /readyz in a thread of its own, so that no load on the API delays it."""
 
@@ -87,7 +91,7 @@ class ProbeServer:
             def log_message(self, *_: object) -> None:
                 """Probes come every few seconds; nobody wants to read that."""
 
-        self._server = http.server.ThreadingHTTPServer((host, port), Probe)
+        self._server = _Listener((host, port), Probe)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True)
 

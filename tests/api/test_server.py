@@ -356,6 +356,19 @@ def test_a_stopping_server_is_live_but_not_ready(connect: Connect, server: Serve
     assert under_way.send(half[-10:]).answer()[0] == 200
 
 
+def test_a_worker_is_replaced_without_a_failed_request(connect: Connect, server: Server) -> None:
+    (old,) = psutil.Process(server.process.pid).children()
+
+    server.process.send_signal(signal.SIGHUP)
+    while old.is_running():
+        assert connect(server).send(post(headers="Connection: close\r\n")).answer()[0] == 200
+
+    (new,) = psutil.Process(server.process.pid).children()
+    assert new.pid != old.pid
+    assert connect(server).send(post()).answer()[0] == 200
+    assert server.is_ready()
+
+
 def test_ctrl_c_ends_at_once(connect: Connect, server: Server) -> None:
     connect(server).send(b"GET /hea")
 
