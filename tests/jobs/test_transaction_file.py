@@ -174,3 +174,28 @@ def test_amounts_that_never_differ_teach_no_scaling(tmp_path: Path) -> None:
 
     with pytest.raises(BadTransactionFile, match="expected amounts that differ"):
         amount_scaling_of(path, read_layout(path, default_features()))
+
+
+def test_unusual_lines_are_read_as_the_usual_ones_are(tmp_path: Path) -> None:
+    rows = [f"{row % 100},{row / 7},{row},{row % 2}" for row in range(2500)]
+    header = "amount,age_days,Time,Class"
+    usual = read(written(tmp_path, header, *rows, name="usual.csv"), TWO)
+    rows[700] = '"0", 100.0 ,700,"0"'
+    rows[1200] = rows[1200][:-1] + "false"
+    unusual = read(written(tmp_path, header, *rows, name="unusual.csv"), TWO)
+
+    assert len(unusual) == len(usual) == 3
+    for one, other in zip(usual, unusual, strict=True):
+        assert np.array_equal(one.matrix, other.matrix)
+        assert (one.lines, one.ts, one.is_fraud) == (other.lines, other.ts, other.is_fraud)
+
+
+def test_blank_lines_count_as_lines_and_not_as_rows(tmp_path: Path) -> None:
+    blank = [""] * PAGE_ROWS
+    path = written(tmp_path, "amount,age_days,Class", "1,2,0", "", "3,4,1", *blank, "5,6,0", "7,8,2")
+
+    with pytest.raises(BadTransactionFile, match=rf"line {PAGE_ROWS + 6}: column Class"):
+        read(path, TWO)
+
+    path.write_text(path.read_text().replace("7,8,2\n", ""))
+    assert [page.lines for page in read(path, TWO)] == [[2, 4], [PAGE_ROWS + 5]]
