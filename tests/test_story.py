@@ -1,0 +1,347 @@
+"""The whole loop, walked from the command line with the real server: what the front page promises, as a test."""
+
+import csv
+import gzip
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from sklearn.metrics import average_precision_score
+
+from fraud_detection import model as models
+from fraud_detection.features import default_features, load_features
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "a-token-for-the-story"
+SERVED_WITHIN_SECONDS = 5.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass
+class Installation:
+    """Everything of one installation lies in one folder; only the command line and HTTP touch it."""
+
+    folder: Path
+    extra: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    probe_port: int = field(default_factory=free_port)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            "PYTHONPATH": str(ROOT),
+            "API_TOKEN": TOKEN,
+            "API_URL": self.url,
+            "PORT": str(self.port),
+            "PROBE_PORT": str(self.probe_port),
+            "LABEL_MATURITY_DAYS": "0",
+            **self.extra,
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.folder / "models"
+
+    def fraudctl(self, *arguments: object, exit_code: int = 0) -> str:
+        command = [sys.executable, "-m", "fraudctl", *map(str, arguments)]
+        ended = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert ended.returncode == exit_code, f"{command}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "server.log").open("wb") as log:
+            command = [sys.executable, "-m", "fraudctl", "serve"]
+            server = subprocess.Popen(command, cwd=self.folder, env=self.environment, stderr=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                if requests.get(f"{self.url}/health", timeout=5).ok:
+                    return server
+            except requests.RequestException:
+                time.sleep(0.05)
+        server.kill()
+        server.wait()
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def get(self, path: str) -> dict[str, Any]:
+        answer = requests.get(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def predict(self, rows: list[list[float]], ids: list[str]) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(rows), 1000):
+            part = slice(start, start + 1000)
+            answer = requests.post(
+                f"{self.url}/predict",
+                json={"data": rows[part], "transaction_ids": ids[part]},
+                headers={"Authorization": f"Bearer {TOKEN}"},
+                timeout=30,
+            )
+            assert answer.status_code == 200, answer.text
+            scores += answer.json()["fraud_probability"]
+        return scores
+
+    def label(self, ids: list[str], truths: list[int]) -> None:
+        for start in range(0, len(ids), 1000):
+            part = slice(start, start + 1000)
+            labels = [
+                {"transaction_id": name, "is_fraud": bool(truth), "source": "chargeback"}
+                for name, truth in zip(ids[part], truths[part], strict=True)
+            ]
+            answer = requests.post(
+                f"{self.url}/labels",
+                json={"labels": labels},
+                headers={"Authorization": f"Bearer {TOKEN}"},
+                timeout=30,
+            )
+            assert answer.status_code == 200, answer.text
+
+    def seconds_until_served(self, digest: str) -> float:
+        started = time.monotonic()
+        while self.get("/model")["digest"] != digest:
+            assert time.monotonic() - started < SERVED_WITHIN_SECONDS, "the promoted model is not served"
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+    def current_digest(self) -> str:
+        return models.read_manifest(self.models_dir / models.CURRENT).digest
+
+    def drift_result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.folder / "data" / "drift_result.json").read_text())
+        return result
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "baseline"
+    subprocess.run([sys.executable, "-m", "jobs.seed", "--out", folder], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def installation(tmp_path: Path, baseline: Path) -> Installation:
+    return Installation(tmp_path, {"BASELINE_DIR": str(baseline)})
+
+
+@pytest.fixture
+def serving(installation: Installation) -> Iterator[Installation]:
+    """A bootstrapped installation whose server runs; the folder may hold imported history already."""
+    installation.fraudctl("bootstrap")
+    server = installation.start()
+    yield installation
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0, (installation.folder / "server.log").read_text()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Real transactions in order of time."""
+
+    header: list[str]
+    lines: list[list[str]]
+
+    def write(self, path: Path, rows: slice) -> Path:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([self.header, *self.lines[rows]])
+        return path
+
+    def scaled(self, rows: slice, scaling: dict[str, float]) -> list[list[float]]:
+        return [
+            [*map(float, line[1:29]), (float(line[29]) - scaling["mean"]) / scaling["standard_deviation"]]
+            for line in self.lines[rows]
+        ]
+
+    def truths(self, rows: slice) -> list[int]:
+        return [int(line[30]) for line in self.lines[rows]]
+
+
+@pytest.fixture(scope="session")
+def sample(real_data: Path) -> Sample:
+    with gzip.open(real_data, "rt", newline="") as file:
+        header, *lines = csv.reader(file)
+    return Sample(header, sorted(lines, key=lambda line: float(line[0])))
+
+
+CALM = 600
+"""Transactions before the change."""
+
+SHIFT = {"V4": -4.0, "V10": 6.0, "V12": 7.0, "V14": 8.0, "V17": 7.0}
+"""What a new kind of fraud and new customers do to the features that the model in service relies on."""
+
+
+def shifted(rows: list[list[float]]) -> list[list[float]]:
+    names = default_features().names
+    return [[value + SHIFT.get(name, 0.0) for name, value in zip(names, row, strict=True)] for row in rows]
+
+
+def test_the_loop_closes_on_real_transactions(
+    installation: Installation, sample: Sample, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = len(sample.lines) // 2
+    history, calm, changed = slice(0, half), slice(half, half + CALM), slice(half + CALM, None)
+
+    # import half, before anything serves
+    installation.fraudctl("import-csv", sample.write(installation.folder / "history.csv", history))
+    serving: Installation = request.getfixturevalue("serving")
+    assert serving.get("/model")["trained_on"] == "synthetic"
+
+    # the first real model replaces the synthetic one and is served without a restart
+    assert serving.fraudctl("retrain", "--force").startswith("promoted")
+    serving.seconds_until_served(serving.current_digest())
+    first = serving.get("/model")
+    assert first["trained_on"] == "labels"
+
+    # score the rest over HTTP, label it; the transactions change half-way, and the model in service suffers
+    calm_ids = [f"calm-{number}" for number in range(CALM)]
+    calm_rows = sample.scaled(calm, first["amount_scaling"])
+    serving.predict(calm_rows, calm_ids)
+    serving.label(calm_ids, sample.truths(calm))
+    truths = sample.truths(changed)
+    changed_ids = [f"changed-{number}" for number in range(len(truths))]
+    unshifted_rows = sample.scaled(changed, first["amount_scaling"])
+    scores = serving.predict(shifted(unshifted_rows), changed_ids)
+    serving.label(changed_ids, truths)
+    champion = models.load(serving.models_dir / models.PICKLE, default_features())
+    before = average_precision_score(truths, champion.score(np.array(unshifted_rows)))
+    after = average_precision_score(truths, scores)
+    assert after < before - 0.1
+
+    # drift is found
+    serving.fraudctl("drift")
+    result = serving.drift_result()
+    assert result["drift"] is True
+    assert result["state"] == "drift"
+
+    # which makes a retraining due, the gate passes, and the new model answers
+    serving.extra["RETRAIN_COOLDOWN_DAYS"] = "0"  # the first judgement is minutes old, not a week
+    assert serving.fraudctl("retrain").startswith("promoted")
+    promoted = serving.current_digest()
+    assert promoted != first["digest"]
+    seconds = serving.seconds_until_served(promoted)
+    serving.predict(shifted(unshifted_rows[:1]), ["after-the-promotion"])
+    assert serving.get("/transactions/after-the-promotion")["model_digest"] == promoted
+    challenger = models.load(serving.models_dir / models.PICKLE, default_features())
+    unseen = slice(len(truths) // 2, None)  # the newest half of what changed lies in the hold-out
+    improved = average_precision_score(truths[unseen], challenger.score(np.array(shifted(unshifted_rows)[unseen])))
+    suffered = average_precision_score(truths[unseen], scores[unseen])
+    assert improved > suffered
+
+    # one decision can be told from end to end
+    lineage = serving.fraudctl("lineage", "after-the-promotion")
+    assert promoted[:12] in lineage
+    with capsys.disabled():
+        print(
+            f"\naverage precision of the model in service: {before:.3f}, after the change {after:.3f}; on its newest "
+            f"half {suffered:.3f}, and {improved:.3f} with the retrained model, served after {seconds:.2f} s"
+            f"\n{lineage}"
+        )
+
+
+def test_with_only_derived_labels_nothing_is_promoted(serving: Installation, sample: Sample) -> None:
+    rows = slice(0, 3000)
+    before = serving.get("/model")
+    serving.predict(sample.scaled(rows, before["amount_scaling"]), [f"unlabelled-{number}" for number in range(3000)])
+
+    story = serving.fraudctl("retrain", "--force")
+
+    assert story.startswith("held_derived")
+    assert "POST /labels" in story
+    assert serving.get("/model") == before
+    assert models.versions(serving.models_dir) == [before["version"]]
+
+
+FEATURES = {
+    "features": [
+        {"name": "amount_eur", "minimum": 0, "maximum": 100000, "description": "in euro"},
+        {"name": "seconds_since_last", "minimum": 0, "maximum": 100000},
+        {"name": "distance_km", "minimum": 0, "maximum": 20100},
+        {"name": "merchant_risk", "minimum": 0, "maximum": 1},
+        {"name": "card_age_days", "minimum": 0, "maximum": 20000},
+        {"name": "tries_today", "minimum": 0, "maximum": 1000},
+        {"name": "hour", "minimum": 0, "maximum": 24},
+    ]
+}
+
+
+def made_up(rows: int, seed: int, *, change: float = 0.0) -> tuple[list[list[float]], list[int]]:
+    """Seven features of other names and scales."""
+    random = np.random.default_rng(seed)
+    is_fraud = random.random(rows) < 0.05
+    # an interaction that a table of statistics a feature does not know: expensive and quick, or far away at night
+    is_quick = is_fraud & (random.random(rows) < 0.5)
+    is_far = is_fraud & ~is_quick
+    columns = [
+        random.lognormal(3 + 1.5 * is_quick + change),
+        random.lognormal(10 - 2.5 * is_quick),
+        np.minimum(random.lognormal(1 + 2 * is_far + change), 20000),
+        random.beta(2 + is_fraud, 8, rows),
+        random.uniform(0, 4000, rows),
+        random.poisson(1 + 1.5 * is_fraud).astype(float),
+        np.where(is_far, random.uniform(0, 6, rows), random.uniform(0, 24, rows)),
+    ]
+    matrix = np.minimum(np.column_stack(columns), 100_000)
+    return matrix.tolist(), is_fraud.astype(int).tolist()
+
+
+def test_the_loop_closes_on_transactions_of_seven_other_features(tmp_path: Path) -> None:
+    (tmp_path / "features.json").write_text(json.dumps(FEATURES))
+    installation = Installation(
+        tmp_path, {"FEATURES_FILE": str(tmp_path / "features.json"), "BASELINE_DIR": str(tmp_path / "baseline")}
+    )
+    names = load_features(tmp_path / "features.json").names
+    rows, truths = made_up(6000, seed=1)
+    with (tmp_path / "history.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [[*names, "Class"], *([*row, truth] for row, truth in zip(rows, truths, strict=True))]
+        )
+
+    installation.fraudctl("features", "check")
+    installation.fraudctl("import-csv", "history.csv")
+    installation.fraudctl("bootstrap")
+    server = installation.start()
+    try:
+        assert installation.get("/model")["features"] == list(names)
+        rows, truths = made_up(8000, seed=2, change=-5.0)
+        ids = [f"t{number}" for number in range(8000)]
+        assert installation.fraudctl("retrain", "--force").startswith("promoted")
+        installation.seconds_until_served(installation.current_digest())
+        installation.predict(rows, ids)
+        installation.label(ids, truths)
+        installation.fraudctl("drift")
+        assert installation.drift_result()["drift"] is True
+        installation.extra["RETRAIN_COOLDOWN_DAYS"] = "0"
+        before = installation.current_digest()
+        assert installation.fraudctl("retrain").startswith("promoted")
+        assert installation.current_digest() != before
+        installation.seconds_until_served(installation.current_digest())
+        assert re.search("amount_eur", installation.fraudctl("lineage", "t0"))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
