@@ -33,7 +33,9 @@ def check(file: Path | None) -> None:
     refusals: list[str] = []
     for location in settings.store_locations:
         try:
-            Store.open(location, checked, read_only=True).close()
+            Store.open(
+                location, checked, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
+            ).close()
         except DatabaseRefused as error:
             refusals += [str(error)] if error.reason != "missing" else []
     try:

@@ -52,6 +52,7 @@ def import_csv_command(file: Path, start: datetime, ignored: tuple[str, ...], ag
         start=start,
         ignored=ignored,
         again=again,
+        allow_network_filesystem=here.settings.allow_network_filesystem,
     )
     click.echo(_told(file, done))
     if done.scaling is not None:
@@ -87,6 +88,7 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
         ignored=ignored,
         with_labels=not without_labels,
         again=again,
+        allow_network_filesystem=here.settings.allow_network_filesystem,
     )
     click.echo(_told(file, done.imported))
     if done.left_behind:

@@ -73,7 +73,9 @@ def copy_files(
     with ExitStack() as stack:
         opened = []
         for location in sources:
-            store = stack.enter_context(closing(Store.open(location, features, read_only=True)))
+            # From wherever it lies: only reading, and alone, does no harm, and away from there is where it should go.
+            store = Store.open(location, features, read_only=True, allow_network_filesystem=True)
+            stack.enter_context(closing(store))
             opened.append((store, stack.enter_context(store.begin())))
         into = stack.enter_context(closing(Store.create_or_migrate(target, features)))
         return copy_contents(opened, into, replace=replace)

@@ -72,6 +72,7 @@ def import_csv(
     start: datetime = PUBLIC_START,
     ignored: Collection[str] = (),
     again: bool = False,
+    allow_network_filesystem: bool = False,
 ) -> Imported:
     """Bring a file into the store at `location`, which is made where there is none: all of it or nothing.
 
@@ -82,7 +83,7 @@ def import_csv(
     """
     layout = read_layout(path, features, ignored=ignored)
     with alone_with(location):
-        store = Store.create_or_migrate(location, features)
+        store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
         try:
             with store.begin() as connection:
                 remember_import(store, connection, file_sha256(path), path.name, now, again=again)

@@ -62,6 +62,7 @@ def import_db(
     ignored: Collection[str] = (),
     with_labels: bool = True,
     again: bool = False,
+    allow_network_filesystem: bool = False,
 ) -> ImportedDatabase:
     """Bring the rows of an SQLite file's table `requests` into the store at `location`: all of them or none.
 
@@ -75,7 +76,7 @@ def import_db(
     try:
         with reachable(path), engine.connect() as old, alone_with(location):
             table = _recognise(path, old, features, ignored, with_labels=with_labels)
-            store = Store.create_or_migrate(location, features)
+            store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
             try:
                 with store.begin() as connection:
                     imported = _copy(_Rows(path, old, table, features, now), store, connection, now, again=again)
