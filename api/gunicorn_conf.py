@@ -55,7 +55,8 @@ def on_starting(_arbiter: object) -> None:
 
 
 def post_fork(_arbiter: object, _worker: object) -> None:
-    """Allow a descriptor for each of `worker_connections`, where the usual 1024 are too few."""
+    """Log anew, since the fork took no thread along; allow a descriptor for each of `worker_connections`."""
+    logs.configure(_ours.log_level, _ours.log_format)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
 

@@ -6,7 +6,6 @@ import sys
 from api.app import Api, create_app
 from api.health import ProbeServer
 from api.server import halt
-from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList
 from fraud_detection.model import ModelRefused
@@ -20,7 +19,6 @@ def serve() -> Api:
     """Start the service in this process; what makes that impossible is one line on stderr and ends the whole server."""
     try:
         settings = ApiSettings.from_env(os.environ)
-        logs.configure(settings.log_level, settings.log_format)
         app = create_app(settings, give_up=halt)
         _answer_probes(app, settings)
     except (BadSetting, BadFeatureList) as error:

@@ -56,6 +56,11 @@ class Server:
             with error:
                 return error.code, json.load(error)
 
+    def is_listening(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
+
     def is_ready(self) -> bool:
         with contextlib.suppress(OSError):
             return self.get("/readyz", probe=True)[0] == 200
@@ -92,6 +97,12 @@ class Connection:
         assert chunk, f"closed after {self.received!r}"
         self.received += chunk
 
+    def until_the_end(self) -> bytes:
+        """Everything that comes until the server closes."""
+        while chunk := self.sock.recv(65536):
+            self.received += chunk
+        return self.received
+
     def is_closed(self) -> bool:
         """Wait until the server closes; False when it says anything before."""
         try:
@@ -117,7 +128,7 @@ def free_port() -> int:
         return port
 
 
-def launch(environment: Mapping[str, str], log: Path) -> Server:
+def launch(environment: Mapping[str, str], log: Path, *application: str) -> Server:
     port, probe_port = free_port(), free_port()
     variables = {
         **{name: os.environ[name] for name in os.environ if name == "PATH" or name.startswith("COV")},
@@ -127,7 +138,7 @@ def launch(environment: Mapping[str, str], log: Path) -> Server:
     }
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
+            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", *application],
             cwd=ROOT,
             env=variables,
             stdout=stderr,
@@ -143,8 +154,8 @@ def running(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
         server.wait_until(server.is_ready)
         yield server
     finally:
-        server.process.kill()
-        server.process.wait()
+        server.process.terminate()
+        server.process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -231,9 +242,8 @@ def test_a_body_that_nobody_read_ends_the_connection_or_is_passed_over(
 
 def test_a_head_request_has_no_body(connect: Connect, lasting_server: Server) -> None:
     connection = connect(lasting_server).send(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    received = b""
-    while chunk := connection.sock.recv(4096):
-        received += chunk
+
+    received = connection.until_the_end()
 
     assert received.startswith(b"HTTP/1.1 200 ")
     assert received.endswith(b"\r\n\r\n")
@@ -317,6 +327,36 @@ def test_a_client_that_goes_away_leaves_no_trace(connect: Connect, lasting_serve
     assert "Traceback" not in lasting_server.log.read_text()
 
 
+ANY_APPLICATION = """
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/fail":
+        raise ZeroDivisionError
+    start_response("200 OK", [])
+    return [b"one, ", b"two"] if environ["PATH_INFO"] == "/parts" else []
+"""
+
+
+def test_any_application_can_be_served(connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "anything.py").write_text(ANY_APPLICATION)
+    environment = {**sqlite_environment, "PYTHONPATH": str(tmp_path)}
+    server = launch(environment, tmp_path / "log", "anything:application")
+    try:
+        server.wait_until(server.is_listening)
+        parts = connect(server).send(b"GET /parts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").until_the_end()
+        nothing = connect(server).send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").until_the_end()
+        failed = connect(server).send(b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n").until_the_end()
+        server.process.terminate()
+
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+    assert parts.endswith(b"\r\n\r\n5\r\none, \r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert nothing.endswith(b"\r\n\r\n0\r\n\r\n")
+    assert failed == b""
+    assert "ZeroDivisionError" in server.log.read_text()
+
+
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +382,18 @@ def test_the_end_answers_what_is_under_way_and_waits_for_nobody_idle(
     assert rows(sqlite_environment) == 5
     wal = Path(f"{sqlite_environment['LATEST_DB']}-wal")
     assert not wal.exists() or wal.stat().st_size == 0
+
+
+def test_the_end_does_not_wait_for_ever(connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    with running({**sqlite_environment, "GUNICORN_CMD_ARGS": "--graceful-timeout 3"}, tmp_path / "log") as server:
+        under_way = connect(server).send(post()[:-10])
+        time.sleep(0.2)
+
+        server.process.terminate()
+
+        assert under_way.is_closed()
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+        assert "1 requests were not answered in time" in server.log.read_text()
 
 
 def test_a_stopping_server_is_live_but_not_ready(connect: Connect, server: Server) -> None:
