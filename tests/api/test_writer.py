@@ -303,6 +303,23 @@ def test_one_failed_commit_is_forgiven(sqlite_service: Service, limit_files: Cal
     assert service.exits == []
 
 
+def test_the_end_comes_even_when_the_log_cannot_be_emptied(
+    sqlite_store: Store, limit_files: Callable[[int], None]
+) -> None:
+    exits: list[int] = []
+    writer = Writer(sqlite_store, Metrics(), give_up=exits.append)
+    writer.start()
+    writer.append(scored())
+
+    limit_files(1)
+    writer.close()
+    limit_files(0)
+
+    assert (writer.problem, exits) == ("failed", [])
+    with sqlite_store.engine.connect() as connection:
+        assert sqlite_store.count_rows(connection) == 1
+
+
 def test_a_damaged_database_is_written_no_more(sqlite_store: Store, start: Callable[[Store], Service]) -> None:
     with sqlite_store.engine.connect() as connection:
         root = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").scalar_one()
