@@ -30,7 +30,7 @@ run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedde
 	@$(BIN)/python -m fraudctl serve --first-time
 
 test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
-	@$(BIN)/python -m pytest -m "not faults"
+	@$(BIN)/python -m pytest -m "not faults" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 faults: .venv/dev  ## the long tests: kill -9, fuzz, killed promotions, watched system calls
 	@$(BIN)/python -m pytest -m faults tests/faults
