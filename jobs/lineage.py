@@ -1,6 +1,5 @@
 """Where a decision came from: the model, what it was trained on, who let it serve, and what turned out since."""
 
-import json
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,11 @@ def _model(found: Lineage) -> list[str]:
     if manifest.parent is not None:
         lines.append(_step("replaced", manifest.parent))
     if manifest.verdict is not None:
-        lines.append(_step("verdict", json.dumps(manifest.verdict)))
+        lines.append(_step("verdict", str(manifest.verdict.get("decision", "none"))))
+        lines += [
+            _step("passed" if check["passed"] else "failed", check["sentence"])
+            for check in manifest.verdict.get("checks", [])
+        ]
     return [*lines, *(_step("journal", _entry(entry)) for entry in found.journal)]
 
 

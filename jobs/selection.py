@@ -54,7 +54,7 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
         if not settings.allow_derived_labels:
             raise Held("held_derived", _nothing_is_known(history, settings))
         known, label_source = derived_labels(history), "derived"
-    _require_both_classes(known, label_source, settings)
+    _require_both_classes(known, history, label_source, settings)
     parts = split(
         known,
         trained_until=served.training_window[1] if served is not None and served.training_window else None,
@@ -65,21 +65,24 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
 
 
 def _nothing_is_known(history: History, settings: JobSettings) -> str:
-    sentences = [f"Of {len(history):,} stored transactions none has a true label that counts yet."]
-    unsettled = int((history.is_fraud == 0).sum())
-    if unsettled:
-        sentences.append(
-            f"{unsettled:,} are labelled as genuine, but are younger than LABEL_MATURITY_DAYS "
-            f"({settings.label_maturity_days:g}): a report may still come."
-        )
-    sentences.append(
-        "What the model itself decided is no truth: a model that learns from it learns to agree with the one before, "
-        f"and finds less fraud each time. {_LABEL}"
+    return (
+        f"Of {len(history):,} stored transactions none has a true label that counts yet. "
+        f"{_unsettled(history, settings)}What the model itself decided is no truth: a model that learns from it learns "
+        f"to agree with the one before, and finds less fraud each time. {_LABEL}"
     )
-    return " ".join(sentences)
 
 
-def _require_both_classes(known: Known, label_source: str, settings: JobSettings) -> None:
+def _unsettled(history: History, settings: JobSettings) -> str:
+    unsettled = int((history.is_fraud == 0).sum())
+    if not unsettled:
+        return ""
+    return (
+        f"{unsettled:,} are labelled as genuine, but are younger than LABEL_MATURITY_DAYS "
+        f"({settings.label_maturity_days:g}): a report may still come. "
+    )
+
+
+def _require_both_classes(known: Known, history: History, label_source: str, settings: JobSettings) -> None:
     rows = len(known)
     if 0 < known.frauds < rows:
         return
@@ -95,7 +98,11 @@ def _require_both_classes(known: Known, label_source: str, settings: JobSettings
             "held_one_class",
             f"All {rows:,} transactions with a settled true label are genuine; frauds are needed too. {_LABEL}",
         )
-    raise Held("held_one_class", f"All {rows:,} transactions with a true label are frauds. {_only_frauds(settings)}")
+    raise Held(
+        "held_one_class",
+        f"All {rows:,} transactions with a settled true label are frauds. "
+        f"{_unsettled(history, settings)}{_only_frauds(settings)}",
+    )
 
 
 def _only_frauds(settings: JobSettings) -> str:

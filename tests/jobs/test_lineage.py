@@ -43,7 +43,10 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
         rows={"fraud": 123, "genuine": 4567},
         label_sources={"import": 4690},
         parent=parent,
-        verdict={"passed": True},
+        verdict={
+            "decision": "promote",
+            "checks": [{"name": "recall", "passed": True, "sentence": "It flags as many of the frauds."}],
+        },
     )
     models.promote(job_settings.models_dir, version, actor="retrain", reason="drift")
     model = models.load(job_settings.model_path, store.features)
@@ -64,7 +67,7 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
     assert "on 123 fraud, 4,567 genuine from 2025-12-01" in story
     assert "true labels (4,690 import)" in story
     assert f"replaced  {parent}" in story
-    assert '{"passed": true}' in story
+    assert "verdict   promote\n  passed    It flags as many of the frauds." in story
     assert "promoted by retrain: drift" in story
 
 

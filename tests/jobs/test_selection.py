@@ -87,6 +87,13 @@ def test_genuine_labels_that_are_too_young_are_counted_in_the_message() -> None:
     assert "1,000 are labelled as genuine, but are younger than LABEL_MATURITY_DAYS (30)" in str(refusal)
 
 
+def test_young_genuine_labels_are_not_forgotten_beside_frauds() -> None:
+    refusal = held(history(EVERY_FIFTH, age_days=3))
+
+    assert refusal.outcome == "held_one_class"
+    assert "All 200 transactions with a settled true label are frauds. 800 are labelled as genuine" in str(refusal)
+
+
 @pytest.mark.parametrize(
     ("variables", "advice"),
     [
@@ -103,7 +110,7 @@ def test_when_only_frauds_are_labelled_it_explains_negatives_by_maturity(
     refusal = held(history([1 if truth else -1 for truth in EVERY_FIFTH]), **variables)
 
     assert refusal.outcome == "held_one_class"
-    assert "All 200 transactions with a true label are frauds" in str(refusal)
+    assert "All 200 transactions with a settled true label are frauds" in str(refusal)
     assert advice in str(refusal)
 
 
