@@ -34,7 +34,8 @@ def serve(first_time: bool) -> None:
     environ = environment()
     settings = ApiSettings.from_env(environ)
     if first_time:
-        _bootstrap(environ)
+        if current_version(settings.models_dir) is None:  # else everything was made before
+            _bootstrap(environ)
         click.echo(_how_to_try(settings, environ, load_features(settings.features_file)))
     sys.stdout.flush()
     os.execve(  # noqa: S606  this process becomes the server, so that signals reach it
