@@ -135,6 +135,6 @@ def rows_per_request(features: FeatureList) -> int:
     """Return how many transactions fit into one request, whatever their numbers are.
 
     >>> rows_per_request(FeatureList(tuple(Feature(f"f{number}") for number in range(500))))
-    70
+    71
     """
     return max(1, min(MAX_ROWS, _BODY_BYTES // (25 * len(features) + 135)))
