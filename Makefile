@@ -6,7 +6,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
   --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint faults bench lock clean
+.PHONY: help setup run test coverage lint faults bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedde
 	@$(BIN)/python -m fraudctl serve --first-time
 
 test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
+	@$(BIN)/python -m pytest -m "not faults" -n auto --maxprocesses 4 --dist loadfile
+
+coverage: .venv/dev  ## the same tests, and fail below 95 % of lines
 	@$(BIN)/python -m pytest -m "not faults" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 faults: .venv/dev  ## the long tests: kill -9, fuzz, killed promotions, watched system calls

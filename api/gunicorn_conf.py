@@ -55,8 +55,8 @@ def on_starting(_arbiter: object) -> None:
 
 
 def post_fork(_arbiter: object, _worker: object) -> None:
-    """Log anew, since the fork took no thread along; allow a descriptor for each of `worker_connections`."""
-    logs.configure(_ours.log_level, _ours.log_format)
+    """Log from a thread, which the parent must not; allow a descriptor for each of `worker_connections`."""
+    logs.configure(_ours.log_level, _ours.log_format, is_queued=True)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
 

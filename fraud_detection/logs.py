@@ -1,9 +1,12 @@
 """One line an event: JSON for machines, readable text on a terminal, and never a blocked request."""
 
 import atexit
+import contextlib
+import io
 import json
 import logging
 import logging.handlers
+import os
 import queue
 import sys
 from datetime import UTC, datetime
@@ -46,20 +49,47 @@ class _DroppingHandler(logging.handlers.QueueHandler):
         return record
 
 
-def configure(level: str, log_format: str) -> None:
-    """Send the log to standard error from a thread of its own; `log_format` is auto, json or text.
+class _DescriptorHandler(logging.Handler):
+    """Writes each record with one call of the system, past Python's buffered stream.
 
-    A second call replaces the first: a server's worker calls it again after the fork, which takes no threads along.
+    A process that is forked while another thread writes inherits the lock of that stream closed, and would wait for it
+    for ever when it ends; a server forks its worker.
     """
-    stream = logging.StreamHandler(sys.stderr)
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        with contextlib.suppress(OSError):  # whoever read the log is gone
+            os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
+    """Send the log to standard error; `log_format` is auto, json or text. A second call replaces the first.
+
+    With `is_queued` a thread writes, so that a stuck reader of the log blocks nobody. Not in a process that forks: the
+    child would inherit standard error locked by a thread that it does not have, and wait for it for ever.
+    """
+    stream = _to_stderr()
     stream.setFormatter(_formatter(log_format))
-    handler = _DroppingHandler(queue.Queue(10_000))
-    listener = logging.handlers.QueueListener(handler.queue, stream)
-    listener.start()
-    atexit.register(listener.stop)  # what is queued is written before the process ends
+    handler: logging.Handler = stream
+    if is_queued:
+        handler = _DroppingHandler(queue.Queue(10_000))
+        listener = logging.handlers.QueueListener(handler.queue, stream)
+        listener.start()
+        atexit.register(listener.stop)  # what is queued is written before the process ends
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+def _to_stderr() -> logging.Handler:
+    try:
+        return _DescriptorHandler(sys.stderr.fileno())
+    except io.UnsupportedOperation:  # a stream in memory, which tests put in its place
+        return logging.StreamHandler(sys.stderr)
 
 
 def _formatter(log_format: str) -> logging.Formatter:

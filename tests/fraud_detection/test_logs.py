@@ -3,12 +3,14 @@ import logging
 import subprocess
 import sys
 
+import pytest
+
 from fraud_detection.logs import JsonFormatter
 
 PROGRAM = """
 import logging
 from fraud_detection.logs import configure
-configure("INFO", {form!r})
+configure("INFO", {form!r}, is_queued={queued})
 logging.getLogger("service").info("ready", extra={{"port": 5000}})
 logging.getLogger("service").debug("not shown")
 try:
@@ -18,14 +20,15 @@ except ZeroDivisionError:
 """
 
 
-def written(form: str) -> str:
+def written(form: str, *, queued: bool = False) -> str:
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(form=form)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM.format(form=form, queued=queued)], check=True, capture_output=True, text=True
     ).stderr
 
 
-def test_json_is_one_line_an_event_with_its_fields() -> None:
-    lines = written("auto").splitlines()
+@pytest.mark.parametrize("queued", [False, True])
+def test_json_is_one_line_an_event_with_its_fields(queued: bool) -> None:
+    lines = written("auto", queued=queued).splitlines()
 
     ready, failed = (json.loads(line) for line in lines)
     assert (ready["message"], ready["level"], ready["port"]) == ("ready", "INFO", 5000)
@@ -40,3 +43,59 @@ def test_a_value_json_does_not_know_becomes_text() -> None:
     record = logging.makeLogRecord({"msg": "x", "path": {1, 2}.__class__})
 
     assert json.loads(JsonFormatter().format(record))["path"] == "<class 'set'>"
+
+
+CHILD = """
+import logging, os, sys, threading
+from fraud_detection.logs import configure
+configure("INFO", "json")
+before = threading.active_count()
+for number in range(100):
+    logging.getLogger("parent").info("a line at the moment of the fork")
+    child = os.fork()
+    if child == 0:
+        configure("INFO", "json", is_queued=True)
+        logging.getLogger("child").info("alive")
+        sys.exit()
+    os.waitpid(child, 0)
+print(before)
+"""
+
+
+def test_a_process_that_forks_logs_without_a_thread_and_its_children_are_heard() -> None:
+    ended = subprocess.run([sys.executable, "-c", CHILD], check=True, capture_output=True, text=True, timeout=60)
+
+    assert ended.stdout == "1\n"
+    assert ended.stderr.count('"alive"') == 100
+
+
+FORKING = """
+import logging, os, sys, time
+from fraud_detection.logs import configure
+configure("INFO", "text")
+logging.getLogger().info("x" * 1_000_000)  # more than the pipe takes: the log's thread is in the middle of a write
+time.sleep(0.3)
+child = os.fork()
+if child == 0:
+    configure("INFO", "text")
+    logging.getLogger().info("the child logs")
+    sys.exit()
+print("forked", flush=True)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_process_forked_while_the_log_is_written_logs_and_ends() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "forked\n"
+
+    try:
+        _, logged = program.communicate(timeout=30)
+    finally:
+        program.kill()
+
+    assert program.returncode == 0
+    assert "INFO    the child logs" in logged
