@@ -171,8 +171,19 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
-    with out.open("w", newline="", encoding="utf-8") as file:
-        yield file
+    if out.exists() and not out.is_file():  # a pipe, a device: written to, never replaced
+        with out.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        return
+    # Only a result that is whole takes its place: what is there may be the input, or the only one that there is.
+    target = out.resolve()  # a link stays one
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @click.command("demo-data")

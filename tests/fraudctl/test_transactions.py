@@ -43,6 +43,35 @@ def test_a_run_that_broke_off_is_completed_under_its_name(fraudctl: Fraudctl, ru
     assert stored.stdout == "n\n20\n"
 
 
+def test_a_result_may_take_the_place_of_its_input(
+    fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path
+) -> None:
+    fraudctl("demo-data", "--rows", 20, "--out", "self.csv", env=running_api)
+    fraudctl("score", "self.csv", "--out", "self.csv", env=running_api)
+
+    assert all(line["request_id"] for line in _lines("self.csv"))
+    assert len(list(_lines("self.csv"))) == 20
+    assert [path.name for path in tmp_path.glob("*self.csv*")] == ["self.csv"]
+
+
+def test_a_command_that_fails_leaves_the_result_before_it(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "all.csv").write_text("of yesterday")
+    (tmp_path / "link.csv").symlink_to("all.csv")
+
+    fraudctl("export", "--out", "link.csv", env=sqlite_environment, exit_code=3)
+
+    assert (tmp_path / "link.csv").read_text() == "of yesterday"
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_result_may_go_into_a_device(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:
+    fraudctl("demo-data", "--rows", 20, "--out", "/dev/null", env=sqlite_environment)
+
+    assert Path("/dev/null").is_char_device()
+
+
 def test_demo_data_can_go_straight_to_the_api(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
     sent = fraudctl("demo-data", "--rows", 50, "--send", env=running_api)
 
