@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import warnings
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
 SCALED_AMOUNT = "Amount_scaled"
-TRANSACTION_ID = re.compile(r"[\x21-\x7e]{1,128}")  # what the API takes and can look up
+TRANSACTION_ID = re.compile(r"(?!/)(?!.*//)[\x21-\x7e]{1,128}")  # what the API takes and can look up
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -368,7 +369,7 @@ def open_text(path: Path) -> Iterator[tuple[io.TextIOWrapper, io.BufferedReader]
             yield text, raw
     except UnicodeDecodeError as error:
         raise BadTransactionFile(f"{path}: is no UTF-8 text ({error.reason})") from error
-    except (csv.Error, gzip.BadGzipFile, EOFError) as error:
+    except (csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
     except OSError as error:
         raise BadTransactionFile(f"{path}: cannot be read ({error.strerror})") from error
