@@ -99,6 +99,8 @@ def _recognise(
         raise BadOldDatabase(f"{path}: has no table `requests`")
     table = sa.Table("requests", sa.MetaData(), autoload_with=old)
     columns = {column.name.lower(): column for column in table.columns}
+    for column in table.columns:
+        column.type = sa.types.NullType()  # as it is stored: a declared BOOLEAN would turn a 2 into True
     missing = [name for name in features.names if name.lower() not in columns]
     if missing:
         raise BadOldDatabase(f"{path}: its requests have no column {missing[0]}; expected all {len(features)} features")
@@ -172,9 +174,11 @@ class _Rows:
         raise self.bad(place, "Class: expected 0, 1 or nothing")
 
     def transaction_id(self, place: int, value: object) -> str | None:
-        if value is not None and not TRANSACTION_ID.fullmatch(str(value)):
+        if value is None or value == "":
+            return None
+        if not TRANSACTION_ID.fullmatch(str(value)):
             raise self.bad(place, "transaction_id: expected 1 to 128 visible ASCII characters without spaces")
-        return None if value is None else str(value)
+        return str(value)
 
     def time(self, place: int, value: object) -> str:
         """Read what older installations wrote: a text, or seconds since 1970."""

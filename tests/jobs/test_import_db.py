@@ -78,6 +78,7 @@ def test_takes_seconds_since_1970_and_client_ids(tmp_path: Path) -> None:
         "ts REAL, V1 REAL, Amount_scaled REAL, transaction_id",
         (1767225600.5, 1, 2, 77),
         (1767225601, 1, 2, None),
+        (1767225602, 1, 2, ""),
     )
 
     imported(path, tmp_path / "requests.db")
@@ -85,8 +86,26 @@ def test_takes_seconds_since_1970_and_client_ids(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "requests.db", TWO)
     with store.begin() as connection:
         (decision,) = store.decisions(connection, "77")
+        listed = [row["transaction_id"] for row in store.listing(connection)]
     store.close()
     assert decision.ts == "2026-01-01 00:00:00.500000"
+    assert listed == ["77", None, None]
+
+
+def test_takes_values_as_they_are_stored_whatever_their_columns_were_declared_as(tmp_path: Path) -> None:
+    path = old_database(
+        tmp_path,
+        "ts TIMESTAMP, V1 NUMERIC(10,4), Amount_scaled DECIMAL, Class BOOLEAN",
+        (1700000000.5, 0.25, 2, 1),
+        ("2026-01-01 10:00:00", 0.5, 3, 0),
+    )
+
+    imported(path, tmp_path / "requests.db")
+
+    history = stored(tmp_path / "requests.db")
+    assert history.ts.tolist() == ["2023-11-14 22:13:20.500000", "2026-01-01 10:00:00.000000"]
+    assert history.matrix.tolist() == [[0.25, 2], [0.5, 3]]
+    assert history.is_fraud.tolist() == [1, 0]
 
 
 def test_rows_without_a_time_end_now(tmp_path: Path) -> None:
@@ -117,6 +136,7 @@ def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
         ("V1 REAL, Amount_scaled REAL", None, "its table `requests` is empty"),
         ("V1 REAL, Amount_scaled REAL", (1, None), "row 1 in order of time: feature Amount_scaled: expected a number"),
         ("V1 REAL, Amount_scaled REAL, Class", (1, 2, "yes"), "row 1 in order of time: Class: expected 0, 1"),
+        ("V1 REAL, Amount_scaled REAL, Class BOOLEAN", (1, 2, 2), "row 1 in order of time: Class: expected 0, 1"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "noon"), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 1e300), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, transaction_id", (1, 2, "a b"), "row 1 in order of time: transaction_id"),
