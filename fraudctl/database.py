@@ -66,8 +66,11 @@ def restore(source: Path, replace: bool) -> None:
 
     here = installation()
     restored = put_back(source, here.settings, here.features, actor=actor(), replace=replace)
-    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in restored.rows.items())
-    click.echo(f"Restored the backup of {restored.created}: {rows}; {restored.current or 'no model'} is in service.")
+    kept = restored.backup
+    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in kept.rows.items())
+    click.echo(f"Restored the backup of {kept.created}: {rows}; {kept.current or 'no model'} is in service.")
+    for path in restored.erased:
+        click.echo(f"Erased {path}: the backup has none.")
 
 
 @db.command()

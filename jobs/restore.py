@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,22 @@ class WouldOverwrite(Exception):
     """There is something where the backup would go; the message says what and how to replace it."""
 
 
-def restore(source: Path, settings: JobSettings, features: FeatureList, *, actor: str, replace: bool = False) -> Backup:
-    """Put a backup in the place of the database, the models and MLflow's store, and return what it holds.
+@dataclass(frozen=True)
+class RestoredBackup:
+    """What is in place now, and what is gone because the backup has nothing to put in its place."""
+
+    backup: Backup
+    erased: list[Path]
+
+
+def restore(
+    source: Path, settings: JobSettings, features: FeatureList, *, actor: str, replace: bool = False
+) -> RestoredBackup:
+    """Put a backup in the place of the database, the models and MLflow's store.
 
     No API may have the SQLite files open. What is there already is erased, if `replace` says so, only after the
-    backup has been verified whole. Broken off half-way, it is finished by running it again with `replace`.
+    backup has been verified whole: also what the backup lacks, which would be taken for a part of it. Broken off
+    half-way, it is finished by running it again with `replace`.
 
     Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused.
     """
@@ -61,9 +73,10 @@ def restore(source: Path, settings: JobSettings, features: FeatureList, *, actor
             _refuse_to_overwrite(settings, features)
         _restore_databases(folder, settings, features)
         _restore_mlflow(folder / MLFLOW, settings)
+        erased = _erase_what_is_lacking(folder, settings) if replace else []
         # Last, so that a service that is started too early finds no model, and not one without its store.
         _restore_models(folder / MODELS, settings.models_dir, backup, actor=actor)
-    return backup
+    return RestoredBackup(backup, erased)
 
 
 @contextmanager
@@ -157,6 +170,29 @@ def _restore_databases(folder: Path, settings: JobSettings, features: FeatureLis
         Store.create_or_migrate(location, features, allow_network_filesystem=settings.allow_network_filesystem).close()
 
 
+def _erase_what_is_lacking(folder: Path, settings: JobSettings) -> list[Path]:
+    databases = sum((folder / name).exists() for name in (STORE, HISTORY))
+    stores = [location for location in settings.store_locations[databases:] if isinstance(location, Path)]
+    others = {settings.models_dir / models.JOURNAL: folder / MODELS}
+    if settings.mlflow_tracking_uri is None:
+        others |= dict.fromkeys(mlflow_paths(settings), folder / MLFLOW)
+    lacking = [*stores, *(path for path, kept in others.items() if not (kept / path.name).exists())]
+    erased = [path for path in lacking if path.exists()]
+    for path in lacking:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            _erase_sqlite(path)
+    for location in stores:  # else its loss would be noticed, and nothing imported any more
+        location.with_name(f".{location.name}.initialised").unlink(missing_ok=True)
+    return erased
+
+
+def _erase_sqlite(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def _replace_sqlite(copy: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -164,8 +200,7 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     partial.chmod(0o600)
     sync_tree(partial)
     # All of the old one before the new one comes: an old write-ahead log would be played into the new file.
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    _erase_sqlite(target)
     partial.rename(target)
     models.sync_folder(target.parent)
 

@@ -57,6 +57,9 @@ def test_what_was_backed_up_is_restored(
     taken = fraudctl("db", "backup", "backups/today.tar", env=environment)
     twice = fraudctl("db", "backup", "backups/today.tar", env=environment, exit_code=1)
     refused = fraudctl("db", "restore", "backups/today.tar", env=environment, exit_code=1)
+    mlflow = Path(environment["LATEST_DB"]).with_name("mlflow.db")
+    mlflow.parent.mkdir(exist_ok=True)
+    mlflow.write_bytes(b"of later")
     restored = fraudctl("db", "restore", "backups/today.tar", "--replace", env=environment)
 
     assert taken.stdout.startswith("backups/today.tar: 2 transactions (requests.db), ")
@@ -64,6 +67,7 @@ def test_what_was_backed_up_is_restored(
     assert "exists already" in twice.stderr
     assert "--replace erases it" in refused.stderr
     assert f"2 transactions (requests.db); {model.version} is in service.\n" in restored.stdout
+    assert restored.stdout.endswith(f"Erased {mlflow}: the backup has none.\n")
 
 
 def test_restore_wants_the_api_stopped(

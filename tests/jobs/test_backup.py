@@ -90,7 +90,8 @@ def test_what_is_restored_is_what_was_backed_up(
     restored = restore(target, filled, features, actor="test", replace=True)
 
     after = history_of(filled, features)
-    assert restored == taken
+    assert restored.backup == taken
+    assert restored.erased == []
     assert taken.rows == {"requests.db": 4}
     assert sorted(after.request_id.tolist()) == sorted(before.request_id.tolist())
     assert np.array_equal(after.matrix, before.matrix)
@@ -171,6 +172,31 @@ def test_imported_history_in_a_file_of_its_own_comes_along(
         restore(
             tmp_path / "two", JobSettings.from_env(sqlite_environment), sqlite_store.features, actor="t", replace=True
         )
+
+
+def test_what_the_backup_lacks_is_erased(
+    sqlite_store: Store, sqlite_environment: dict[str, str], make_version: Callable[..., str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
+    sqlite_store.close()
+    later = make_version(settings.models_dir, seed=1)
+    (settings.models_dir / models.JOURNAL).unlink(missing_ok=True)
+    back_up(tmp_path / "first", settings, sqlite_store.features, now=NOW)
+    history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
+    append(history)
+    history.close()
+    models.promote(settings.models_dir, later, actor="test", reason="a later one")
+    data = settings.latest_db.parent
+    (data / "mlflow.db").write_bytes(b"later")
+    (data / "mlartifacts" / "1").mkdir(parents=True)
+
+    restored = restore(tmp_path / "first", settings, sqlite_store.features, actor="test", replace=True)
+
+    journal = settings.models_dir / models.JOURNAL
+    assert restored.erased == [settings.train_db, journal, data / "mlflow.db", data / "mlartifacts"]
+    assert [path for path in restored.erased if path.exists()] == [journal]
+    assert [entry["event"] for entry in models.journal(settings.models_dir)] == ["restored"]
+    Store.create_or_migrate(settings.train_db, sqlite_store.features).close()  # and it does not count as lost
 
 
 def test_a_damaged_database_can_be_replaced(
