@@ -51,6 +51,16 @@ def test_query_prints_rows_and_never_writes(fraudctl: Fraudctl, filled: Store, e
     assert fraudctl("db", "query", "SELECT COUNT(*) AS n FROM labels", env=environment).stdout == "n\n1\n"
 
 
+@pytest.mark.parametrize("sql", ["SELECT 1; SELECT 2", "ATTACH 'other.db' AS other"])
+def test_query_runs_one_statement_on_nothing_but_the_store(
+    fraudctl: Fraudctl, filled: Store, environment: dict[str, str], tmp_path: Path, sql: str
+) -> None:
+    refused = fraudctl("db", "query", sql, env=environment, exit_code=1)
+
+    assert refused.stderr.startswith("fraudctl: the database says: ")
+    assert not (tmp_path / "other.db").exists()
+
+
 def test_what_was_backed_up_is_restored(
     fraudctl: Fraudctl, filled: Store, environment: dict[str, str], model: Model
 ) -> None:
