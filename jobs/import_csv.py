@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.model import CURRENT, AmountScaling, ModelRefused, read_manifest
 from fraud_detection.store import ImportedRows, Store
-from jobs.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
+from jobs.transaction_file import PUBLIC_START, BadTransactionFile, Layout, Page, amount_scaling_of, pages, read_layout
 
 AMOUNT_SCALING = "amount_scaling"
 """The fact in schema_meta that every later import follows."""
@@ -91,7 +91,9 @@ def import_csv(
                 tally = Tally()
                 rows = store.import_history(
                     connection,
-                    _with_progress(path, pages(path, features, layout, scaling=scaling, start=start), tally),
+                    _with_progress(
+                        path, pages(path, features, layout, scaling=scaling, start=start), tally, latest_time(now)
+                    ),
                     reporter=path.name,
                     received_at=timestamp(now),
                 )
@@ -143,12 +145,20 @@ def _scaling_of_model_in_service(models_dir: Path, features: FeatureList) -> Amo
     return manifest.amount_scaling if manifest.features_digest == features.digest else None
 
 
-def _with_progress(path: Path, read: Iterable[Page], tally: Tally) -> Iterator[ImportedRows]:
+def latest_time(now: datetime) -> str:
+    """Return the latest time that history may have: a day from now, for clocks and time zones that are wrong."""
+    return timestamp(now + timedelta(days=1))
+
+
+def _with_progress(path: Path, read: Iterable[Page], tally: Tally, latest: str) -> Iterator[ImportedRows]:
     clock = Clock()
     with tqdm(
         total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
     ) as bar:
         for page in read:
+            for line, ts in zip(page.lines, page.ts, strict=True):
+                if ts > latest:
+                    raise BadTransactionFile(f"{path}, line {line}: expected a time that has come, got {ts[:19]}")
             tally.add(page.ts, page.is_fraud)
             yield imported_rows(page, clock)
             bar.update(page.bytes_read - bar.n)

@@ -16,7 +16,7 @@ from fraud_detection.database import open_engine, reachable
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
 from fraud_detection.store import ImportedRows, Store
-from jobs.import_csv import Imported, Tally, remember_import
+from jobs.import_csv import Imported, Tally, latest_time, remember_import
 from jobs.transaction_file import PAGE_ROWS, TRANSACTION_ID, stored_time
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
@@ -132,6 +132,7 @@ class _Rows:
         self.path, self.old, self.table, self.features = path, old, table, features
         self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
         self.first_second = now - timedelta(seconds=self.count)
+        self.latest = latest_time(now)
         self.tally = Tally()
         self.digest = hashlib.sha256()
 
@@ -186,10 +187,14 @@ class _Rows:
             if self.table.ts is None:
                 return timestamp(self.first_second + timedelta(seconds=place))
             if isinstance(value, int | float) and math.isfinite(value):
-                return timestamp(datetime.fromtimestamp(value, UTC))
-            return stored_time(str(value))
+                ts = timestamp(datetime.fromtimestamp(value, UTC))
+            else:
+                ts = stored_time(str(value))
         except (ValueError, OverflowError, OSError):
             raise self.bad(place, "ts: expected a time such as 2026-08-22 10:15:30") from None
+        if ts > self.latest:
+            raise self.bad(place, f"ts: expected a time that has come, got {ts[:19]}")
+        return ts
 
     def bad(self, place: int, what: str) -> BadOldDatabase:
         return BadOldDatabase(f"{self.path}, row {place + 1} in order of time: {what}")

@@ -62,6 +62,15 @@ def test_a_bad_line_leaves_the_store_as_it_was(location: str | Path, tmp_path: P
         imported(broken, location, models_dir=tmp_path / "models")
 
 
+def test_a_time_that_has_not_come_is_named(tmp_path: Path) -> None:
+    amount_only = FeatureList((Feature("amount"),))
+    path = tmp_path / "a.csv"
+    path.write_text("amount,Class,ts\n10,0,2026-03-01 23:00:00\n30,1,2062-03-01 00:00:00\n")
+
+    with pytest.raises(BadTransactionFile, match=r"line 3: expected a time that has come, got 2062-03-01 00:00:00"):
+        imported(path, tmp_path / "requests.db", models_dir=tmp_path / "models", features=amount_only)
+
+
 def test_the_same_file_comes_in_once_unless_wanted_again(tmp_path: Path) -> None:
     database = tmp_path / "requests.db"
     imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")

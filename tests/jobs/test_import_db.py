@@ -138,6 +138,7 @@ def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
         ("V1 REAL, Amount_scaled REAL, Class", (1, 2, "yes"), "row 1 in order of time: Class: expected 0, 1"),
         ("V1 REAL, Amount_scaled REAL, Class BOOLEAN", (1, 2, 2), "row 1 in order of time: Class: expected 0, 1"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "noon"), "row 1 in order of time: ts: expected a time"),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "2062-01-01"), "row 1 in order of time: ts: expected .* has come"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 1e300), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, transaction_id", (1, 2, "a b"), "row 1 in order of time: transaction_id"),
     ],
