@@ -508,26 +508,30 @@ class Store:
         An identifier is the client's transaction id, `request_id:row`, or a request id (all rows of that request).
         """
         requests = self.tables.requests
-        request_id, _, row = identifier.rpartition(":")
-        if request_id and row.isdecimal() and len(row) <= 9:
-            named = sa.or_(
-                requests.c.transaction_id == identifier,
-                sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row)),
-            )
-        else:
-            named = sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
-        query = sa.select(requests).where(named).order_by(requests.c.ts.desc(), requests.c.row_index)
+        query = (
+            sa.select(requests).where(self._identified(identifier)).order_by(requests.c.ts.desc(), requests.c.row_index)
+        )
         rows = connection.execute(query).mappings().all()
         said = self._labels_of(connection, [(row["request_id"], row["row_index"]) for row in rows])
         return [self._decision(row, said[row["request_id"], row["row_index"]]) for row in rows]
 
-    def rows_of(self, connection: sa.Connection, transaction_id: str) -> list[tuple[str, int]]:
-        """Return (request_id, row_index) of every row stored under a client's transaction id."""
+    def rows_of(self, connection: sa.Connection, identifier: str) -> list[tuple[str, int]]:
+        """Return (request_id, row_index) of every row that an identifier names, as `decisions` reads it."""
         requests = self.tables.requests
         found = connection.execute(
-            sa.select(requests.c.request_id, requests.c.row_index).where(requests.c.transaction_id == transaction_id)
+            sa.select(requests.c.request_id, requests.c.row_index).where(self._identified(identifier))
         )
         return [(row.request_id, row.row_index) for row in found]
+
+    def _identified(self, identifier: str) -> sa.ColumnElement[bool]:
+        requests = self.tables.requests
+        request_id, _, row = identifier.rpartition(":")
+        if request_id and row.isdecimal() and len(row) <= 9:
+            return sa.or_(
+                requests.c.transaction_id == identifier,
+                sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row)),
+            )
+        return sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
 
     def _decision(self, row: sa.RowMapping, labels: list[Label]) -> Decision:
         return Decision(
@@ -757,14 +761,14 @@ class Store:
 
     # -- erase ---------------------------------------------------------------------------------------------------
 
-    def forget(self, connection: sa.Connection, transaction_id: str) -> Forgotten:
-        """Erase every row stored under a client's transaction id, with its labels and idempotency keys.
+    def forget(self, connection: sa.Connection, identifier: str) -> Forgotten:
+        """Erase every row that an identifier names, as `decisions` reads it, with its labels and idempotency keys.
 
         A request that loses a row can no longer be replayed whole, so its key goes too.
         """
-        keys = self.rows_of(connection, transaction_id)
+        keys = self.rows_of(connection, identifier)
         requests, labels = self.tables.requests, self.tables.labels
-        named = requests.c.transaction_id == transaction_id
+        named = self._identified(identifier)
         # Two statements, however many rows: the API waits for the end of this transaction.
         rows = sa.select(requests.c.request_id, requests.c.row_index).where(named)
         erased = connection.execute(

@@ -23,10 +23,12 @@ def lineage(transaction: str) -> None:
 
 
 @click.command()
-@click.argument("transaction_id")
+@click.argument("transaction")
 @click.confirmation_option(prompt="Erase it for good?", help="Do not ask.")
-def forget(transaction_id: str) -> None:
-    """Erase everything stored under one of your transaction ids, and say what was done and what stays.
+def forget(transaction: str) -> None:
+    """Erase everything stored of a transaction, and say what was done and what stays.
+
+    TRANSACTION is your own id of it, REQUEST_ID:ROW, or a REQUEST_ID (all rows of that request).
 
     Rows, labels and idempotency keys of every store, and rows of the references inside model versions. The API may run.
 
@@ -37,7 +39,7 @@ def forget(transaction_id: str) -> None:
     from jobs.forget import tell as told
 
     here = installation()
-    click.echo(told(transaction_id, erase(transaction_id, here.settings, here.features), here.settings))
+    click.echo(told(transaction, erase(transaction, here.settings, here.features), here.settings))
 
 
 COMMANDS = (lineage, forget)

@@ -29,8 +29,8 @@ class Forgotten:
     """Stores whose write-ahead log a reader kept from being emptied."""
 
 
-def forget(transaction_id: str, settings: JobSettings, features: FeatureList) -> Forgotten:
-    """Erase what is stored under a client's transaction id: rows, labels and keys of every store, and references.
+def forget(identifier: str, settings: JobSettings, features: FeatureList) -> Forgotten:
+    """Erase what an identifier names, as `Store.decisions` reads it: rows, labels and keys of every store, references.
 
     References come first: they are searched by the keys that only the stores know, so that a run that is killed can
     be repeated. Safe while the API runs. Raises LockHeld, DatabaseRefused.
@@ -42,11 +42,11 @@ def forget(transaction_id: str, settings: JobSettings, features: FeatureList) ->
             keys: set[tuple[str, int]] = set()
             for store in stores:
                 with store.begin() as connection:
-                    keys.update(store.rows_of(connection, transaction_id))
+                    keys.update(store.rows_of(connection, identifier))
             if keys:
                 _forget_in_references(settings.models_dir, keys, done)
             for store in stores:
-                _forget_in_store(store, transaction_id, done)
+                _forget_in_store(store, identifier, done)
         finally:
             for store in stores:
                 store.close()
@@ -78,9 +78,9 @@ def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Fo
                 done.references[version] = erased
 
 
-def _forget_in_store(store: Store, transaction_id: str, done: Forgotten) -> None:
+def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
     with store.begin() as connection:
-        erased = store.forget(connection, transaction_id)
+        erased = store.forget(connection, identifier)
     done.rows += len(erased.keys)
     done.labels += erased.labels
     done.idempotency_keys += erased.idempotency_keys
@@ -90,13 +90,13 @@ def _forget_in_store(store: Store, transaction_id: str, done: Forgotten) -> None
                 done.still_in_log.append(str(store.location))
 
 
-def tell(transaction_id: str, done: Forgotten, settings: JobSettings) -> str:
+def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
     """Say it in words, also what stays."""
     if done.rows == 0:
-        lines = [f"{transaction_id}: nothing is stored under this transaction id."]
+        lines = [f"{identifier}: nothing is stored under this id."]
     else:
         lines = [
-            f"{transaction_id}: erased {done.rows} stored rows with their features and scores, {done.labels} labels "
+            f"{identifier}: erased {done.rows} stored rows with their features and scores, {done.labels} labels "
             f"and {done.idempotency_keys} idempotency keys."
         ]
     lines += [f"Erased {rows} rows from the reference of {version}." for version, rows in done.references.items()]

@@ -69,6 +69,26 @@ def test_erases_a_transaction_everywhere_and_leaves_the_others(
     assert models.load(job_settings.model_path, store.features).digest == model.digest
 
 
+def test_a_row_that_was_scored_without_an_id_is_erased_as_well(
+    store: Store, model: Model, job_settings: JobSettings
+) -> None:
+    request_id = append(store, [None, None])
+    other = append(store, [None])
+    version = with_reference(store, job_settings.models_dir, model.version)
+
+    one = forget(f"{request_id}:1", job_settings, store.features)
+    with store.begin() as connection:
+        left = store.rows_of(connection, request_id)
+    rest = forget(request_id, job_settings, store.features)
+
+    with store.begin() as connection:
+        assert store.rows_of(connection, request_id) == []
+        assert store.rows_of(connection, other) == [(other, 0)]
+    assert left == [(request_id, 0)]
+    assert (one.rows, one.labels, one.idempotency_keys, one.references) == (1, 0, 1, {version: 1})
+    assert (rest.rows, rest.labels, rest.references) == (1, 1, {version: 1})
+
+
 def test_nothing_of_it_remains_in_the_files(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
 ) -> None:
@@ -144,7 +164,7 @@ def test_says_what_it_did_and_what_it_could_not_reach(
 def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) -> None:
     story = tell("nobody", forget("nobody", job_settings, store.features), job_settings)
 
-    assert story.startswith("nobody: nothing is stored under this transaction id.")
+    assert story.startswith("nobody: nothing is stored under this id.")
     assert ("VACUUM" in story) == (job_settings.database_url is not None)
 
 
