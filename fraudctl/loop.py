@@ -1,5 +1,6 @@
 """Turn the loop: drift, retrain, simulate-drift."""
 
+import math
 import os
 from datetime import UTC, datetime
 
@@ -86,9 +87,12 @@ def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
 def _shift(text: str) -> tuple[str, float]:
     name, _, amount = text.partition("=")
     try:
-        return name, float(amount)
+        deviations = float(amount)
     except ValueError:
-        raise click.BadParameter(f"{text!r}: expected FEATURE=AMOUNT, as V14=1.5", param_hint="--shift") from None
+        deviations = math.nan
+    if not math.isfinite(deviations):
+        raise click.BadParameter(f"{text!r}: expected FEATURE=AMOUNT, as V14=1.5", param_hint="--shift")
+    return name, deviations
 
 
 COMMANDS = (drift, retrain, simulate_drift)

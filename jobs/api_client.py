@@ -116,6 +116,8 @@ class ApiClient:
             answer = self._session.request(
                 method, self._url + path, json=body, headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
             )
+        except requests.exceptions.InvalidJSONError:
+            raise  # our own body, which nobody was asked about
         except requests.RequestException as error:
             raise ApiAway(
                 f"{self._url}: no answer ({type(error).__name__}); is the API running there? "

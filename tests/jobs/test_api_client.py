@@ -3,6 +3,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
 from fraud_detection.settings import ClientSettings
 from jobs.api_client import ApiAway, ApiClient, ApiRefused
@@ -101,6 +102,11 @@ def test_a_refusal_is_final_and_says_why(serve: Serve, answer: Answer, message: 
         client.served_model()
 
     assert len(asked) == 1
+
+
+def test_does_not_blame_the_api_for_a_body_that_is_no_json() -> None:
+    with client_of(1) as client, pytest.raises(requests.exceptions.InvalidJSONError, match="JSON compliant"):
+        client.score([[float("nan")]], [None], idempotency_key="k")
 
 
 def test_says_where_nobody_answers(serve: Serve) -> None:
