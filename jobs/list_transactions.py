@@ -10,6 +10,9 @@ from fraud_detection.features import FeatureList
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 
+_BEFORE_FEATURES = ("request_id", "row", "transaction_id", "ts")
+_AFTER_FEATURES = ("fraud_probability", "is_flagged", "threshold", "model_version", "is_fraud", "label_source")
+
 
 def write_transactions(
     out: TextIO,
@@ -33,14 +36,12 @@ def write_transactions(
         read_only=True,
         allow_network_filesystem=settings.allow_network_filesystem,
     )
-    writer: csv.DictWriter[str] | None = None
+    writer = csv.DictWriter(out, [*_BEFORE_FEATURES, *features.names, *_AFTER_FEATURES])
+    writer.writeheader()
     written = 0
     with closing(store), store.snapshot() as connection:
         rows = store.listing(connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
         for row in tqdm(rows, desc="writing", unit=" rows", delay=1, disable=None, leave=False):
-            if writer is None:
-                writer = csv.DictWriter(out, list(row))
-                writer.writeheader()
             writer.writerow(row)
             written += 1
     return written

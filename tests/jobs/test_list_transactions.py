@@ -55,8 +55,19 @@ def test_what_is_unlabelled_comes_with_the_highest_scores_first(
     assert [(line["row"], line["is_fraud"]) for line in lines] == [("2", ""), ("0", "")]
 
 
-def test_an_empty_store_gives_nothing(store: Store, job_settings: JobSettings) -> None:
+def test_an_empty_store_gives_the_columns_alone(store: Store, job_settings: JobSettings) -> None:
     out = io.StringIO()
 
     assert write_transactions(out, job_settings, store.features) == 0
-    assert out.getvalue() == ""
+    (columns,) = csv.reader(io.StringIO(out.getvalue()))
+    assert columns[:5] == ["request_id", "row", "transaction_id", "ts", "V1"]
+
+
+def test_the_columns_are_those_of_the_store(store: Store, request_id: str, job_settings: JobSettings) -> None:
+    out = io.StringIO()
+
+    write_transactions(out, job_settings, store.features)
+
+    with store.begin() as connection:
+        row, *_ = store.listing(connection)
+    assert next(csv.reader(io.StringIO(out.getvalue()))) == list(row)
