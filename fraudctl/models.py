@@ -39,10 +39,10 @@ def list_versions() -> None:
 def show(version: str | None) -> None:
     """Print the manifest of a version, and what happened to it. Without VERSION: the one in service."""
     models_dir = installation().settings.models_dir
-    chosen = version or current_version(models_dir)
+    chosen = Path(version).name if version else current_version(models_dir)
     if chosen is None:
         raise ModelRefused("missing", f"{models_dir}: no model is in service; `fraudctl bootstrap` installs one")
-    manifest = read_manifest(models_dir / Path(chosen).name)
+    manifest = read_manifest(models_dir / chosen)
     click.echo(manifest.to_json(), nl=False)
     for entry in journal(models_dir):
         if entry.get("version") == chosen:
@@ -61,8 +61,9 @@ def promote(version: str, reason: str) -> None:
     from jobs.promotions import promote_by_hand
 
     here = installation()
-    promote_by_hand(Path(version).name, here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
-    click.echo(f"{version} is in service.")
+    name = Path(version).name
+    promote_by_hand(name, here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
+    click.echo(f"{name} is in service.")
 
 
 @models.command()

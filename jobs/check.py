@@ -44,4 +44,4 @@ def _check_store(location: str | Path, settings: JobSettings, features: FeatureL
     except DatabaseRefused as error:
         if error.reason == "missing" and location == settings.train_db != settings.latest_db:
             return Finding(f"{where} (nothing was imported yet)", [])
-        return Finding(where, [str(error)])
+        return Finding(where, [str(error).removeprefix(f"{where}: ")])

@@ -21,9 +21,10 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     (models_dir / "20270101T000000Z-0123456789ab").mkdir()
     old.write_bytes((models_dir / model.version / models.PICKLE).read_bytes())
 
-    promoted = fraudctl("models", "promote", newer, "--reason", "it is better", env=sqlite_environment)
+    promoted = fraudctl("models", "promote", f"models/{newer}/", "--reason", "it is better", env=sqlite_environment)
     listed = fraudctl("models", "list", env=sqlite_environment)
     shown = fraudctl("models", "show", env=sqlite_environment)
+    shown_by_path = fraudctl("models", "show", f"{newer}/", env=sqlite_environment)
     back = fraudctl("models", "rollback", env=sqlite_environment)
     nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
     adopted = fraudctl("models", "adopt", old, env=sqlite_environment)
@@ -34,6 +35,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert "   20270101T000000Z-0123456789ab  damaged: " in listed.stdout
     manifest, _, told = shown.stdout.rpartition("\n}\n")
     assert json.loads(manifest + "\n}")["label_sources"] == {"import": 3468}
+    assert shown_by_path.stdout == shown.stdout
     assert " promoted by fraudctl (" in told
     assert "): it is better\n" in told
     assert back.stdout == f"{model.version} is in service again.\n"

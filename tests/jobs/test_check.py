@@ -43,4 +43,7 @@ def test_everything_wrong_is_found_in_one_go(
 def test_no_store_at_all_is_a_problem(sqlite_environment: dict[str, str], model: Model, features: FeatureList) -> None:
     settings = JobSettings.from_env(sqlite_environment)
 
-    assert "no database there" in check(settings, features)[0].problems[0]
+    finding = check(settings, features)[0]
+
+    assert finding.what == str(settings.latest_db)
+    assert finding.problems == ["no database there; `fraudctl bootstrap` makes one"]
