@@ -67,35 +67,3 @@ def test_a_process_that_forks_logs_without_a_thread_and_its_children_are_heard()
 
     assert ended.stdout == "1\n"
     assert ended.stderr.count('"alive"') == 100
-
-
-FORKING = """
-import logging, os, sys, time
-from fraud_detection.logs import configure
-configure("INFO", "text")
-logging.getLogger().info("x" * 1_000_000)  # more than the pipe takes: the log's thread is in the middle of a write
-time.sleep(0.3)
-child = os.fork()
-if child == 0:
-    configure("INFO", "text")
-    logging.getLogger().info("the child logs")
-    sys.exit()
-print("forked", flush=True)
-sys.exit(os.waitpid(child, 0)[1])
-"""
-
-
-def test_a_process_forked_while_the_log_is_written_logs_and_ends() -> None:
-    program = subprocess.Popen(
-        [sys.executable, "-c", FORKING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert program.stdout is not None
-    assert program.stdout.readline() == "forked\n"
-
-    try:
-        _, logged = program.communicate(timeout=30)
-    finally:
-        program.kill()
-
-    assert program.returncode == 0
-    assert "INFO    the child logs" in logged
