@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.features import FeatureList, load_features
-from fraud_detection.settings import ClientSettings, JobSettings
+from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
 
 TOKEN_FILE = Path(".api_token")
 """Where `fraudctl serve --first-time` keeps the token that it makes."""
@@ -22,11 +22,21 @@ class Installation:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment, with the token that `serve --first-time` made where nobody set another."""
+    """Return the environment, with the token that `serve --first-time` made where nobody set another.
+
+    Raises BadSetting when that file is empty.
+    """
     environ = dict(os.environ)
     if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE") and TOKEN_FILE.exists():
+        if not token_was_made():
+            raise BadSetting(f"{TOKEN_FILE}: is empty; `fraudctl serve --first-time` makes a new token")
         environ["API_TOKEN_FILE"] = str(TOKEN_FILE)
     return environ
+
+
+def token_was_made() -> bool:
+    """Say whether `serve --first-time` has made a token; an empty file is none."""
+    return TOKEN_FILE.exists() and bool(TOKEN_FILE.read_bytes().strip())
 
 
 def installation() -> Installation:

@@ -15,7 +15,7 @@ import numpy as np
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model import CURRENT, MANIFEST, current_version, read_manifest
 from fraud_detection.settings import ApiSettings, JobSettings
-from fraudctl.installation import TOKEN_FILE, environment, installation
+from fraudctl.installation import TOKEN_FILE, environment, installation, token_was_made
 
 
 @click.command()
@@ -29,7 +29,7 @@ def serve(first_time: bool) -> None:
 
     Without API_TOKEN the token in .api_token is used, which --first-time makes and only you can read.
     """
-    if first_time and not environment().get("API_TOKEN") and not environment().get("API_TOKEN_FILE"):
+    if first_time and not os.environ.get("API_TOKEN") and not os.environ.get("API_TOKEN_FILE") and not token_was_made():
         _make_token(TOKEN_FILE)
     environ = environment()
     settings = ApiSettings.from_env(environ)
@@ -77,6 +77,7 @@ def _make_baseline(settings: JobSettings, features: FeatureList) -> None:
 
 
 def _make_token(path: Path) -> None:
+    path.unlink(missing_ok=True)  # an empty one: whoever began to write it was ended
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")

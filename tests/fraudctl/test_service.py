@@ -104,6 +104,22 @@ def test_serve_without_a_token_says_so(fraudctl: Fraudctl, fresh: dict[str, str]
     assert started == []
 
 
+def test_an_empty_token_file_is_named_and_made_anew(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started
+) -> None:
+    Path(".api_token").write_text("\n")
+
+    refused = fraudctl("label", "order-1", "--fraud", env=fresh, exit_code=2)
+    fraudctl("serve", "--first-time", env=fresh)
+    made = Path(".api_token").read_text()
+    fraudctl("serve", "--first-time", env=fresh)
+
+    assert refused.stderr == "fraudctl: .api_token: is empty; `fraudctl serve --first-time` makes a new token\n"
+    assert len(made) > 40
+    assert Path(".api_token").read_text() == made
+    assert len(started) == 2
+
+
 @pytest.mark.parametrize(
     ("variables", "token"),
     [
