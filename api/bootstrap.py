@@ -74,6 +74,13 @@ def bootstrap(settings: SharedSettings) -> None:
 
 def _install_baseline(settings: SharedSettings, store: Store, features: FeatureList) -> str:
     baseline = settings.baseline_dir
+    classic = settings.models_dir / PICKLE
+    if classic.exists() and not classic.is_symlink():
+        raise ModelRefused(
+            "missing",
+            f"{classic}: is a model without {MANIFEST}, which is never served and not replaced either; "
+            f"`fraudctl models adopt {classic}` verifies it and brings it in, or move it away",
+        )
     if not (baseline / MANIFEST).exists():
         raise ModelRefused(
             "missing",

@@ -59,13 +59,14 @@ def open_engine(location: str | Path, *, read_only: bool = False, allow_network_
 
 
 def create_engine(location: str | Path, *, allow_network_filesystem: bool = False) -> sa.Engine:
-    """As open_engine, but an SQLite file that does not exist yet is created.
+    """As open_engine, but an SQLite file that does not exist yet is created, closed to others than owner and group.
 
-    Raises DatabaseRefused, with reason `lost`, where a store existed before: nothing is silently begun anew.
+    Raises DatabaseRefused, with reason `lost`, where a store existed before (`remember_store`): nothing is silently
+    begun anew.
     """
     if isinstance(location, str):
         return _open_postgresql(location, read_only=False)
-    marker = location.parent / f".{location.name}.initialised"
+    marker = _marker(location)
     if marker.exists() and not location.exists():
         raise DatabaseRefused(
             "lost",
@@ -73,10 +74,19 @@ def create_engine(location: str | Path, *, allow_network_filesystem: bool = Fals
             f"to begin anew on purpose, delete {marker}",
         )
     location.parent.mkdir(parents=True, exist_ok=True)
-    engine = _open_sqlite(location, read_only=False, allow_network_filesystem=allow_network_filesystem)
-    with engine.connect():
-        marker.touch()
-    return engine
+    # The group, because jobs may run as another user of it; -wal and -shm take the same mode.
+    os.close(os.open(location, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
+    return _open_sqlite(location, read_only=False, allow_network_filesystem=allow_network_filesystem)
+
+
+def remember_store(location: str | Path) -> None:
+    """Write down that a store is here, so that its loss is noticed."""
+    if isinstance(location, Path):
+        _marker(location).touch()
+
+
+def _marker(location: Path) -> Path:
+    return location.parent / f".{location.name}.initialised"
 
 
 def _open_sqlite(path: Path, *, read_only: bool, allow_network_filesystem: bool) -> sa.Engine:

@@ -207,7 +207,7 @@ def load_features(path: Path | None) -> FeatureList:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadFeatureList(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets within each other
         raise BadFeatureList(f"{path}: is not JSON ({error})") from error
     try:
         return FeatureList(tuple(_feature(place, entry) for place, entry in enumerate(_entries(document))))

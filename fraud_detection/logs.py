@@ -69,8 +69,8 @@ class _DescriptorHandler(logging.Handler):
 def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
     """Send the log to standard error; `log_format` is auto, json or text. A second call replaces the first.
 
-    With `is_queued` a thread writes, so that a stuck reader of the log blocks nobody. Not in a process that forks: the
-    child would inherit standard error locked by a thread that it does not have, and wait for it for ever.
+    With `is_queued` a thread writes, so that a stuck reader of the log blocks nobody; a process that forks does better
+    without one, since its children get no threads.
     """
     stream = _to_stderr()
     stream.setFormatter(_formatter(log_format))
@@ -83,6 +83,7 @@ def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel("WARNING")  # its lines about each start tell nobody anything
 
 
 def _to_stderr() -> logging.Handler:

@@ -367,8 +367,14 @@ def promote(
 
 
 def link_classic_path(models_dir: Path) -> None:
-    """Make rf_model.pkl lead to the version in service, as `promote` does; harmless when it does already."""
-    _link(models_dir / PICKLE, f"{CURRENT}/{PICKLE}")
+    """Make rf_model.pkl lead to the version in service, as `promote` does; harmless when it does already.
+
+    A file of that name, somebody's own model from before, is kept beside it as rf_model.pkl.before.
+    """
+    classic = models_dir / PICKLE
+    if classic.exists() and not classic.is_symlink():
+        classic.rename(models_dir / f"{PICKLE}.before")
+    _link(classic, f"{CURRENT}/{PICKLE}")
     sync_folder(models_dir)
 
 

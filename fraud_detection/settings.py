@@ -60,6 +60,12 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _model_path(value: str) -> Path:
+    if Path(value).name != "rf_model.pkl":
+        raise ValueError("a path that ends in rf_model.pkl")
+    return Path(value)
+
+
 def _database_url(value: str) -> str:
     if not re.match(r"postgres(ql)?(\+psycopg)?://", value):
         raise ValueError("postgresql://user:password@host:port/database")
@@ -169,7 +175,7 @@ class SharedSettings(_Settings):
     )
     model_path: Path = _variable(
         "MODEL_PATH",
-        Path,
+        _model_path,
         "models/rf_model.pkl",
         "the link to the model in service; its folder holds all versions",
     )

@@ -16,7 +16,15 @@ from alembic.config import Config
 from numpy.typing import NDArray
 from pysqlite3 import dbapi2
 
-from fraud_detection.database import DatabaseRefused, copy_sqlite, create_engine, damage, open_engine, reachable
+from fraud_detection.database import (
+    DatabaseRefused,
+    copy_sqlite,
+    create_engine,
+    damage,
+    open_engine,
+    reachable,
+    remember_store,
+)
 from fraud_detection.features import LIMIT, FeatureList, Matrix
 from fraud_detection.schema import REVISION, Tables, tables
 from fraud_detection.truth import Label, label_that_counts
@@ -208,6 +216,7 @@ class Store:
                 store._migrate(connection)
             with engine.connect() as connection:
                 store._check(connection)
+        remember_store(location)
         return store
 
     def close(self) -> None:
@@ -226,6 +235,8 @@ class Store:
         revision = self._revision(connection)
         if revision is not None and revision >= REVISION:
             return
+        if revision is None and sa.inspect(connection).has_table("requests"):
+            self._check(connection)  # refuses the table of another program
         config = Config()
         config.set_main_option("script_location", "fraud_detection:migrations")
         config.attributes.update(connection=connection, features=self.features)
@@ -247,7 +258,7 @@ class Store:
             if sa.inspect(connection).has_table("requests"):
                 raise DatabaseRefused(
                     "not_ours",
-                    f"{where}: holds a `requests` table of another program; "
+                    f"{where}: holds a `requests` table of another program; move it away, then "
                     "`fraudctl import-db` brings its rows into a store of ours",
                 )
             raise DatabaseRefused("missing", f"{where}: has no tables yet; `fraudctl bootstrap` makes them")
@@ -573,6 +584,7 @@ class Store:
             engine = open_engine(copy, read_only=True, allow_network_filesystem=True)
             try:
                 with engine.connect() as connection:
+                    copy.unlink()  # open it stays readable; killed, this process leaves no transactions behind
                     yield connection
             finally:
                 engine.dispose()

@@ -187,7 +187,7 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
             if outside:
                 complaints.append(f"{feature.name} is outside its bounds in {outside} rows")
             elif _is_stuck(reference[:, place], column, chance=CHANCE / len(features)):
-                complaints.append(f"{feature.name} is {column[0]:g} in every row from {half.start} on")
+                complaints.append(f"{feature.name} was {column[0]:g} in every row from {half.start} to {half.end}")
     if not complaints:
         return []
     more = f"; and {len(complaints) - 5} more" if len(complaints) > 5 else ""

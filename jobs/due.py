@@ -56,7 +56,7 @@ def due(
 ) -> Due:
     """Decide whether to train.
 
-    While no model that learned from true labels serves, every day; on drift that no judgement answered yet, unless the
+    While the synthetic baseline serves, every day; on drift that no judgement answered yet, unless the
     last one is younger than the cooldown; and a month (`after_days`) after the last judgement, or after the model in
     service was made if there was none.
     """

@@ -165,3 +165,13 @@ def test_it_does_not_come_between_another_promoter(run: Callable[..., int], sett
         assert run() == 1
 
     assert models.current_version(settings.models_dir) is None
+
+
+def test_somebodys_own_model_is_neither_served_nor_replaced(settings: SharedSettings) -> None:
+    settings.models_dir.mkdir()
+    settings.model_path.write_bytes(b"somebody's own")
+
+    with pytest.raises(ModelRefused, match="fraudctl models adopt"):
+        bootstrap(settings)
+
+    assert settings.model_path.read_bytes() == b"somebody's own"

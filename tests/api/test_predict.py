@@ -14,6 +14,7 @@ from fraud_detection.features import FeatureList, default_features
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 
+BAD_ID = "transaction_ids, row 0: expected 1 to 128 visible ASCII characters, no / at the beginning and no //, or null"
 RANDOM = np.random.default_rng(7)
 ROWS = RANDOM.normal(size=(5, 29)).round(6).tolist()
 
@@ -98,13 +99,42 @@ def test_a_wrong_field_of_an_object_is_named(
         ([], "transaction_ids: expected a list of 1, one for each row of data"),
         (["a", "b"], "transaction_ids: expected a list of 1, one for each row of data"),
         ("a", "transaction_ids: expected a list of 1, one for each row of data"),
-        ([""], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        (["x" * 129], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        (["a b"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        (["a\n"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        (["\u00e9"], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        ([4711], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
-        ([["a"]], "transaction_ids, row 0: expected 1 to 128 visible ASCII characters without spaces, or null"),
+        (
+            [""],
+            BAD_ID,
+        ),
+        (
+            ["x" * 129],
+            BAD_ID,
+        ),
+        (
+            ["a b"],
+            BAD_ID,
+        ),
+        (
+            ["/a"],
+            BAD_ID,
+        ),
+        (
+            ["a//b"],
+            BAD_ID,
+        ),
+        (
+            ["a\n"],
+            BAD_ID,
+        ),
+        (
+            ["\u00e9"],
+            BAD_ID,
+        ),
+        (
+            [4711],
+            BAD_ID,
+        ),
+        (
+            [["a"]],
+            BAD_ID,
+        ),
     ],
 )
 def test_a_wrong_transaction_id_is_422(

@@ -109,9 +109,12 @@ def test_another_programs_requests_table_is_refused(tmp_path: Path) -> None:
     engine.dispose()
 
     refused = refusal(path)
+    with pytest.raises(DatabaseRefused) as not_migrated:
+        Store.create_or_migrate(path, default_features())
 
-    assert refused.reason == "not_ours"
+    assert (refused.reason, not_migrated.value.reason) == ("not_ours", "not_ours")
     assert "import-db" in str(refused)
+    assert not (tmp_path / ".requests.db.initialised").exists()
 
 
 def test_a_store_of_another_feature_list_is_refused(store: Store) -> None:
@@ -230,3 +233,9 @@ def test_a_connection_to_nobody_is_trouble(tmp_path: Path) -> None:
         engine.connect()
 
     assert database.trouble(lost.value) == "failed"
+
+
+def test_a_store_is_closed_to_others(tmp_path: Path, features: FeatureList) -> None:
+    Store.create_or_migrate(tmp_path / "requests.db", features).close()
+
+    assert (tmp_path / "requests.db").stat().st_mode & 0o007 == 0

@@ -71,6 +71,7 @@ def test_bounds_may_change_without_another_digest_and_names_may_not() -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", 'expected {"features"'),
         ('{"features": [], "x": 1}', 'expected {"features"'),
         ('{"features": []}', "expected 1 to 500 features, got 0"),

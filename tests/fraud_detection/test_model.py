@@ -233,3 +233,12 @@ def test_replacing_a_file_keeps_the_version_whole(
     assert dataclasses.replace(models.read_manifest(tmp_path / version), files={}) == dataclasses.replace(
         manifest, files={}
     )
+
+
+def test_somebodys_own_model_is_kept_when_another_is_promoted(tmp_path: Path, make_version: MakeVersion) -> None:
+    (tmp_path / models.PICKLE).write_bytes(b"somebody's own")
+
+    models.promote(tmp_path, make_version(tmp_path), actor="test", reason="the first one")
+
+    assert (tmp_path / models.PICKLE).is_symlink()
+    assert (tmp_path / f"{models.PICKLE}.before").read_bytes() == b"somebody's own"

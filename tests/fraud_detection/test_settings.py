@@ -25,6 +25,7 @@ def test_the_contract_has_its_defaults() -> None:
         (TOKEN | {"PORT": "70000"}, "PORT: expected a whole number from 1 to 65535, got '70000'"),
         (TOKEN | {"FRAUD_THRESHOLD": "nan"}, "FRAUD_THRESHOLD: expected a number from 0.001 to 0.999, got 'nan'"),
         (TOKEN | {"FRAUD_THRESHOLD": "high"}, "FRAUD_THRESHOLD: expected a number from 0.001 to 0.999, got 'high'"),
+        (TOKEN | {"MODEL_PATH": "m/a.pkl"}, "MODEL_PATH: expected a path that ends in rf_model.pkl, got 'm/a.pkl'"),
         (TOKEN | {"ROLLOUT_MODE": "hope"}, "ROLLOUT_MODE: expected one of reload, restart, none, got 'hope'"),
         (TOKEN | {"ALLOW_NETWORK_FILESYSTEM": "1"}, "ALLOW_NETWORK_FILESYSTEM: expected true or false, got '1'"),
     ],

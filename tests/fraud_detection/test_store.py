@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -225,3 +227,9 @@ def test_the_database_itself_refuses_a_score_that_is_no_probability(store: Store
 
     with pytest.raises(sa.exc.IntegrityError), store.begin() as connection:
         store.append(connection, [request])
+
+
+def test_a_killed_job_leaves_no_transactions_behind(sqlite_store: Store, tmp_path: Path) -> None:
+    with sqlite_store.snapshot(tmp_path) as connection:
+        assert [path for path in tmp_path.glob("fraud-snapshot-*/**/*") if path.is_file()] == []
+        assert sqlite_store.count_rows(connection) == 0

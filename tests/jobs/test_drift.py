@@ -104,7 +104,7 @@ def test_a_stuck_feature_is_a_broken_feed_and_is_not_trained_on() -> None:
     report = judged(stuck, stuck)
 
     assert (report.state, report.reasons, report.retrain) == ("drift", ("data_quality", "features"), False)
-    assert "f2 is 0 in every row" in report.explanation[0]
+    assert "f2 was 0 in every row" in report.explanation[0]
 
 
 def test_a_feed_that_is_broken_throughout_is_told_in_short() -> None:
