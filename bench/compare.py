@@ -130,7 +130,7 @@ def measure(folder: Path, plan: Plan) -> list[Server]:
             for server in servers:
                 server.small.append(server.ask(small, connections=plan.connections, seconds=plan.seconds))
         for _ in range(plan.rounds):
-            for server in servers[:2]:
+            for server in servers[:3]:
                 server.large.append(server.ask(large, connections=4, seconds=plan.seconds / 2))
     return servers
 
@@ -213,7 +213,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def render(servers: Sequence[Server], plan: Plan) -> str:
     """The results as Markdown."""
-    ours, naive, _, empty, _ = servers
+    ours, naive, naive_alone, empty, _ = servers
     lines = [
         "# Benchmark",
         "",
@@ -234,8 +234,11 @@ def render(servers: Sequence[Server], plan: Plan) -> str:
         f"server settings; its p99 is {latency(ours, 99) / latency(ours, 50):.1f} times its p50.",
         "",
         f"Requests of {LARGE_REQUEST_ROWS:,} rows over 4 connections: "
-        + ", ".join(f"{server.title} {rows_per_second(server):,.0f} rows/s" for server in (ours, naive))
-        + ".",
+        + ", ".join(
+            f"{server.title} ({server.processes}) {rows_per_second(server):,.0f} rows/s"
+            for server in (ours, naive, naive_alone)
+        )
+        + "; the number of processes in brackets.",
         "",
         f"Machine: {machine()}.",
     ]
