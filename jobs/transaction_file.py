@@ -27,7 +27,7 @@ PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
 SCALED_AMOUNT = "Amount_scaled"
-TRANSACTION_ID = re.compile(r"(?!/)(?!.*//)[\x21-\x7e]{1,128}")  # what the API takes and can look up
+TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # what the API takes and can look up
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 

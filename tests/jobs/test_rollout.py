@@ -315,8 +315,10 @@ def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
     installation: Installation, served: str, next_version: str, tmp_path: Path
 ) -> None:
     """MODEL_PATH may name another folder's link, which no promotion of ours moves."""
-    (tmp_path / "elsewhere.pkl").symlink_to(installation.models_dir / served / models.PICKLE)
-    installation.variables["MODEL_PATH"] = str(tmp_path / "elsewhere.pkl")
+    elsewhere = tmp_path / "elsewhere" / models.PICKLE
+    elsewhere.parent.mkdir()
+    elsewhere.symlink_to(installation.models_dir / served / models.PICKLE)
+    installation.variables["MODEL_PATH"] = str(elsewhere)
     settings = installation.settings
 
     problem = rollout._does_not_serve(next_version, settings, FEATURES, None)
