@@ -115,7 +115,6 @@ def test_a_wrong_field_of_an_object_is_named(
             ["/a"],
             BAD_ID,
         ),
-        (BAD_ID,),
         (
             ["a\n"],
             BAD_ID,
