@@ -99,38 +99,14 @@ def test_a_wrong_field_of_an_object_is_named(
         ([], "transaction_ids: expected a list of 1, one for each row of data"),
         (["a", "b"], "transaction_ids: expected a list of 1, one for each row of data"),
         ("a", "transaction_ids: expected a list of 1, one for each row of data"),
-        (
-            [""],
-            BAD_ID,
-        ),
-        (
-            ["x" * 129],
-            BAD_ID,
-        ),
-        (
-            ["a b"],
-            BAD_ID,
-        ),
-        (
-            ["/a"],
-            BAD_ID,
-        ),
-        (
-            ["a\n"],
-            BAD_ID,
-        ),
-        (
-            ["\u00e9"],
-            BAD_ID,
-        ),
-        (
-            [4711],
-            BAD_ID,
-        ),
-        (
-            [["a"]],
-            BAD_ID,
-        ),
+        ([""], BAD_ID),
+        (["x" * 129], BAD_ID),
+        (["a b"], BAD_ID),
+        (["/a"], BAD_ID),
+        (["a\n"], BAD_ID),
+        (["\u00e9"], BAD_ID),
+        ([4711], BAD_ID),
+        ([["a"]], BAD_ID),
     ],
 )
 def test_a_wrong_transaction_id_is_422(
