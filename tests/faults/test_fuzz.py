@@ -137,7 +137,7 @@ def right(rng: random.Random) -> Case:
     if rng.random() < 0.3:
         body = document([as_object(FEATURES.names, numbers) for numbers in rows])
     else:
-        identifiers = json.dumps([rng.choice([None, f"t{rng.getrandbits(32)}", "/.?#%&'\""]) for _ in rows])
+        identifiers = json.dumps([rng.choice([None, f"t{rng.getrandbits(32)}", "a/.?#%&'\""]) for _ in rows])
         body = document([as_list(numbers) for numbers in rows], f', "transaction_ids": {identifiers}')
     return post(rng, "/predict", body, is_right=True)
 
@@ -174,7 +174,7 @@ def wrong_ids(rng: random.Random) -> Case:
     identifiers = rng.choice(
         [
             "[]", '["a", "b"]', '"a"', "{}", "1", "true", "[1]", "[true]", "[[]]", '[""]', '["a b"]', '["\\u0000"]',
-            '["\\n"]', '["\u00e9"]', '["\\ud800"]', f'["{"x" * 129}"]', f'["{CANARY} {CANARY}"]', '["\\u200b"]',
+            '["\\n"]', '["/a"]', '["\u00e9"]', '["\\ud800"]', f'["{"x" * 129}"]', f'["{CANARY} {CANARY}"]', '["\\u200b"]',
         ]
     )  # fmt: skip
     return post(rng, "/predict", document([as_list(row(rng))], f', "transaction_ids": {identifiers}'), is_right=False)
