@@ -174,7 +174,8 @@ def wrong_ids(rng: random.Random) -> Case:
     identifiers = rng.choice(
         [
             "[]", '["a", "b"]', '"a"', "{}", "1", "true", "[1]", "[true]", "[[]]", '[""]', '["a b"]', '["\\u0000"]',
-            '["\\n"]', '["/a"]', '["\u00e9"]', '["\\ud800"]', f'["{"x" * 129}"]', f'["{CANARY} {CANARY}"]', '["\\u200b"]',
+            '["/a"]',
+            '["\\n"]', '["\u00e9"]', '["\\ud800"]', f'["{"x" * 129}"]', f'["{CANARY} {CANARY}"]', '["\\u200b"]',
         ]
     )  # fmt: skip
     return post(rng, "/predict", document([as_list(row(rng))], f', "transaction_ids": {identifiers}'), is_right=False)
