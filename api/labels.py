@@ -34,7 +34,7 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
     @routes.post("/labels")
     def add_labels() -> dict[str, object]:
         with admission:
-            _, document = read_json(flask.request)
+            _, document = read_json(flask.request.environ)
             labels = read_labels(document, datetime.now(UTC))
             received_at = arrived_at(flask.request.environ)
             added = writer.run(lambda connection: store.add_labels(connection, labels, received_at))

@@ -8,7 +8,6 @@ from typing import Never
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import flask
-from werkzeug.wrappers import Request
 
 from api.admission import Admission
 from api.arrival import arrived_at, request_id
@@ -68,7 +67,7 @@ def in_front_of(
         token_id = authenticate(environ, tokens)
         with admission:
             key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
-            body, document = read_json(Request(environ))
+            body, document = read_json(environ)
             matrix, transaction_ids = read_transactions(document, features)
             model = served.current
             scored = ScoredRequest(

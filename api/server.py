@@ -1,5 +1,6 @@
 """The gunicorn worker: a greenlet a connection, real threads for everything else, no slow client in anyone's way."""
 
+import functools
 import json
 import logging
 import mmap
@@ -226,7 +227,12 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     def send_headers(self) -> None:
         """Keep the header until there is a body or the end."""
         if not self.headers_sent:
-            lines = self.default_headers()
+            lines = [
+                f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}\r\n",
+                f"Date: {_http_date(int(time.time()))}\r\n",
+                f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
+                "Transfer-Encoding: chunked\r\n" if self.chunked else "",
+            ]
             lines.extend(f"{name}: {value}\r\n" for name, value in self.headers)
             self._head = "".join(lines).encode("latin-1") + b"\r\n"
             self.headers_sent = True
@@ -243,6 +249,12 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
         if self._head or self.chunked:
             self.sock.sendall(self._head + (b"0\r\n\r\n" if self.chunked else b""))
             self._head = b""
+
+
+@functools.lru_cache(maxsize=1)  # once a second, since rendering it takes longer than parsing a row's JSON
+def _http_date(seconds: int) -> str:
+    date: str = util.http_date(seconds)
+    return date
 
 
 # -- how the whole server ends, not only its worker ------------------------------------------------------------------

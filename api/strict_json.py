@@ -2,9 +2,11 @@
 
 import json
 from typing import Any, Never
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.http.errors import ParseException
-from werkzeug.wrappers import Request
+from werkzeug.http import parse_options_header
+from werkzeug.wsgi import get_content_length
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -29,27 +31,27 @@ class NotStrictJson(Exception):
     """Bytes that are not exactly one JSON value; the message names the rule and never repeats the bytes."""
 
 
-def read_json(request: Request) -> tuple[bytes, Any]:
+def read_json(environ: WSGIEnvironment) -> tuple[bytes, Any]:
     """Return the body of a request and the JSON value it holds.
 
     Raises UnsupportedBody, BodyTooLarge, BodyIncomplete, BodyTooSlow or NotStrictJson.
     """
-    body = _read(request)
+    body = _read(environ)
     return body, parse(body)
 
 
-def _read(request: Request) -> bytes:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype != "application/json" or charset != "utf-8":
+def _read(environ: WSGIEnvironment) -> bytes:
+    kind, parameters = parse_options_header(environ.get("CONTENT_TYPE"))
+    if kind.lower() != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8":
         raise UnsupportedBody("expected Content-Type: application/json")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedBody("expected a body without Content-Encoding: compressed bodies are never inflated")
-    declared = request.content_length
+    declared = get_content_length(environ)
     if declared is not None and declared > MAX_BODY_BYTES:
         raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, the request declares more")
     try:
         # One byte more than allowed tells a body at the limit from one beyond it.
-        body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if declared is None else declared)
+        body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if declared is None else declared)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not arrive in time") from error
     except (OSError, ParseException) as error:
