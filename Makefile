@@ -4,9 +4,11 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+# Whatever needs neither Docker nor Helm, spread over the cores.
+ORDINARY := -m "not faults" -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=tests/,chart compose images)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage lint faults bench lock clean
+.PHONY: help setup run test coverage lint faults images chart compose bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,13 +32,22 @@ run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedde
 	@$(BIN)/python -m fraudctl serve --first-time
 
 test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
-	@$(BIN)/python -m pytest -m "not faults" -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest $(ORDINARY)
 
 coverage: .venv/dev  ## the same tests, and fail below 95 % of lines
-	@$(BIN)/python -m pytest -m "not faults" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest $(ORDINARY) --cov --cov-report=term:skip-covered
 
 faults: .venv/dev  ## the long tests: kill -9, fuzz, killed promotions, watched system calls
 	@$(BIN)/python -m pytest -m faults tests/faults
+
+images: .venv/dev  ## build both images and try them out, locked down (needs Docker)
+	@$(BIN)/python -m pytest tests/images
+
+chart: .venv/dev  ## test the Helm chart, its rules and dashboards (needs Helm 3 and 4, Prometheus)
+	@$(BIN)/python -m pytest tests/chart
+
+compose: .venv/dev  ## start what compose.yaml describes and try it out (needs Docker)
+	@$(BIN)/python -m pytest tests/compose
 
 lint: .venv/dev  ## style, types and who may import whom
 	@$(BIN)/ruff check .
