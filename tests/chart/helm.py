@@ -1,0 +1,133 @@
+"""Run Helm on the chart: what it renders, and the words with which it refuses."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import yaml
+
+from tests.conftest import ROOT
+
+CHART = ROOT / "charts" / "fraud-detection"
+CI = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml"))
+
+Values = Mapping[str, Any]
+Manifest = dict[str, Any]
+
+
+class How(TypedDict, total=False):
+    """What a render depends on beside its values."""
+
+    ci: str  # a file of the chart's ci folder: default
+    release: str
+    api_versions: Sequence[str]
+    kube_version: str
+    chart: Path
+
+
+@dataclass(frozen=True)
+class Helm:
+    """One major version of Helm."""
+
+    program: str
+    major: int
+
+    def render(self, values: Values | None = None, **how: Unpack[How]) -> list[Manifest]:
+        """The manifests for these values, which win over those of the ci file."""
+        return parsed(self.template(values, **how))
+
+    def template(self, values: Values | None = None, **how: Unpack[How]) -> str:
+        """The same as text."""
+        done = self._template(values, how)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refusal(self, values: Values, **how: Unpack[How]) -> str:
+        """The message of the chart's `fail` without its place, or what the schema said."""
+        done = self._template(values, how)
+        assert done.returncode != 0, "this should have been refused"
+        said = done.stderr.strip().split("error calling fail: ")[-1]
+        return re.sub(r"\n+Use --debug flag.*", "", said, flags=re.DOTALL)
+
+    def _template(self, values: Values | None, how: How) -> subprocess.CompletedProcess[str]:
+        command = ["template", how.get("release", "fraud"), str(how.get("chart", CHART)), "--namespace", "fraud"]
+        command += ["--kube-version", how.get("kube_version", "1.34.0")]
+        command += ["--values", str(CHART / "ci" / f"{how.get('ci', 'default')}-values.yaml"), "--values", "-"]
+        for api_version in how.get("api_versions", ()):
+            command += ["--api-versions", api_version]
+        return self.run(*command, stdin=json.dumps(values or {}))
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run any command of Helm; equal ones only once."""
+        return _run(self.program, arguments, stdin)
+
+
+@functools.cache
+def _run(program: str, arguments: tuple[str, ...], stdin: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, *arguments], input=stdin, capture_output=True, text=True, check=False)
+
+
+def parsed(text: str) -> list[Manifest]:
+    """The manifests of what `helm template` printed."""
+    return [manifest for manifest in yaml.load_all(text, Loader=yaml.CSafeLoader) if manifest]
+
+
+def find_helm(major: int) -> str | None:
+    """Path of Helm 3 or 4: what HELM3 or HELM4 names, else from PATH."""
+    for candidate in (os.environ.get(f"HELM{major}"), f"helm{major}", "helm"):
+        program = shutil.which(candidate) if candidate else None
+        if program:
+            asked = subprocess.run([program, "version", "--short"], capture_output=True, text=True, check=True)
+            if asked.stdout.startswith(f"v{major}."):
+                return program
+    return None
+
+
+def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Manifest:
+    """The one manifest of this kind, and of this name if there is a name."""
+    found = [m for m in manifests if m["kind"] == kind and name in {None, m["metadata"]["name"]}]
+    names = [(m["kind"], m["metadata"]["name"]) for m in manifests]
+    assert len(found) == 1, f"{len(found)} times {kind} {name or ''} in {names}"
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The pod that some manifest brings about."""
+
+    owner: str
+    metadata: Manifest
+    spec: Manifest
+
+    @property
+    def containers(self) -> list[Manifest]:
+        """All containers, those that run first included."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    def container(self, name: str) -> Manifest:
+        """The one container of this name."""
+        [found] = [container for container in self.containers if container["name"] == name]
+        return found
+
+
+def pods(manifests: list[Manifest]) -> list[Pod]:
+    """Every pod that these manifests bring about, of whatever kind they are."""
+    owners = [(f"{manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in manifests]
+    return [pod for owner, manifest in owners for pod in _pods(manifest, owner)]
+
+
+def _pods(node: object, owner: str) -> list[Pod]:
+    if isinstance(node, list):
+        return [pod for value in node for pod in _pods(value, owner)]
+    if not isinstance(node, dict):
+        return []
+    if isinstance(node.get("spec"), dict) and "containers" in node["spec"]:
+        return [Pod(owner, node.get("metadata", {}), node["spec"])]
+    return [pod for value in node.values() for pod in _pods(value, owner)]
