@@ -62,7 +62,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         admission = Admission(settings.max_in_flight, writer)
         app = Api(Health(served, writer), served, writer)
 
-        tokens = Tokens(settings)
+        tokens = Tokens(settings, figures)
         require_token(app, tokens, figures)
         app.register_blueprint(predict.blueprint())
         app.register_blueprint(labels.blueprint(store, writer, admission))

@@ -6,18 +6,15 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Literal
 from wsgiref.types import WSGIEnvironment
 
 import flask
 
-from api.metrics import Metrics
+from api.metrics import Metrics, TokenId
 from fraud_detection.settings import ApiSettings, BadSetting, checked_token, read_secret_file
 
 PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
 RECHECK_SECONDS = 5.0  # a token that was changed in its file is valid within 10 s
-
-TokenId = Literal["current", "previous"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +30,8 @@ class Tokens:
     one is withdrawn when its file is gone or empty, so that a leaked token can be revoked without a restart.
     """
 
-    def __init__(self, settings: ApiSettings, recheck_seconds: float = RECHECK_SECONDS) -> None:
+    def __init__(self, settings: ApiSettings, metrics: Metrics, recheck_seconds: float = RECHECK_SECONDS) -> None:
+        self._metrics = metrics
         self._current = _digest(settings.api_token)
         self._previous = _nothing() if settings.api_token_previous is None else _digest(settings.api_token_previous)
         self._current_file = settings.api_token_file
@@ -60,7 +58,7 @@ class Tokens:
             if current:
                 self._current = _digest(current)
             else:
-                logger.warning("API_TOKEN_FILE holds no usable token: the last good one stays valid")
+                self._keep("API_TOKEN_FILE", "current")
         if self._previous_file is not None:
             previous = _read("API_TOKEN_PREVIOUS_FILE", self._previous_file)
             if previous:
@@ -68,7 +66,11 @@ class Tokens:
             elif previous == "":
                 self._previous = _nothing()
             else:
-                logger.warning("API_TOKEN_PREVIOUS_FILE holds no usable token: the last good one stays valid")
+                self._keep("API_TOKEN_PREVIOUS_FILE", "previous")
+
+    def _keep(self, variable: str, token_id: TokenId) -> None:
+        self._metrics.token_reload_failures.labels(token_id).inc()
+        logger.warning("%s holds no usable token: the last good one stays valid", variable)
 
 
 def _read(variable: str, path: Path) -> str | None:

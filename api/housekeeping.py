@@ -35,6 +35,8 @@ class Housekeeping:
         self._retention_due = math.inf if retention_days == 0 else 0.0
         self._expired = 0
         metrics.wal_bytes.set_function(self._wal_bytes)
+        if isinstance(store.location, Path):
+            metrics.watch_volume(store.location.parent)
 
     @property
     def due_at(self) -> float:

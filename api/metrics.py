@@ -2,8 +2,11 @@
 
 import bisect
 import itertools
+import math
+import shutil
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import flask
 import pysqlite3
@@ -11,6 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
+
+from fraud_detection.database import Trouble
+from fraud_detection.model import RefusalReason
+
+TokenId = Literal["current", "previous"]
 
 # Most scores of a forest lie below 0.05 and decisions are made between 0.2 and 0.6: that is where buckets are narrow.
 _SCORE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -46,6 +54,9 @@ class Metrics:
         }
         self._rejected = self._counter("fraud_rejected_requests", "Requests that were not done.", "reason")
         self._authenticated = self._counter("fraud_auth_requests", "Requests by token (never its value).", "token_id")
+        self.token_reload_failures = self._counter(
+            "fraud_token_reload_failures", "Looks at the file of a token that found no usable one.", "token_id"
+        )
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")
         self.queue_requests = self._gauge("fraud_writer_queue_requests", "Requests that wait for the writer.")
@@ -71,7 +82,32 @@ class Metrics:
         Info("fraud_sqlite", "The SQLite library.", registry=self.registry).info({"version": pysqlite3.sqlite_version})
 
         self.model_info = Info("fraud_model", "The model in service.", registry=self.registry)
+        self.model_created = self._gauge("fraud_model_created_timestamp_seconds", "When the model in service was made.")
         self.model_refused = self._counter("fraud_model_refused", "Model versions refused.", "reason")
+
+        # From the start: a counter that first appears with a 1 has not risen, and no alert would see it.
+        for counter, values in (
+            (self._authenticated, get_args(TokenId)),
+            (self.token_reload_failures, get_args(TokenId)),
+            (self.storage_errors, get_args(Trouble)),
+            (self.model_refused, get_args(RefusalReason)),
+        ):
+            for value in values:
+                counter.labels(value)
+
+    def watch_volume(self, folder: Path) -> None:
+        """Say at each scrape how full the volume of a folder is, which not every Kubernetes volume tells its node."""
+
+        def bytes_of(kind: Literal["free", "total"]) -> float:
+            try:
+                return float(getattr(shutil.disk_usage(folder), kind))
+            except OSError:  # the other figures are needed most when the volume is gone
+                return math.nan
+
+        size = self._gauge("fraud_volume_size_bytes", "Size of the volume that holds the database.")
+        size.set_function(lambda: bytes_of("total"))
+        free = self._gauge("fraud_volume_free_bytes", "Bytes left on the volume that holds the database.")
+        free.set_function(lambda: bytes_of("free"))
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
@@ -92,7 +128,7 @@ class Metrics:
         """Count a request that was not done; `reason` is an error code of ours, never something a client sent."""
         self._rejected.labels(reason).inc()
 
-    def count_authenticated(self, token_id: Literal["current", "previous"]) -> None:
+    def count_authenticated(self, token_id: TokenId) -> None:
         """Count a request that brought a valid token, so that one can see when nobody uses the old one any more."""
         self._authenticated.labels(token_id).inc()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import flask
 
 from api.metrics import Metrics
+from fraud_detection.clock import parse_timestamp
 from fraud_detection.features import FeatureList
 from fraud_detection.model import Model, ModelRefused, load
 
@@ -75,6 +76,7 @@ class ServedModel:
         self._metrics.model_info.info(
             {"version": model.version, "digest": model.digest, "trained_on": model.manifest.trained_on}
         )
+        self._metrics.model_created.set(parse_timestamp(model.manifest.created).timestamp())
         logger.info("model %s serves (digest %s)", model.version, model.digest[:12])
 
 

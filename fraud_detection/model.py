@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.clock import parse_timestamp
 from fraud_detection.features import FeatureList, Matrix
 
 # The official builds report to their maker and keep a device id; switched off after the import it is too late.
@@ -138,6 +139,7 @@ class Manifest:
             fields["training_window"] = (first, last)
         if ONNX not in fields["files"]:
             raise ValueError(f"expected {ONNX} among the files")
+        parse_timestamp(fields["created"])  # here, so that whoever asks how old a model is can rely on it
         return cls(**fields)
 
 

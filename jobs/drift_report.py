@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jobs.distance import FeatureChange
 
 State = Literal["ok", "warn", "drift", "insufficient_data", "error"]
-STATES: tuple[State, ...] = ("ok", "warn", "drift", "insufficient_data", "error")
+STATES: tuple[State, ...] = get_args(State)
 Reason = Literal["error", "insufficient_data", "baseline_reference", "data_quality", "features", "alert_rate", "score"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SCHEMA_VERSION = 1
 

@@ -1,4 +1,4 @@
-"""Whether a retraining is due: pure, from what was judged before, what drift found, and the age of both."""
+"""Whether a retraining is due, and what was judged before: pure, from the journal, what drift found, and their ages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,21 @@ def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
         if "labels" in verdict:
             return Judgement(datetime.fromisoformat(entry["at"]), verdict["labels"], verdict.get("drift"))
     return None
+
+
+def rejections_in_a_row(journal: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many challengers the gate refused since a version last came into service.
+
+    >>> refused, held = ({"event": "judged", "verdict": {"decision": decision}} for decision in ("reject", "hold"))
+    >>> rejections_in_a_row([refused, {"event": "promoted"}, {"event": "verified"}, refused, held, refused])
+    2
+    """
+    rejections = 0
+    for entry in reversed(journal):
+        if entry.get("event") in {"promoted", "restored"}:
+            break
+        rejections += (entry.get("verdict") or {}).get("decision") == "reject"
+    return rejections
 
 
 def due(

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
-from jobs.drift_report import STATES, DriftReport
+from jobs.drift_report import REASONS, STATES, DriftReport
 from jobs.evaluation import Evaluation
 
 RetrainOutcome = Literal[
@@ -31,12 +31,14 @@ METRICS = {
     "fraud_job_duration_seconds": "How long the last run took.",
     "fraud_job_succeeded": "Whether the last run did its work, or had none to do: 1 or 0.",
     "fraud_drift_state": "State of the last drift report: 1 for the one that holds, 0 for the others.",
+    "fraud_drift_reason": "Why the last drift report says so: 1 for each reason that holds, 0 for the others.",
     "fraud_drift_d_max": "Largest Kolmogorov-Smirnov distance of a feature from the reference.",
     "fraud_drift_d_since_first": "Largest Kolmogorov-Smirnov distance from the oldest kept reference.",
     "fraud_drift_features_warned": "Features warned in either half.",
     "fraud_drift_alert_rate_ratio": "Share of flagged transactions, now / when the model was judged.",
     "fraud_drift_score_psi": "Population stability index of the scores, the larger of both halves.",
     "fraud_retrain_outcome": "What the last retraining did: 1 for the outcome that holds, 0 for the others.",
+    "fraud_retrain_rejections_in_a_row": "New models that the gate refused since another one last came into service.",
     "model_accuracy": "Accuracy of the newest model on its hold-out; where fraud is rare it says little.",
     "fraud_trivial_accuracy": "Accuracy of never saying fraud, on the same transactions.",
     "fraud_average_precision": "Average precision on the hold-out.",
@@ -85,6 +87,8 @@ def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
     numbers = _Numbers(run)
     for state in STATES:
         numbers.set("fraud_drift_state", float(state == report.state), state=state)
+    for reason in REASONS:
+        numbers.set("fraud_drift_reason", float(reason in report.reasons), reason=reason)
     if report.state != "error":
         numbers.set("fraud_drift_d_max", report.d_max)
         numbers.set("fraud_drift_d_since_first", report.d_since_first)
@@ -101,6 +105,7 @@ def push_retrain(
     *,
     judgement: Judgement | None = None,
     label_coverage: Mapping[str, float] | None = None,
+    rejections_in_a_row: int | None = None,
 ) -> bool:
     """Publish what a retraining did and return whether the gateway took it; best effort, as push_drift.
 
@@ -109,6 +114,7 @@ def push_retrain(
     numbers = _Numbers(run)
     for each in RETRAIN_OUTCOMES:
         numbers.set("fraud_retrain_outcome", float(each == outcome), outcome=each)
+    numbers.set("fraud_retrain_rejections_in_a_row", rejections_in_a_row)
     for age, ratio in (label_coverage or {}).items():
         numbers.set("fraud_label_coverage_ratio", ratio, age=age)
     if judgement is not None:

@@ -36,7 +36,7 @@ from fraud_detection.model import (
 from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
 from jobs import explanation, run_record
 from jobs.challenger import Challenger, train, verdict_on, with_verdict
-from jobs.due import DriftFinding, due, last_judgement
+from jobs.due import DriftFinding, due, last_judgement, rejections_in_a_row
 from jobs.gate import Verdict
 from jobs.history import read_history
 from jobs.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        return retrain(settings, force=given.force, client=client_of(os.environ)).exit_code
+        return retrain(settings, force=given.force, api=api_of(os.environ)).exit_code
     except BadSetting as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return 2
@@ -92,14 +92,14 @@ def client_of(environ: Mapping[str, str]) -> ClientSettings | None:
 
 
 def retrain(
-    settings: JobSettings, *, force: bool = False, client: ClientSettings | None = None, now: datetime | None = None
+    settings: JobSettings, *, force: bool = False, api: RunningApi | None = None, now: datetime | None = None
 ) -> Retraining:
     """Run once and say what happened; nothing that goes wrong raises, and no failure promotes.
 
     `force` trains even when nothing is due or new. With a `client` a promotion counts only once that API serves it.
     """
     started = time.time()
-    done = _guarded(settings, force=force, client=client, now=now or datetime.now(UTC))
+    done = _guarded(settings, force=force, api=api, now=now or datetime.now(UTC))
     logger.log(logging.INFO if done.exit_code == 0 else logging.ERROR, "%s: %s", done.outcome, done.paragraph)
     push_retrain(
         settings.pushgateway_url,
@@ -107,16 +107,24 @@ def retrain(
         Run(started, time.time(), succeeded=done.exit_code == 0),
         judgement=done.judgement,
         label_coverage=done.label_coverage,
+        rejections_in_a_row=_rejections_in_a_row(settings),
     )
     return done
 
 
-def _guarded(settings: JobSettings, *, force: bool, client: ClientSettings | None, now: datetime) -> Retraining:
+def _rejections_in_a_row(settings: JobSettings) -> int | None:
+    try:
+        return rejections_in_a_row(journal(settings.models_dir))
+    except (OSError, UnicodeDecodeError):  # then the run has failed, and its outcome says so
+        return None
+
+
+def _guarded(settings: JobSettings, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:
     """Turn every error into an outcome with its exit code."""
     try:
         features = load_features(settings.features_file)
         with promoter_of(settings):
-            return _attempt(settings, features, force=force, client=client, now=now)
+            return _attempt(settings, features, force=force, api=api, now=now)
     except tuple(_ANSWERS) as error:
         outcome, sentence, exit_code = _ANSWERS[type(error)]
         return Retraining(outcome, sentence.format(error), exit_code)
@@ -129,9 +137,9 @@ def _guarded(settings: JobSettings, *, force: bool, client: ClientSettings | Non
 
 
 def _attempt(
-    settings: JobSettings, features: FeatureList, *, force: bool, client: ClientSettings | None, now: datetime
+    settings: JobSettings, features: FeatureList, *, force: bool, api: RunningApi | None, now: datetime
 ) -> Retraining:
-    finish_promotion(settings, features, actor=ACTOR, client=client)
+    finish_promotion(settings, features, actor=ACTOR, api=api)
     served = load(settings.model_path, features) if settings.model_path.exists() else None
     serving = explanation.stays(None if served is None else served.version)
     drift = _read_drift(settings)
@@ -167,7 +175,7 @@ def _attempt(
     verdict = verdict_on(challenger, selection, served, settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
     judged = _Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
-    done = _decide(judged, settings, features, tracking, served=served, reason=reason, client=client)
+    done = _decide(judged, settings, features, tracking, served=served, reason=reason, api=api)
     if done.outcome == "promoted":
         collect(settings.models_dir, set(np.unique(history.model_digest).tolist()))
     return dataclasses.replace(done, verdict=verdict, judgement=judged.for_prometheus(), label_coverage=coverage)
@@ -200,7 +208,7 @@ def _decide(
     *,
     served: Model | None,
     reason: str,
-    client: ClientSettings | None,
+    api: RunningApi | None,
 ) -> Retraining:
     """Keep what was learned in MLflow, and do what the verdict says."""
     verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
@@ -220,7 +228,7 @@ def _decide(
     version = write_version(settings.models_dir, files, manifest)
     tracking.register(run_id, digest=digest, version=version)
     put_into_service(
-        version, settings, features, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, client=client
+        version, settings, features, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, api=api
     )
     return Retraining("promoted", explanation.promoted(version, tried, verdict, manifest), version=version)
 

@@ -5,6 +5,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.auth import Tokens
+from api.metrics import Metrics
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 
@@ -12,7 +13,7 @@ ROW = {"data": [[0.5] * 29]}
 
 
 def tokens(environment: dict[str, str]) -> Tokens:
-    return Tokens(ApiSettings.from_env(environment), recheck_seconds=0)
+    return Tokens(ApiSettings.from_env(environment), Metrics(), recheck_seconds=0)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +161,25 @@ def test_the_previous_token_outlives_a_file_that_holds_none_but_not_its_removal(
     assert held.identify(b"old") is None
 
 
+def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, token_files: dict[str, str]) -> None:
+    metrics = Metrics()
+    held = Tokens(ApiSettings.from_env(token_files), metrics, recheck_seconds=0)
+
+    def counted() -> list[float | None]:
+        name = "fraud_token_reload_failures_total"
+        return [metrics.registry.get_sample_value(name, {"token_id": each}) for each in ("current", "previous")]
+
+    held.identify(b"first")
+    assert counted() == [0, 0]  # an empty file of the previous token is how it is withdrawn
+    (tmp_path / "current").write_text("")
+    (tmp_path / "previous").write_text("two words")
+    held.identify(b"first")
+    held.identify(b"first")
+    assert counted() == [2, 2]
+
+
 def test_files_are_not_read_for_every_request(tmp_path: Path, token_files: dict[str, str]) -> None:
-    held = Tokens(ApiSettings.from_env(token_files), recheck_seconds=3600)
+    held = Tokens(ApiSettings.from_env(token_files), Metrics(), recheck_seconds=3600)
 
     (tmp_path / "current").write_text("second")
 

@@ -1,8 +1,13 @@
+import math
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+
+from api.metrics import Metrics
 
 ROW = [0.5] * 29
 
@@ -83,6 +88,30 @@ def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: d
     assert figures["fraud_rejected_requests_total reason=invalid_transactions"] == 1
     assert figures["fraud_request_seconds_count endpoint=predict status=4xx"] == 1
     assert figures["predictions_total decision=passed"] == 0
+
+
+def test_what_has_not_happened_yet_is_there_as_a_0(scrape: Scrape) -> None:
+    figures = scrape()
+
+    assert figures["fraud_model_refused_total reason=digest"] == 0
+    assert figures["fraud_storage_errors_total reason=corrupt"] == 0
+    assert figures["fraud_token_reload_failures_total token_id=current"] == 0
+    assert figures["fraud_auth_requests_total token_id=previous"] == 0
+
+
+def test_the_volume_of_the_database_is_measured(scrape: Scrape, tmp_path: Path) -> None:
+    figures = scrape()
+
+    total, _, free = shutil.disk_usage(tmp_path)
+    assert figures["fraud_volume_size_bytes"] == total
+    assert figures["fraud_volume_free_bytes"] == pytest.approx(free, rel=0.05)  # other programs write too
+
+
+def test_a_volume_that_is_gone_takes_no_other_figure_with_it(tmp_path: Path) -> None:
+    metrics = Metrics()
+    metrics.watch_volume(tmp_path / "gone")
+
+    assert math.isnan(metrics.registry.get_sample_value("fraud_volume_free_bytes") or 0)
 
 
 def test_two_applications_count_apart(client: FlaskClient, lasting_client: FlaskClient, scrape: Scrape) -> None:

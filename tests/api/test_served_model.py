@@ -2,6 +2,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_a_promoted_version_takes_the_place_of_the_old_one(
     assert (served.current.version, before.version == version) == (version, False)
     facts = {"version": version, "digest": served.current.digest, "trained_on": "labels"}
     assert metrics.registry.get_sample_value("fraud_model_info", facts) == 1
+    created = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert metrics.registry.get_sample_value("fraud_model_created_timestamp_seconds") == created.timestamp()
 
 
 def spoil_digest(version: Path) -> None:

@@ -100,6 +100,7 @@ def test_a_missing_file_is_refused(models_dir: Path, features: FeatureList) -> N
         ({"golden": {"rows": [[0.0] * 29], "scores": [0.1, 0.2]}}, "golden"),
         ({"golden": None}, "manifest"),
         ({"files": {}}, "manifest"),
+        ({"created": "yesterday"}, "manifest"),
         ({"unheard_of": 1}, "manifest"),
         ({"features": ["a"]}, "features"),
     ],

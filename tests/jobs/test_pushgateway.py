@@ -81,6 +81,7 @@ def test_a_drift_report_becomes_series(gateway: Gateway) -> None:
     [(method, path, series)] = gateway.pushes
     assert (method, path) == ("PUT", "/metrics/job/fraud-drift")
     assert [series[f'fraud_drift_state{{state="{state}"}}'] for state in ("ok", "warn", "drift")] == [0, 1, 0]
+    assert [series[f'fraud_drift_reason{{reason="{reason}"}}'] for reason in ("features", "data_quality")] == [1, 0]
     assert series["fraud_drift_features_warned"] == 1
     assert series["fraud_drift_d_max"] == pytest.approx(found.d_max)
     assert series["fraud_drift_d_since_first"] == pytest.approx(found.d_since_first)
@@ -93,7 +94,7 @@ def test_a_drift_report_becomes_series(gateway: Gateway) -> None:
 def test_what_is_not_known_has_no_series(gateway: Gateway) -> None:
     push_drift(gateway.url, report(holdout=None), RUN)
 
-    assert not {name for name in gateway.pushes[0][2] if "alert_rate" in name or "psi" in name}
+    assert not {name for name in gateway.pushes[0][2] if "alert_rate_ratio" in name or "psi" in name}
 
 
 def test_a_failed_comparison_leaves_the_last_figures_standing(gateway: Gateway) -> None:
@@ -118,7 +119,9 @@ def evaluation(seed: int, *, is_fraud_rate: float = 0.1) -> Evaluation:
 def test_a_judgement_becomes_series_of_both_models(gateway: Gateway) -> None:
     judgement = Judgement("true", evaluation(1), evaluation(2), {"import": 300, "chargeback": 100})
 
-    assert push_retrain(gateway.url, "promoted", RUN, judgement=judgement, label_coverage={"under_7_days": 0.25})
+    assert push_retrain(
+        gateway.url, "promoted", RUN, judgement=judgement, label_coverage={"under_7_days": 0.25}, rejections_in_a_row=3
+    )
 
     [(method, path, series)] = gateway.pushes
     assert (method, path) == ("PUT", "/metrics/job/fraud-retrain")
@@ -131,6 +134,7 @@ def test_a_judgement_becomes_series_of_both_models(gateway: Gateway) -> None:
             assert series[f'fraud_{name}{{model="{model}"}}'] == pytest.approx(getattr(each, name))
     assert series['fraud_model_label_ratio{source="chargeback"}'] == 0.25
     assert series['fraud_label_coverage_ratio{age="under_7_days"}'] == 0.25
+    assert series["fraud_retrain_rejections_in_a_row"] == 3
     assert [outcome for outcome in RETRAIN_OUTCOMES if series[f'fraud_retrain_outcome{{outcome="{outcome}"}}']] == [
         "promoted"
     ]
@@ -168,7 +172,7 @@ def test_a_restored_run_keeps_the_time_of_the_last_success(gateway: Gateway) -> 
 def test_only_names_with_a_published_meaning_are_pushed(gateway: Gateway) -> None:
     push_drift(gateway.url, report(holdout=HOLDOUT), RUN)
     push_retrain(
-        gateway.url, "rejected", RUN, label_coverage={"under_7_days": 1},
+        gateway.url, "rejected", RUN, label_coverage={"under_7_days": 1}, rejections_in_a_row=0,
         judgement=Judgement("true", evaluation(1), evaluation(2), {"import": 1}),
     )  # fmt: skip
 

@@ -453,6 +453,36 @@ def test_outcome_and_figures_are_pushed(installation: Installation, pushed: tupl
     assert 'fraud_label_coverage_ratio{age="over_90_days"} 1.0' in body
 
 
+def test_refusals_in_a_row_are_pushed_also_by_runs_that_judge_nothing(
+    trained: Installation, pushed: tuple[str, list[str]]
+) -> None:
+    trained.variables["PUSHGATEWAY_URL"] = pushed[0]
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
+
+    outcomes = [retrain(trained.settings, force=force, now=NOW).outcome for force in (True, True, False)]
+
+    assert outcomes == ["rejected", "rejected", "skipped"]
+    counted = [line for body in pushed[1] for line in body.splitlines() if line.startswith("fraud_retrain_rejections")]
+    assert counted == [f"fraud_retrain_rejections_in_a_row {count}.0" for count in (1, 2, 2)]
+
+
+def test_a_journal_that_cannot_be_read_does_not_hide_the_outcome(
+    trained: Installation, pushed: tuple[str, list[str]]
+) -> None:
+    trained.variables["PUSHGATEWAY_URL"] = pushed[0]
+    journal = trained.models_dir / models.JOURNAL
+    journal.unlink()
+    journal.mkdir()
+
+    done = retrain(trained.settings, now=NOW)
+
+    (body,) = pushed[1]
+    assert done.outcome == "failed"
+    assert 'fraud_retrain_outcome{outcome="failed"} 1.0' in body
+    assert "fraud_retrain_rejections_in_a_row" not in body
+
+
 def test_a_failure_is_pushed_too(trained: Installation, pushed: tuple[str, list[str]]) -> None:
     trained.variables["PUSHGATEWAY_URL"] = pushed[0]
     break_features(trained)
