@@ -1,0 +1,20 @@
+"""Every manifest is what Kubernetes and the operators' definitions allow, from 1.30 to the newest version."""
+
+import pytest
+
+from tests.chart.api_schemas import VERSIONS, complaint
+from tests.chart.helm import CI, Helm, Manifest
+
+OPERATORS = ("monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("ci", CI)
+def test_fits_the_schemas(helm: Helm, ci: str, version: str) -> None:
+    manifests = helm.render(ci=ci, kube_version=version, api_versions=OPERATORS)
+
+    assert {name(m): said for m in manifests if (said := complaint(m, version))} == {}
+
+
+def name(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
