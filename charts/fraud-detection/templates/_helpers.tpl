@@ -1,0 +1,89 @@
+{{/* Names of things, and addresses of them. */}}
+
+{{- define "fraud-detection.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "fraud-detection.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "suffix" "api" "max" 63?): <fullname>-<suffix>; a name that is too long loses the end of its first part,
+never the suffix. A CronJob's may have 52 characters, because its Jobs append 11. */}}
+{{- define "fraud-detection.componentName" -}}
+{{- $room := sub (default 63 .max) (add1 (len .suffix)) | int }}
+{{- printf "%s-%s" (include "fraud-detection.fullname" .root | trunc $room | trimSuffix "-") .suffix }}
+{{- end }}
+
+{{- define "fraud-detection.cronJobName" -}}
+{{- include "fraud-detection.componentName" (dict "root" .root "suffix" .suffix "max" 52) }}
+{{- end }}
+
+{{- define "fraud-detection.authSecretName" -}}
+{{- .Values.auth.existingSecret | default (include "fraud-detection.componentName" (dict "root" . "suffix" "auth")) }}
+{{- end }}
+
+{{- define "fraud-detection.dataClaimName" -}}
+{{- .Values.persistence.existingClaim | default (include "fraud-detection.componentName" (dict "root" . "suffix" "data")) }}
+{{- end }}
+
+{{- define "fraud-detection.modelsClaimName" -}}
+{{- .Values.persistence.models.existingClaim | default (include "fraud-detection.componentName" (dict "root" . "suffix" "models")) }}
+{{- end }}
+
+{{- define "fraud-detection.backupsClaimName" -}}
+{{- .Values.jobs.backup.persistence.existingClaim | default (include "fraud-detection.componentName" (dict "root" . "suffix" "backups")) }}
+{{- end }}
+
+{{- define "fraud-detection.apiServiceAccountName" -}}
+{{- .Values.api.serviceAccount.name | default (ternary (include "fraud-detection.componentName" (dict "root" . "suffix" "api")) "default" .Values.api.serviceAccount.create) }}
+{{- end }}
+
+{{- define "fraud-detection.jobsServiceAccountName" -}}
+{{- .Values.jobs.serviceAccount.name | default (ternary (include "fraud-detection.componentName" (dict "root" . "suffix" "jobs")) "default" .Values.jobs.serviceAccount.create) }}
+{{- end }}
+
+{{- define "fraud-detection.retrainServiceAccountName" -}}
+{{- .Values.jobs.retrain.serviceAccount.name | default (ternary (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) "default" .Values.jobs.retrain.serviceAccount.create) }}
+{{- end }}
+
+{{- define "fraud-detection.apiUrl" -}}
+http://{{ include "fraud-detection.componentName" (dict "root" . "suffix" "api") }}:{{ .Values.api.service.port }}
+{{- end }}
+
+{{- define "fraud-detection.pushgatewayUrl" -}}
+{{- if .Values.pushgateway.externalUrl }}
+{{- .Values.pushgateway.externalUrl }}
+{{- else if .Values.pushgateway.enabled }}
+{{- printf "http://%s:9091" (include "fraud-detection.componentName" (dict "root" . "suffix" "pushgateway")) }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "image" .Values.image.api): a digest beats the tag, whose default is the version of the chart's app. */}}
+{{- define "fraud-detection.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry }}
+{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") }}
+{{- if .image.digest }}
+{{- printf "%s@%s" $name .image.digest }}
+{{- else }}
+{{- printf "%s:%s" $name (.image.tag | default .root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "claim" .Values.persistence): the spec of a PersistentVolumeClaim, which can never change again. */}}
+{{- define "fraud-detection.claimSpec" -}}
+accessModes: [{{ .claim.accessMode }}]
+{{- if .claim.storageClass }}
+storageClassName: {{ ternary "" .claim.storageClass (eq .claim.storageClass "-") | quote }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .claim.size }}
+{{- end }}

@@ -1,0 +1,50 @@
+{{/* Labels and annotations. */}}
+
+{{/* (dict "root" $ "component" "api"): never anything else, or upgrades break. */}}
+{{- define "fraud-detection.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "fraud-detection.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* (dict "root" $ "component" "api" "labels" dict?): labels of a pod; no versions, which would restart it for nothing. */}}
+{{- define "fraud-detection.podLabels" -}}
+{{- $ours := include "fraud-detection.selectorLabels" . | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/part-of" "fraud-detection" }}
+{{- merge $ours (.labels | default dict) .root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* (dict "root" $ "component" "api" "labels" dict?): labels of every other object. */}}
+{{- define "fraud-detection.labels" -}}
+{{- $ours := include "fraud-detection.selectorLabels" . | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/part-of" "fraud-detection" }}
+{{- $_ = set $ours "app.kubernetes.io/version" .root.Chart.AppVersion }}
+{{- $_ = set $ours "app.kubernetes.io/managed-by" .root.Release.Service }}
+{{- $_ = set $ours "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- merge $ours (.labels | default dict) .root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* (dict "root" $ "name" "…" "component" "api" "annotations" dict? "labels" dict?): the metadata of an object. */}}
+{{- define "fraud-detection.metadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "fraud-detection.labels" . | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "name" "…" "component" "api" "claim" .Values.persistence): the metadata of a claim, without versions. */}}
+{{- define "fraud-detection.claimMetadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (dict "app.kubernetes.io/managed-by" .root.Release.Service)) | nindent 2 }}
+{{- $ours := ternary (dict "helm.sh/resource-policy" "keep") (dict) .claim.retain }}
+{{- with merge $ours .claim.annotations .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,195 @@
+{{/* What the pods of the API and of the jobs have in common: security, volumes, environment, place. */}}
+
+{{- define "fraud-detection.podSecurityContext" -}}
+{{- $mode := .Values.openshift.adaptSecurityContext }}
+{{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
+{{- omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup" | toYaml }}
+{{- else }}
+{{- toYaml .Values.podSecurityContext }}
+{{- end }}
+{{- end }}
+
+{{/* "true" where SQLite holds the decisions. */}}
+{{- define "fraud-detection.isSqlite" -}}
+{{- if eq .Values.database.mode "sqlite" }}true{{ end }}
+{{- end }}
+
+{{/* "true" where the models lie on a claim of their own. */}}
+{{- define "fraud-detection.hasModelsClaim" -}}
+{{- if and (eq .Values.database.mode "postgresql") .Values.persistence.models.enabled }}true{{ end }}
+{{- end }}
+
+{{/* (dict "root" $ "data" bool): the claim whose node a pod that mounts the models, and perhaps the data, must share;
+nothing where no mounted claim is bound to one node. */}}
+{{- define "fraud-detection.sharedClaim" -}}
+{{- $persistence := .root.Values.persistence }}
+{{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root }}
+{{- $mountsData := or .data (not $hasModelsClaim) }}
+{{- $isDataShared := and $persistence.enabled (eq $persistence.accessMode "ReadWriteOnce") }}
+{{- $areModelsShared := and $hasModelsClaim (eq $persistence.models.accessMode "ReadWriteOnce") }}
+{{- if or (and $mountsData $isDataShared) $areModelsShared }}
+{{- /* One group for both claims: whoever mounts either runs on the node of the other. */}}
+{{- ternary (include "fraud-detection.dataClaimName" .root) (include "fraud-detection.modelsClaimName" .root) $isDataShared | trunc 63 | trimSuffix "-" | trimSuffix "." }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "data" bool): the label by which pods of one volume find each other. */}}
+{{- define "fraud-detection.volumeLabels" -}}
+{{- with include "fraud-detection.sharedClaim" . }}
+fraud-detection.io/data-volume: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "data" bool "affinity" dict): somebody's affinity, and the node of the volume on top. The first pod is
+let through, since it matches its own term. */}}
+{{- define "fraud-detection.affinity" -}}
+{{- $affinity := deepCopy .affinity }}
+{{- with include "fraud-detection.sharedClaim" . }}
+{{- $term := dict "labelSelector" (dict "matchLabels" (dict "fraud-detection.io/data-volume" .)) "topologyKey" "kubernetes.io/hostname" }}
+{{- $podAffinity := $affinity.podAffinity | default dict }}
+{{- $required := $podAffinity.requiredDuringSchedulingIgnoredDuringExecution | default list }}
+{{- $_ := set $podAffinity "requiredDuringSchedulingIgnoredDuringExecution" (prepend $required $term) }}
+{{- $_ = set $affinity "podAffinity" $podAffinity }}
+{{- end }}
+{{- with $affinity }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "serviceAccount" "…" "data" bool "settings" .Values.api): the part of a pod's spec that says who it is and
+where it runs. The token of an account is never mounted by itself. */}}
+{{- define "fraud-detection.podPlace" -}}
+serviceAccountName: {{ .serviceAccount }}
+automountServiceAccountToken: false
+enableServiceLinks: false # no variables named after Services among ours
+securityContext:
+  {{- include "fraud-detection.podSecurityContext" .root | nindent 2 }}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .settings.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with include "fraud-detection.affinity" (dict "root" .root "data" .data "affinity" .settings.affinity) }}
+affinity:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .settings.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .settings.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .settings.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "data" bool "tmpSizeLimit" "…"): volumes of every pod that mounts the models. */}}
+{{- define "fraud-detection.volumes" -}}
+{{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .tmpSizeLimit }}
+{{- if or .data (not $hasModelsClaim) }}
+- name: data
+  {{- if .root.Values.persistence.enabled }}
+  persistentVolumeClaim:
+    claimName: {{ include "fraud-detection.dataClaimName" .root }}
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+{{- end }}
+{{- if $hasModelsClaim }}
+- name: models
+  persistentVolumeClaim:
+    claimName: {{ include "fraud-detection.modelsClaimName" .root }}
+{{- end }}
+{{- if .root.Values.features }}
+- name: features
+  configMap:
+    name: {{ include "fraud-detection.componentName" (dict "root" .root "suffix" "features") }}
+{{- end }}
+{{- if not (include "fraud-detection.isSqlite" .root) }}
+- name: database
+  secret:
+    secretName: {{ .root.Values.database.existingSecret }}
+    items:
+      - key: {{ .root.Values.database.urlKey }}
+        path: database-url
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "data" bool "writesModels" bool): mounts of a container of such a pod. */}}
+{{- define "fraud-detection.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if .data }}
+- name: data
+  mountPath: /app/data
+  subPath: data
+{{- end }}
+- name: {{ ternary "models" "data" (ne (include "fraud-detection.hasModelsClaim" .root) "") }}
+  mountPath: /app/models
+  {{- if not (include "fraud-detection.hasModelsClaim" .root) }}
+  subPath: models
+  {{- end }}
+  {{- if not .writesModels }}
+  readOnly: true
+  {{- end }}
+{{- if .root.Values.features }}
+- name: features
+  mountPath: /app/config
+  readOnly: true
+{{- end }}
+{{- if not (include "fraud-detection.isSqlite" .root) }}
+- name: database
+  mountPath: /run/secrets/fraud-detection/database
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "threads" 1): environment of every container of such a pod; the rest comes from a ConfigMap. */}}
+{{- define "fraud-detection.env" -}}
+{{- /* Libraries would start a thread for each core of the node. */ -}}
+- name: OMP_NUM_THREADS
+  value: {{ .threads | quote }}
+- name: OPENBLAS_NUM_THREADS
+  value: {{ .threads | quote }}
+- name: LOKY_MAX_CPU_COUNT
+  value: {{ .threads | quote }}
+{{- if not (include "fraud-detection.isSqlite" .root) }}
+- name: DATABASE_URL_FILE
+  value: /run/secrets/fraud-detection/database/database-url
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "previous" bool): a volume with the API's token, which follows the Secret when that is rotated. */}}
+{{- define "fraud-detection.tokenVolume" -}}
+- name: auth
+  projected:
+    sources:
+      - secret:
+          name: {{ include "fraud-detection.authSecretName" .root }}
+          items:
+            - key: {{ .root.Values.auth.tokenKey }}
+              path: api-token
+      {{- if .previous }}
+      - secret:
+          name: {{ include "fraud-detection.authSecretName" .root }}
+          optional: true # there is no previous token until a rotation
+          items:
+            - key: {{ .root.Values.auth.previousTokenKey }}
+              path: api-token-previous
+      {{- end }}
+{{- end }}
+
+{{- define "fraud-detection.tokenMount" -}}
+- name: auth
+  mountPath: /run/secrets/fraud-detection/auth
+  readOnly: true
+{{- end }}
