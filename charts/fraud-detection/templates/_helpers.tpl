@@ -87,3 +87,20 @@ resources:
   requests:
     storage: {{ .claim.size }}
 {{- end }}
+
+{{/* "true" where retraining restarts the API, and so needs a right in the cluster. */}}
+{{- define "fraud-detection.restartsApi" -}}
+{{- if and .Values.jobs.retrain.enabled (eq .Values.jobs.retrain.rollout.mode "restart") }}true{{ end }}
+{{- end }}
+
+{{/* "true" where any CronJob is made. */}}
+{{- define "fraud-detection.hasJobs" -}}
+{{- with .Values.jobs }}
+{{- if or .detectDrift.enabled .retrain.enabled .backup.enabled .fraudctl.enabled }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* A name for the whole cluster. */}}
+{{- define "fraud-detection.admissionPolicyName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) }}
+{{- end }}

@@ -33,6 +33,11 @@ nothing where no mounted claim is bound to one node. */}}
 {{- end }}
 {{- end }}
 
+{{/* "true" where the API mounts a claim that lets in one pod only. */}}
+{{- define "fraud-detection.apiIsAloneOnClaim" -}}
+{{- if and .Values.persistence.enabled (eq .Values.persistence.accessMode "ReadWriteOncePod") (not (include "fraud-detection.hasModelsClaim" .)) }}true{{ end }}
+{{- end }}
+
 {{/* (dict "root" $ "data" bool): the label by which pods of one volume find each other. */}}
 {{- define "fraud-detection.volumeLabels" -}}
 {{- with include "fraud-detection.sharedClaim" . }}
@@ -56,8 +61,8 @@ let through, since it matches its own term. */}}
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "serviceAccount" "…" "data" bool "settings" .Values.api): the part of a pod's spec that says who it is and
-where it runs. The token of an account is never mounted by itself. */}}
+{{/* (dict "root" $ "serviceAccount" "…" "settings" .Values.api "affinity" text?): the part of a pod's spec that says who it is
+and where it runs. The token of an account is never mounted by itself. */}}
 {{- define "fraud-detection.podPlace" -}}
 serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: false
@@ -71,7 +76,7 @@ imagePullSecrets:
 {{- with .settings.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with include "fraud-detection.affinity" (dict "root" .root "data" .data "affinity" .settings.affinity) }}
+{{- with .affinity }}
 affinity:
   {{- . | nindent 2 }}
 {{- end }}

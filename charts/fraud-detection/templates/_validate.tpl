@@ -1,0 +1,133 @@
+{{/* What would not work, or would lose something, each with what to do instead. One line each; empty when all is well. */}}
+{{- define "fraud-detection.problems" -}}
+{{- $api := .Values.api }}
+{{- $jobs := .Values.jobs }}
+{{- $persistence := .Values.persistence }}
+{{- $isSqlite := ne (include "fraud-detection.isSqlite" .) "" }}
+{{- $hasModelsClaim := ne (include "fraud-detection.hasModelsClaim" .) "" }}
+{{- $isAlone := ne (include "fraud-detection.apiIsAloneOnClaim" .) "" }}
+{{- $wantsSeveral := or $api.hpa.enabled (gt (int $api.replicas) 1) }}
+{{- $scheduled := list }}
+{{- range $name, $job := dict "detectDrift" $jobs.detectDrift "retrain" $jobs.retrain "backup" $jobs.backup }}
+  {{- if $job.enabled }}{{- $scheduled = append $scheduled (printf "jobs.%s.enabled=false" $name) }}{{- end }}
+{{- end }}
+
+{{- /* The database. */}}
+{{- if $isSqlite }}
+  {{- if gt (int $api.replicas) 1 }}
+- api.replicas is {{ $api.replicas }}, but SQLite takes decisions from one process: set api.replicas=1, or database.mode=postgresql with database.existingSecret
+  {{- end }}
+  {{- if $api.hpa.enabled }}
+- api.hpa.enabled is true, but SQLite takes decisions from one process: set api.hpa.enabled=false, or database.mode=postgresql with database.existingSecret
+  {{- end }}
+  {{- if $persistence.models.enabled }}
+- persistence.models.enabled is true, but with SQLite the models lie beside the database, on one node anyway: set persistence.models.enabled=false, or database.mode=postgresql with database.existingSecret
+  {{- end }}
+{{- else if not .Values.database.existingSecret }}
+- database.mode is postgresql, but nothing says where the database is: set database.existingSecret to a Secret whose key {{ .Values.database.urlKey }} is postgresql://user:password@host:5432/name
+{{- end }}
+
+{{- /* The volumes. */}}
+{{- if $persistence.enabled }}
+  {{- if eq $persistence.accessMode "ReadWriteMany" }}
+- persistence.accessMode is ReadWriteMany, but an SQLite file (decisions, or MLflow's store) lies on that volume and can corrupt when several nodes open it: set persistence.accessMode=ReadWriteOnce; with PostgreSQL the models may have a ReadWriteMany claim of their own (persistence.models.enabled=true)
+  {{- end }}
+  {{- if eq $persistence.accessMode "ReadWriteOncePod" }}
+    {{- if $scheduled }}
+- persistence.accessMode is ReadWriteOncePod, so that no job could ever run beside the API: set persistence.accessMode=ReadWriteOnce, or {{ join "," $scheduled }}
+    {{- end }}
+    {{- if and $isAlone (eq $api.updateStrategy "RollingUpdate") }}
+- api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would wait for the old one for ever: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce
+    {{- end }}
+    {{- if and $isAlone $wantsSeveral }}
+- several replicas of the API, but persistence.accessMode=ReadWriteOncePod lets in one pod: set persistence.accessMode=ReadWriteOnce, or give the models a claim of their own (persistence.models.enabled=true)
+    {{- end }}
+  {{- end }}
+{{- else }}
+  {{- $all := ternary (append $scheduled "jobs.fraudctl.enabled=false") $scheduled $jobs.fraudctl.enabled }}
+  {{- if $all }}
+- persistence.enabled is false, but jobs read what the API stores, and an emptyDir is not shared between pods: set persistence.enabled=true, or {{ join "," $all }}
+  {{- end }}
+{{- end }}
+{{- if and $hasModelsClaim (not (has $persistence.models.accessMode (list "ReadWriteOnce" "ReadWriteMany"))) }}
+- persistence.models.accessMode is {{ $persistence.models.accessMode }}, but the API and the jobs mount that claim: set it to ReadWriteMany, or to ReadWriteOnce where all of them shall run on one node
+{{- end }}
+{{- if and $hasModelsClaim (eq (include "fraud-detection.modelsClaimName" .) (include "fraud-detection.dataClaimName" .)) }}
+- persistence.models.existingClaim is the claim of the data: name another one, or set persistence.models.enabled=false to keep the models there
+{{- end }}
+{{- if and $jobs.backup.enabled (has (include "fraud-detection.backupsClaimName" .) (list (include "fraud-detection.dataClaimName" .) (include "fraud-detection.modelsClaimName" .))) }}
+- jobs.backup.persistence.existingClaim is a claim that is backed up, so that both would be lost together: name another one, best on other disks
+{{- end }}
+{{- if and $api.topologySpreadConstraints (include "fraud-detection.sharedClaim" (dict "root" . "data" $isSqlite)) }}
+- api.topologySpreadConstraints spread pods that a ReadWriteOnce volume holds on one node: remove them, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)
+{{- end }}
+{{- range $name, $folder := dict "latestDb" "/app/data/" "trainDb" "/app/data/" "driftResult" "/app/data/" "modelPath" "/app/models/" }}
+  {{- if not (hasPrefix $folder (get $.Values.config $name)) }}
+- config.{{ $name }} is {{ get $.Values.config $name }}, which lies on no volume: name a file in {{ $folder }}
+  {{- end }}
+{{- end }}
+
+{{- /* Times. */}}
+{{- $needed := add $api.preStopSleepSeconds 30 | int }}
+{{- if lt (int $api.terminationGracePeriodSeconds) $needed }}
+- api.terminationGracePeriodSeconds is {{ $api.terminationGracePeriodSeconds }}, but stopping takes up to {{ $needed }} s ({{ $api.preStopSleepSeconds }} until load balancers know, 20 for requests under way, 10 to close the database): set it to {{ $needed }} or more
+{{- end }}
+{{- if le (int $api.progressDeadlineSeconds) (int $api.minReadySeconds) }}
+- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }}, but a pod counts only after api.minReadySeconds={{ $api.minReadySeconds }}: set it higher, 240 for instance
+{{- end }}
+{{- if include "fraud-detection.restartsApi" . }}
+  {{- $timeout := int $jobs.retrain.rollout.timeoutSeconds }}
+  {{- if ge (int $api.progressDeadlineSeconds) $timeout }}
+- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }} and jobs.retrain.rollout.timeoutSeconds {{ $timeout }}, so that the job would give up before Kubernetes says why: set the first lower or the second higher
+  {{- end }}
+  {{- if le (int $jobs.retrain.activeDeadlineSeconds) (mul 2 $timeout | int) }}
+- jobs.retrain.activeDeadlineSeconds is {{ $jobs.retrain.activeDeadlineSeconds }}, but a rollout and its restoration alone may take {{ mul 2 $timeout }} s: set it higher, by the time of a training
+  {{- end }}
+  {{- if and (not $jobs.retrain.serviceAccount.create) (not $jobs.retrain.serviceAccount.name) }}
+- jobs.retrain.serviceAccount.create is false and no account is named, so that the right to restart would go to `default`, which other pods have: set jobs.retrain.serviceAccount.name
+  {{- end }}
+  {{- if has (include "fraud-detection.retrainServiceAccountName" .) (list (include "fraud-detection.apiServiceAccountName" .) (include "fraud-detection.jobsServiceAccountName" .)) }}
+- jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to restart: name another one
+  {{- end }}
+{{- end }}
+
+{{- /* Secrets, names, the network. */}}
+{{- if and .Values.auth.requireExistingSecret (not .Values.auth.existingSecret) }}
+- auth.requireExistingSecret is true and auth.existingSecret is empty: set auth.existingSecret to a Secret whose key {{ .Values.auth.tokenKey }} is the token
+{{- end }}
+{{- if eq .Values.auth.tokenKey .Values.auth.previousTokenKey }}
+- auth.previousTokenKey is the key of the current token: name another one, which need not exist yet
+{{- end }}
+{{- if eq (int $api.port) (int $api.probePort) }}
+- api.probePort is {{ $api.probePort }}, the port of the API itself: set another one
+{{- end }}
+{{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "fraud-detection.io/data-volume" }}
+{{- range $where, $labels := dict "commonLabels" .Values.commonLabels "api.podLabels" $api.podLabels "jobs.common.podLabels" $jobs.common.podLabels "pushgateway.podLabels" .Values.pushgateway.podLabels }}
+  {{- range $label, $_ := $labels }}
+    {{- if has $label $reserved }}
+- {{ $where }} sets {{ $label }}, by which pods are found: use a label of your own
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- range $name, $_ := $api.podAnnotations }}
+  {{- if has $name (list "fraud-detection.io/model-digest" "kubectl.kubernetes.io/restartedAt" "kubectl.kubernetes.io/default-container" "checksum/config") }}
+- api.podAnnotations sets {{ $name }}, which the chart or a promotion sets: remove it
+  {{- end }}
+{{- end }}
+{{- if and .Values.pushgateway.enabled .Values.pushgateway.externalUrl }}
+- pushgateway.enabled is true and pushgateway.externalUrl set: set pushgateway.enabled=false to use yours, or leave pushgateway.externalUrl empty
+{{- end }}
+{{- if and $api.hpa.enabled (gt (int $api.hpa.minReplicas) (int $api.hpa.maxReplicas)) }}
+- api.hpa.minReplicas is {{ $api.hpa.minReplicas }}, more than api.hpa.maxReplicas={{ $api.hpa.maxReplicas }}: set it lower
+{{- end }}
+{{- if and $api.ingress.enabled (not $api.ingress.hosts) }}
+- api.ingress.enabled is true and api.ingress.hosts is empty: set api.ingress.hosts[0].host to the name that clients use
+{{- end }}
+{{- if and $api.httpRoute.enabled (not $api.httpRoute.parentRefs) }}
+- api.httpRoute.enabled is true and api.httpRoute.parentRefs is empty: set api.httpRoute.parentRefs[0].name to your Gateway
+{{- end }}
+{{- $fromOutside := or $api.ingress.enabled $api.httpRoute.enabled (ne $api.service.type "ClusterIP") }}
+{{- if and .Values.networkPolicy.enabled $fromOutside (not .Values.networkPolicy.ingressFrom) }}
+- the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy lets nobody in from other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}]
+{{- end }}
+{{- end }}
