@@ -60,6 +60,12 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _deployment_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
+        raise ValueError("the name of a Deployment: small letters, digits and hyphens")
+    return value
+
+
 def _model_path(value: str) -> Path:
     if Path(value).name != "rf_model.pkl":
         raise ValueError("a path that ends in rf_model.pkl")
@@ -93,9 +99,17 @@ def _variable(
     meaning: str,
     *,
     secret: bool = False,
+    file_may_be_missing: bool = False,
 ) -> Any:
     return dataclasses.field(
-        metadata={"name": name, "parse": parse, "default": default, "meaning": meaning, "secret": secret}
+        metadata={
+            "name": name,
+            "parse": parse,
+            "default": default,
+            "meaning": meaning,
+            "secret": secret,
+            "file_may_be_missing": file_may_be_missing,
+        }
     )
 
 
@@ -134,7 +148,11 @@ def _read(variable: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
     if secret and environ.get(f"{name}_FILE"):
         if value:
             raise BadSetting(f"{name} and {name}_FILE are both set; keep the one that counts")
-        value = read_secret_file(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
+        try:
+            value = read_secret_file(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
+        except BadSetting as error:
+            if not (variable["file_may_be_missing"] and isinstance(error.__cause__, FileNotFoundError)):
+                raise
     if not value:
         if variable["default"] is _REQUIRED:
             raise BadSetting(f"{name} is not set; it is required: {variable['meaning']}")
@@ -240,10 +258,18 @@ class ApiSettings(SharedSettings):
         "API_TOKEN_FILE", Path, None, "the same from a file, read again within 10 s when it changes"
     )
     api_token_previous: str | None = _variable(
-        "API_TOKEN_PREVIOUS", checked_token, None, "a second valid token, for a rotation without a 401", secret=True
+        "API_TOKEN_PREVIOUS",
+        checked_token,
+        None,
+        "a second valid token, for a rotation without a 401",
+        secret=True,
+        file_may_be_missing=True,  # in a Kubernetes Secret: a key that is there only while tokens are rotated
     )
     api_token_previous_file: Path | None = _variable(
-        "API_TOKEN_PREVIOUS_FILE", Path, None, "the same from a file, read again within 10 s when it changes"
+        "API_TOKEN_PREVIOUS_FILE",
+        Path,
+        None,
+        "the same from a file, read again within 10 s when it appears, changes or goes",
     )
     host: str = _variable("HOST", _text, "127.0.0.1", "the address to listen on")
     port: int = _variable("PORT", _integer(1, 65535), 5000, "the port of the API")
@@ -328,6 +354,18 @@ class JobSettings(SharedSettings):
     mlflow_tracking_uri: str | None = _variable(
         "MLFLOW_TRACKING_URI", _text, None, "an MLflow server; without it data/mlflow.db beside the database"
     )
+    rollout_deployment: str | None = _variable(
+        "ROLLOUT_DEPLOYMENT",
+        _deployment_name,
+        None,
+        "in Kubernetes the API's Deployment, which a promotion restarts and watches; without it nothing is restarted",
+    )
+    rollout_timeout_seconds: int = _variable(
+        "ROLLOUT_TIMEOUT_SECONDS",
+        _integer(1, 86_400),
+        300,
+        "how long a restart may take until the new model serves; then the one before is restored",
+    )
     pushgateway_url: str | None = _variable(
         "PUSHGATEWAY_URL", _url, None, "the Pushgateway that the jobs report to; without it they do not"
     )
@@ -352,3 +390,11 @@ class ClientSettings(_Settings):
 
     api_url: str = _variable("API_URL", _url, "http://127.0.0.1:5000", "where the running API answers")
     api_token: str = _variable("API_TOKEN", checked_token, _REQUIRED, "the API's bearer token", secret=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(_Settings):
+    """What Kubernetes tells every pod; nobody sets it by hand."""
+
+    host: str = _variable("KUBERNETES_SERVICE_HOST", _text, _REQUIRED, "Kubernetes sets it in every pod")
+    port: int = _variable("KUBERNETES_SERVICE_PORT", _integer(1, 65535), 443, "Kubernetes sets it in every pod")

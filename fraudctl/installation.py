@@ -8,6 +8,7 @@ from pathlib import Path
 from fraud_detection import logs
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from jobs.running_api import RunningApi, running_api
 
 TOKEN_FILE = Path(".api_token")
 """Where `fraudctl serve --first-time` keeps the token that it makes."""
@@ -54,9 +55,9 @@ def client_settings() -> ClientSettings:
     return ClientSettings.from_env(environment())
 
 
-def api_to_ask() -> ClientSettings | None:
-    """Return how to ask what serves, only where API_URL names an API: a promotion then waits until it serves."""
-    return client_settings() if os.environ.get("API_URL") else None
+def api_to_ask(settings: JobSettings) -> RunningApi | None:
+    """Return the API that a promotion waits for, only where API_URL names one; raises BadSetting."""
+    return running_api(settings, environment())
 
 
 def actor() -> str:

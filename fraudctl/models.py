@@ -62,7 +62,7 @@ def promote(version: str, reason: str) -> None:
 
     here = installation()
     name = Path(version).name
-    promote_by_hand(name, here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
+    promote_by_hand(name, here.settings, here.features, actor=actor(), reason=reason, api=api_to_ask(here.settings))
     click.echo(f"{name} is in service.")
 
 
@@ -73,7 +73,7 @@ def rollback(reason: str) -> None:
     from jobs.promotions import roll_back
 
     here = installation()
-    version = roll_back(here.settings, here.features, actor=actor(), reason=reason, client=api_to_ask())
+    version = roll_back(here.settings, here.features, actor=actor(), reason=reason, api=api_to_ask(here.settings))
     click.echo(f"{version} is in service again.")
 
 
@@ -90,7 +90,9 @@ def adopt(file: Path) -> None:
     from jobs.adopt import adopt as run
 
     here = installation()
-    adopted = run(file, here.settings, here.features, actor=actor(), now=datetime.now(UTC), client=api_to_ask())
+    adopted = run(
+        file, here.settings, here.features, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings)
+    )
     click.echo(
         f"{adopted.version} is in service: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
         f"transactions its scores and those of its conversion differ by {adopted.largest_difference:.1e} at most."

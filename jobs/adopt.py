@@ -25,13 +25,14 @@ from fraud_detection.model import (
     read_manifest,
     write_version,
 )
-from fraud_detection.settings import ClientSettings, JobSettings
+from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.describe import PUBLIC_SCALING
 from jobs.export import ExportFailed, export, golden, library_versions, loads_in_fresh_process, require_parity
 from jobs.history import read_history
 from jobs.reference import reference_bytes
 from jobs.rollout import promoter_of, put_into_service, tracking_of
+from jobs.running_api import RunningApi
 from jobs.seed import statistics_for
 from jobs.synthetic import synthetic
 from jobs.tracking import Tracking
@@ -66,14 +67,15 @@ def adopt(
     *,
     actor: str,
     now: datetime,
-    client: ClientSettings | None = None,
+    api: RunningApi | None = None,
 ) -> Adopted:
     """Convert a pickled scikit-learn classifier (pickle or joblib) and bring it into service.
 
     Loading a pickle runs the code in it: only for one that you trust. Its scores must survive the conversion on stored
     transactions, or on synthetic ones where there are hardly any. How good it is nobody knows; the manifest says so.
 
-    Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed.
+    Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed,
+    KubernetesRefused, KubernetesAway.
     """
     classifier, notes = _load(path)
     _require_fit(classifier, features, path)
@@ -103,9 +105,7 @@ def adopt(
         if problem is not None:
             raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
         _register(tracking, settings.models_dir / version, path.name)
-        put_into_service(
-            version, settings, features, tracking, actor=actor, reason=f"adopted {path.name}", client=client
-        )
+        put_into_service(version, settings, features, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
     return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
 
 

@@ -2,8 +2,9 @@
 
 from fraud_detection.features import FeatureList
 from fraud_detection.model import current_version, journal, versions
-from fraud_detection.settings import ClientSettings, JobSettings
+from fraud_detection.settings import JobSettings
 from jobs.rollout import promoter_of, put_into_service, tracking_of
+from jobs.running_api import RunningApi
 
 
 class NothingToGoBackTo(Exception):
@@ -38,18 +39,18 @@ def promote_by_hand(
     *,
     actor: str,
     reason: str,
-    client: ClientSettings | None = None,
+    api: RunningApi | None = None,
 ) -> None:
     """Bring a version into service without a gate.
 
     Raises as `put_into_service`, LockHeld, DatabaseRefused and TrackingFailed.
     """
     with promoter_of(settings):
-        put_into_service(version, settings, features, tracking_of(settings), actor=actor, reason=reason, client=client)
+        put_into_service(version, settings, features, tracking_of(settings), actor=actor, reason=reason, api=api)
 
 
 def roll_back(
-    settings: JobSettings, features: FeatureList, *, actor: str, reason: str, client: ClientSettings | None = None
+    settings: JobSettings, features: FeatureList, *, actor: str, reason: str, api: RunningApi | None = None
 ) -> str:
     """Bring the version that served before back into service and return its name.
 
@@ -65,6 +66,6 @@ def roll_back(
             actor=actor,
             reason=reason,
             event="restored",
-            client=client,
+            api=api,
         )
     return version

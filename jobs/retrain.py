@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,14 +32,16 @@ from fraud_detection.model import (
     record,
     write_version,
 )
-from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from fraud_detection.settings import BadSetting, JobSettings
 from jobs import explanation, run_record
 from jobs.challenger import Challenger, train, verdict_on, with_verdict
+from jobs.deployment import KubernetesAway, KubernetesRefused
 from jobs.due import DriftFinding, due, last_judgement, rejections_in_a_row
 from jobs.gate import Verdict
 from jobs.history import read_history
 from jobs.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
 from jobs.rollout import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.running_api import RunningApi, require_rollout, running_api
 from jobs.selection import Held, Selection, select
 from jobs.tracking import Tracking, TrackingFailed
 from jobs.truth import label_coverage
@@ -51,6 +52,8 @@ _ANSWERS: dict[type[Exception], tuple[RetrainOutcome, str, int]] = {
     Restored: ("restored", "{}. Find out why before the next retraining.", 4),
     BadFeatureList: ("failed", "Nothing was trained. {}", 2),
     ModelRefused: ("failed", "Nothing was promoted. {}", 3),
+    KubernetesRefused: ("failed", "Nothing was promoted. {}", 2),
+    KubernetesAway: ("failed", "Nothing was promoted. {}", 1),
     TrackingFailed: ("failed", "Nothing is promoted that MLflow does not know. {}", 1),
 }
 _CONFIGURATION = {"missing", "sqlite_too_old", "network_filesystem", "not_durable"}
@@ -80,15 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        return retrain(settings, force=given.force, api=api_of(os.environ)).exit_code
+        return retrain(settings, force=given.force, api=running_api(settings, os.environ)).exit_code
     except BadSetting as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return 2
-
-
-def client_of(environ: Mapping[str, str]) -> ClientSettings | None:
-    """Return how to ask a running API what it serves: only where API_URL is set. Raises BadSetting."""
-    return ClientSettings.from_env(environ) if environ.get("API_URL") else None
 
 
 def retrain(
@@ -96,7 +94,7 @@ def retrain(
 ) -> Retraining:
     """Run once and say what happened; nothing that goes wrong raises, and no failure promotes.
 
-    `force` trains even when nothing is due or new. With a `client` a promotion counts only once that API serves it.
+    `force` trains even when nothing is due or new. With an `api` a promotion counts only once that one serves it.
     """
     started = time.time()
     done = _guarded(settings, force=force, api=api, now=now or datetime.now(UTC))
@@ -167,7 +165,9 @@ def _attempt(
     if not force and last is not None and last.labels == labels:
         return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
 
-    tracking = tracking_of(settings)  # before the work: nothing is promoted that it does not know
+    # Before the work: nothing is promoted that MLflow does not know, or that could not be rolled out.
+    tracking = tracking_of(settings)
+    require_rollout(settings, api)
     challenger = train(selection, history, served, settings, features, scaling=scaling, now=now)
     if served is not None and challenger.digest == served.digest:
         told = "Training gave the very model that serves: nothing new was labelled in the time that it learns from."

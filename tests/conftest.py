@@ -1,5 +1,6 @@
 """What every test may ask for: a feature list, an empty store on each database, a tiny real model, the real sample."""
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -235,9 +237,19 @@ def free_port() -> str:
 @pytest.fixture
 def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an installation in tmp_path whose API runs, with the API_URL where it answers."""
+    with api_process(sqlite_environment, tmp_path / "server.log") as url:
+        yield {**sqlite_environment, "API_URL": url}
+
+
+class ApiDidNotStart(Exception):
+    """The API ended before it answered; the message is its log."""
+
+
+@contextlib.contextmanager
+def api_process(environment: dict[str, str], log: Path) -> Iterator[str]:
+    """Run the API of an installation as a process, and give the address where it answers; raises ApiDidNotStart."""
     port = free_port()
-    environment = {**sqlite_environment, "API_URL": f"http://127.0.0.1:{port}"}
-    log = tmp_path / "server.log"
+    url = f"http://127.0.0.1:{port}"
     with log.open("wb") as stderr:
         server = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
@@ -247,16 +259,19 @@ def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[
         )
     try:
         deadline = time.monotonic() + 30
-        while not _answers(int(port)):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+        while not _is_healthy(url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise ApiDidNotStart(log.read_text())
             time.sleep(0.05)
-        yield environment
+        yield url
     finally:
         server.terminate()
         server.wait(30)
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  an address of ours
+            return True
+    except OSError:
+        return False

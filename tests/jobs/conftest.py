@@ -14,7 +14,9 @@ import sqlalchemy.exc
 from mlflow import MlflowClient
 
 from fraud_detection.settings import ClientSettings
+from jobs import deployment, running_api
 from jobs.retrain import retrain
+from tests.jobs.cluster import NAME, Cluster, Pods
 from tests.jobs.installation import NOW, Installation, made_up
 
 
@@ -87,3 +89,44 @@ def api_that_stays() -> Iterator[Callable[[str], ClientSettings]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A Kubernetes cluster in whose pod the test runs, and which is not asked too slowly for a test."""
+    account = tmp_path / "serviceaccount"
+    account.mkdir()
+    monkeypatch.setattr(deployment, "SERVICE_ACCOUNT", account)
+    monkeypatch.setattr(deployment, "ASK_EVERY_SECONDS", 0.01)
+    return Cluster(account)
+
+
+@pytest.fixture
+def in_cluster(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """The variables that Kubernetes sets in a pod; its API answers."""
+    server = cluster.start()
+    yield {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.server_port)}
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def pods(
+    installation: Installation, cluster: Cluster, in_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pods]:
+    """The API's pods in that cluster; the installation is one that restarts them, in the variables of its pod."""
+    monkeypatch.setattr(running_api, "_ASK_EVERY_SECONDS", 0.01)
+    pods = Pods(installation.models_dir)
+    cluster.replace_pods = pods.restart
+    server = pods.start()
+    installation.variables |= {
+        **in_cluster,
+        "ROLLOUT_MODE": "restart",
+        "ROLLOUT_DEPLOYMENT": NAME,
+        "ROLLOUT_TIMEOUT_SECONDS": "20",
+        "API_URL": f"http://127.0.0.1:{server.server_port}",
+        "API_TOKEN": "the-token",
+    }
+    yield pods
+    server.shutdown()
+    server.server_close()

@@ -14,10 +14,13 @@ from fraud_detection import model as models
 from fraud_detection.clock import timestamp
 from fraud_detection.lock import promoter
 from fraud_detection.settings import ClientSettings
-from jobs import rollout
+from jobs import retrain as retrain_module
+from jobs import running_api
 from jobs.reference import read_reference
-from jobs.retrain import client_of, main, retrain
+from jobs.retrain import main, retrain
 from jobs.rollout import tracking_of
+from jobs.running_api import RunningApi
+from tests.jobs.cluster import Cluster, Pods
 from tests.jobs.installation import FEATURES, NOW, Installation, made_up
 
 EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
@@ -505,13 +508,6 @@ def test_the_command_reads_the_environment(trained: Installation, monkeypatch: p
     assert main([]) == 2
 
 
-def test_an_api_is_asked_only_where_one_is_named() -> None:
-    named = {"API_URL": "http://127.0.0.1:5000", "API_TOKEN": "secret"}
-
-    assert client_of({"API_TOKEN": "secret"}) is None
-    assert client_of(named) == ClientSettings(api_url="http://127.0.0.1:5000", api_token="secret")
-
-
 # -- a promotion that does not come to its end -----------------------------------------------------------------------
 
 
@@ -528,15 +524,53 @@ def test_a_promotion_that_was_never_verified_is_finished_first(trained: Installa
 def test_a_model_that_the_api_does_not_take_up_is_taken_back(
     trained: Installation, api_that_stays: Callable[[str], ClientSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "SERVED_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.0)
     champion = trained.served()
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35, truths=is_fraud)
 
-    done = retrain(trained.settings, force=True, now=NOW, client=api_that_stays(champion.digest))
+    done = retrain(trained.settings, force=True, now=NOW, api=RunningApi(api_that_stays(champion.digest)))
 
     assert (done.outcome, done.exit_code) == ("restored", 4)
     assert "still serves" in done.paragraph
     assert trained.served().digest == champion.digest
     assert trained.events() == ["promoted", "verified", "promoted", "restored", "verified"]
     assert tracking_of(trained.settings).champion() == champion.digest
+
+
+@pytest.mark.parametrize(
+    ("refusal", "exit_code", "message"),
+    [((403, "forbidden"), 2, "needs a Role"), ((503, "etcd is away"), 1, "cannot be asked about Deployment")],
+)
+def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
+    installation: Installation,
+    cluster: Cluster,
+    pods: Pods,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    refusal: tuple[int, str],
+    exit_code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(running_api, "KUBERNETES_ANSWERS_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(retrain_module, "train", pytest.fail)
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+    cluster.refused = {"PATCH": refusal}
+    api = running_api.running_api(installation.settings, installation.variables)
+
+    done = retrain(installation.settings, now=NOW, api=api)
+
+    assert (done.outcome, done.exit_code) == ("failed", exit_code)
+    assert message in done.paragraph
+    assert models.current_version(installation.models_dir) is None
+
+
+@pytest.mark.parametrize("missing", ["API_URL", "API_TOKEN", "KUBERNETES_SERVICE_HOST"])
+def test_a_deployment_without_what_it_takes_to_restart_it_is_a_wrong_setting(
+    installation: Installation, pods: Pods, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    for name, value in installation.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+
+    assert main(["--force"]) == 2

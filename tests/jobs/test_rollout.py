@@ -10,8 +10,11 @@ from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import ModelRefused
 from fraud_detection.settings import ClientSettings
-from jobs import rollout
+from jobs import rollout, running_api
+from jobs.deployment import KubernetesRefused
 from jobs.rollout import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.running_api import RunningApi
+from tests.jobs.cluster import Cluster, Pods
 from tests.jobs.installation import FEATURES, Installation
 
 
@@ -45,7 +48,8 @@ def register(installation: Installation, version: str) -> None:
 def put(installation: Installation, version: str, *, client: ClientSettings | None = None) -> None:
     settings = installation.settings
     tracking = tracking_of(settings)
-    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", client=client)
+    api = None if client is None else RunningApi(client)
+    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api)
 
 
 def champion(installation: Installation) -> str | None:
@@ -91,7 +95,7 @@ def test_a_model_that_mlflow_never_saw_leaves_no_champion(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the API as long as it takes to ask it twice."""
-    monkeypatch.setattr(rollout, "SERVED_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.2)
 
 
 # -- asking the API --------------------------------------------------------------------------------------------------
@@ -324,6 +328,141 @@ def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
     problem = rollout._does_not_serve(next_version, settings, FEATURES, None)
 
     assert problem == f"{settings.model_path} leads to {served}"
+
+
+# -- in Kubernetes ---------------------------------------------------------------------------------------------------
+
+
+def api_of(installation: Installation) -> RunningApi:
+    api = running_api.running_api(installation.settings, installation.variables)
+    assert api is not None
+    return api
+
+
+def put_in_cluster(installation: Installation, version: str) -> None:
+    settings, tracking = installation.settings, tracking_of(installation.settings)
+    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api_of(installation))
+
+
+def finish_in_cluster(installation: Installation) -> None:
+    finish_promotion(installation.settings, FEATURES, actor="test", api=api_of(installation))
+
+
+@pytest.fixture
+def rolled_out(installation: Installation, served: str, pods: Pods, next_version: str) -> tuple[str, str]:
+    """The version that the pods serve, and one that comes next."""
+    pods.restart()
+    return served, next_version
+
+
+def test_pods_are_restarted_before_a_promotion_counts(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    put_in_cluster(installation, rolled_out[1])
+
+    assert cluster.restarts == [pods.serving] == [digest_of(installation, rolled_out[1])]
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+
+
+def test_pods_that_refuse_a_model_bring_the_version_before_back(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, new)}
+
+    with pytest.raises(Restored, match=f"{new} did not serve .*timed out progressing.*; {old} was restored and serves"):
+        put_in_cluster(installation, new)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert models.current_version(installation.models_dir) == old
+    assert (pods.serving, champion(installation)) == (digest_of(installation, old),) * 2
+    assert installation.events() == ["promoted", "verified", "promoted", "restored", "verified"]
+
+
+def test_what_kubernetes_refuses_beforehand_changes_nothing(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster
+) -> None:
+    cluster.refused = {"PATCH": (403, "forbidden")}
+
+    with pytest.raises(KubernetesRefused, match="does not allow patch"):
+        put_in_cluster(installation, rolled_out[1])
+
+    assert models.current_version(installation.models_dir) == rolled_out[0]
+    assert installation.events() == ["promoted", "verified"]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
+def test_killed_on_either_side_of_the_restart_the_next_job_finishes_with_one(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+) -> None:
+    new = digest_of(installation, rolled_out[1])
+    models.promote(installation.models_dir, rolled_out[1], actor="killed", reason="a test")
+    if is_restarted:
+        put_patch(installation, new)
+
+    finish_in_cluster(installation)
+
+    assert cluster.restarts == [pods.serving] == [new]
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+
+
+def put_patch(installation: Installation, digest: str) -> None:
+    deployment = api_of(installation).deployment
+    assert deployment is not None
+    deployment.restart(digest, deadline=float("inf"))
+
+
+def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_before_back(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, new)}
+    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    put_patch(installation, digest_of(installation, new))
+
+    with pytest.raises(Restored, match=f"{old} was restored and serves"):
+        finish_in_cluster(installation)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert pods.serving == digest_of(installation, old)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
+def test_killed_while_going_back_the_next_job_finishes_that(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+) -> None:
+    old, new = rolled_out
+    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    put_patch(installation, digest_of(installation, new))
+    models.promote(installation.models_dir, old, actor="killed", reason="a test", event="restored")
+    if is_restarted:
+        put_patch(installation, digest_of(installation, old))
+
+    finish_in_cluster(installation)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert pods.serving == digest_of(installation, old)
+    assert installation.events()[-1] == "verified"
+
+
+def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, version) for version in rolled_out}
+    with pytest.raises(Restored, match=f"{old} was restored, but is not seen to serve"):
+        put_in_cluster(installation, new)
+
+    with pytest.raises(ModelRefused, match="there is no version to go back to"):
+        finish_in_cluster(installation)
+    still = models.current_version(installation.models_dir)
+    cluster.crashing = set()
+    put_patch(installation, "of somebody who repaired it")
+    finish_in_cluster(installation)
+
+    assert still == models.current_version(installation.models_dir) == old
+    assert pods.serving == digest_of(installation, old)
+    assert installation.events()[-1] == "verified"
 
 
 # -- one at a time ---------------------------------------------------------------------------------------------------

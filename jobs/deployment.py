@@ -1,0 +1,223 @@
+"""The API's Deployment in Kubernetes: read it, restart it for a model, wait until only new pods run."""
+
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from fraud_detection.settings import BadSetting, ClusterSettings
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MODEL_DIGEST = "fraud-detection.io/model-digest"
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+FIELD_MANAGER = "fraud-detection-retrain"
+ASK_EVERY_SECONDS = 1.0  # what Kubernetes asks for in Retry-After when it is busy
+_TIMEOUTS_SECONDS = (5, 10)
+_Method = Literal["GET", "PATCH"]
+_PASSING = {409, 429}  # somebody else changes it at this moment; too many ask
+
+logger = logging.getLogger(__name__)
+
+
+class KubernetesRefused(Exception):
+    """Kubernetes understood and will not, however often it is asked; the message says what to change."""
+
+
+class KubernetesAway(Exception):
+    """No usable answer from Kubernetes in the time that there was; the message says why."""
+
+
+class NotRolledOut(Exception):
+    """A restart that did not come to its end; the message says how far it came, or what Kubernetes says of it."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far the pods of a Deployment are, as `kubectl rollout status` reads it."""
+
+    model_digest: str | None
+    """The model for which it was restarted last; None when no promotion restarted it yet."""
+    replicas: int
+    is_paused: bool
+    failure: str | None
+    """Why Kubernetes gave the rollout up."""
+    missing: str | None
+    """What is still to come; None when only new pods run, and all of them."""
+
+    @classmethod
+    def of(cls, deployment: Mapping[str, Any]) -> Self:
+        """Read what the Kubernetes API answers."""
+        spec, status = deployment["spec"], deployment.get("status", {})
+        replicas = int(spec["replicas"])
+        is_observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        failures = [
+            condition["message"]
+            for condition in status.get("conditions", [])
+            if (condition["type"], condition["status"], condition.get("reason"))
+            == ("Progressing", "False", "ProgressDeadlineExceeded")
+        ]
+        return cls(
+            model_digest=spec["template"]["metadata"].get("annotations", {}).get(MODEL_DIGEST),
+            replicas=replicas,
+            is_paused=bool(spec.get("paused")),
+            failure=failures[0] if is_observed and failures else None,  # else it speaks of the rollout before
+            missing=_missing(replicas, status) if is_observed else "Kubernetes has not begun",
+        )
+
+
+def _missing(replicas: int, status: Mapping[str, Any]) -> str | None:
+    running, updated, available = (
+        status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")
+    )  # a count of 0 is left out
+    if updated < replicas:
+        return f"{updated} of {replicas} pods are new"
+    if running > updated:
+        return f"{running - updated} old pods still run"
+    if available < replicas:
+        return f"{available} of {replicas} pods are ready"
+    return None
+
+
+class _InCluster(HTTPAdapter):
+    """Trusts what verify= names and nothing else, and also the CAs of clusters that older Kubernetes made."""
+
+    def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
+        # Python 3.13's own default refuses a CA without the key identifiers that those lack.
+        super().init_poolmanager(*arguments, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **keywords)
+
+
+class Deployment:
+    """One Deployment of this pod's namespace, with the rights of the pod's service account.
+
+    Every method asks again until `deadline` (of time.monotonic) while Kubernetes has no answer, and raises
+    KubernetesAway then; KubernetesRefused at once.
+    """
+
+    def __init__(self, name: str, server: str, account: Path) -> None:
+        self.name = name
+        self._account = account
+        self._namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+        self._url = f"{server}/apis/apps/v1/namespaces/{self._namespace}/deployments/{name}"
+
+    @classmethod
+    def of_this_cluster(cls, name: str, environ: Mapping[str, str]) -> Self:
+        """Find the cluster in which this pod runs; raises BadSetting where there is none."""
+        for file in ("token", "ca.crt", "namespace"):
+            try:
+                (SERVICE_ACCOUNT / file).read_bytes()
+            except OSError as error:
+                raise BadSetting(
+                    f"ROLLOUT_DEPLOYMENT: {SERVICE_ACCOUNT / file} cannot be read ({error.strerror}), so this is no "
+                    "pod that may restart a Deployment; give it a service account with automountServiceAccountToken, "
+                    "or leave ROLLOUT_DEPLOYMENT empty"
+                ) from error
+        cluster = ClusterSettings.from_env(environ)
+        host = f"[{cluster.host}]" if ":" in cluster.host else cluster.host
+        return cls(name, f"https://{host}:{cluster.port}", SERVICE_ACCOUNT)
+
+    def __str__(self) -> str:
+        return f"Deployment {self._namespace}/{self.name}"
+
+    def look(self, deadline: float) -> State:
+        """Return how it is now."""
+        return State.of(self._ask("GET", deadline))
+
+    def require_restart(self, deadline: float) -> None:
+        """Find out beforehand whether a restart would be allowed, and would begin."""
+        self._refuse_paused(self.look(deadline))
+        self._patch("of a model to come", deadline, {"dryRun": "All"})
+
+    def restart(self, digest: str, deadline: float) -> None:
+        """Have every pod replaced, and write down for which model.
+
+        Asked again after an answer that was lost, Kubernetes starts no second restart: the moment in it is the same.
+        """
+        self._patch(digest, deadline, {})
+        logger.info("%s: restarts for model %s", self, digest[:12])
+
+    def wait_until_rolled_out(self, deadline: float) -> int:
+        """Wait until only new pods run and return how many, 0 at once where none shall run; raises NotRolledOut too."""
+        while True:
+            state = self.look(deadline)
+            if state.replicas == 0:
+                logger.warning("%s: has 0 replicas, so nothing runs that could serve; the next pod will", self)
+                return 0
+            self._refuse_paused(state)
+            if state.failure is not None:
+                raise NotRolledOut(f"{self}: {state.failure}")
+            if state.missing is None:
+                return state.replicas
+            if time.monotonic() > deadline:
+                raise NotRolledOut(f"{self} was not rolled out in time: {state.missing}")
+            time.sleep(ASK_EVERY_SECONDS)
+
+    def _refuse_paused(self, state: State) -> None:
+        if state.is_paused:
+            raise KubernetesRefused(
+                f"{self} is paused, so none of its pods would be replaced; "
+                f"`kubectl rollout resume deployment/{self.name} -n {self._namespace}`"
+            )
+
+    def _patch(self, digest: str, deadline: float, query: Mapping[str, str]) -> None:
+        annotations = {MODEL_DIGEST: digest, RESTARTED_AT: datetime.now(UTC).isoformat(timespec="milliseconds")}
+        body = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+        self._ask("PATCH", deadline, {"fieldManager": FIELD_MANAGER, **query}, body)
+
+    def _ask(
+        self, method: _Method, deadline: float, query: Mapping[str, str] | None = None, body: object = None
+    ) -> Any:
+        was_denied = False
+        while True:
+            try:
+                answer = self._send(method, query, body)
+                if answer.status_code == 200:
+                    return answer.json()
+            except OSError as error:  # requests' own errors, and files of the account that are being replaced
+                problem = type(error).__name__
+            else:
+                problem = f"it answers {answer.status_code}"
+                if answer.status_code == 401 and not was_denied:
+                    was_denied = True  # the token ran out between reading and arriving; its file has the next one
+                elif answer.status_code not in _PASSING and answer.status_code < 500:
+                    raise KubernetesRefused(self._refusal(method, answer))
+            if time.monotonic() + ASK_EVERY_SECONDS > deadline:
+                raise KubernetesAway(f"Kubernetes cannot be asked about {self} ({problem})")
+            time.sleep(ASK_EVERY_SECONDS)
+
+    def _send(self, method: _Method, query: Mapping[str, str] | None, body: object) -> requests.Response:
+        """Ask once, over a connection of its own, with the token of this moment: one lives shorter than a training."""
+        token = (self._account / "token").read_text(encoding="utf-8").strip()
+        with requests.Session() as session:
+            session.trust_env = False  # the cluster's own API is not behind the proxy
+            session.mount("https://", _InCluster())
+            return session.request(
+                method,
+                self._url,
+                params=query,
+                json=body,
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/strategic-merge-patch+json"},
+                timeout=_TIMEOUTS_SECONDS,
+                verify=str(self._account / "ca.crt"),
+                allow_redirects=False,
+            )
+
+    def _refusal(self, method: _Method, answer: requests.Response) -> str:
+        try:
+            said = str(answer.json()["message"])
+        except (ValueError, KeyError, TypeError):
+            said = answer.reason
+        if answer.status_code == 404:
+            return f"ROLLOUT_DEPLOYMENT: there is no {self} ({said})"
+        if answer.status_code == 403:
+            return (
+                f"Kubernetes does not allow {method.lower()} on {self} ({said}); the service account needs a Role with "
+                f'apiGroups ["apps"], resources ["deployments"], resourceNames ["{self.name}"], verbs ["get", "patch"]'
+            )
+        return f"Kubernetes answers {answer.status_code} to {method.lower()} on {self}: {said}"
