@@ -1,5 +1,6 @@
-"""`python -m api.smoke`: ask a running API whether it serves, without leaving a transaction behind."""
+"""`python -m api.smoke [--metrics]`: ask a running API whether it serves, without leaving a transaction behind."""
 
+import argparse
 import json
 import os
 import sys
@@ -21,27 +22,41 @@ class SmokeFailed(Exception):
 class Answer:
     """What an endpoint answered."""
 
+    url: str
     status: int
-    document: dict[str, Any]
+    body: bytes
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body as JSON; raises SmokeFailed when it is none."""
+        try:
+            document: dict[str, Any] = json.loads(self.body)
+        except ValueError as error:
+            raise SmokeFailed(f"{self.url}: expected an answer of our API, got no JSON ({error})") from error
+        return document
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; 0, 1 when the API does not answer as it should, 2 bad configuration."""
+    parser = argparse.ArgumentParser(prog="python -m api.smoke", description="Ask a running API whether it serves.")
+    parser.add_argument("--metrics", action="store_true", help="ask instead for its metrics, with and without a token")
+    given = parser.parse_args(arguments)
     try:
         settings = ClientSettings.from_env(os.environ)
-        version = smoke(settings.api_url, settings.api_token)
+        check = metrics if given.metrics else smoke
+        found = check(settings.api_url, settings.api_token)
     except BadSetting as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except SmokeFailed as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{settings.api_url}: healthy, model {version} serves, no entry without a token\n")
+    sys.stdout.write(f"{settings.api_url}: {found}, no entry without a token\n")
     return 0
 
 
 def smoke(api_url: str, api_token: str) -> str:
-    """Check health, the model and that a wrong token is refused; return the model's version.
+    """Check health, the model and that a wrong token is refused; return which model serves.
 
     Raises SmokeFailed.
     """
@@ -49,9 +64,26 @@ def smoke(api_url: str, api_token: str) -> str:
     model = _expect(f"{api_url}/model", 200, api_token)
     if not model.document.get("golden_rows_verified"):
         raise SmokeFailed(f"{api_url}/model: expected verified golden rows, got none")
-    _expect(f"{api_url}/model", 401, None)
-    _expect(f"{api_url}/model", 401, "x" * len(api_token))
-    return str(model.document["version"])
+    _expect_refusal(f"{api_url}/model", api_token)
+    return f"healthy, model {model.document['version']} serves"
+
+
+def metrics(api_url: str, api_token: str) -> str:
+    """Check that the figures for Prometheus are there, for the token only; return how many.
+
+    Raises SmokeFailed.
+    """
+    url = f"{api_url}/metrics"
+    _expect_refusal(url, api_token)
+    figures = _expect(url, 200, api_token).body.decode(errors="replace").splitlines()
+    if not any(line.startswith("fraud_model_info") for line in figures):
+        raise SmokeFailed(f"{url}: expected fraud_model_info among the figures, got none")
+    return f"{sum(not line.startswith('#') for line in figures)} figures"
+
+
+def _expect_refusal(url: str, api_token: str) -> None:
+    _expect(url, 401, None)
+    _expect(url, 401, "x" * len(api_token))
 
 
 def _expect(url: str, status: int, token: str | None) -> Answer:
@@ -72,8 +104,8 @@ def _get(url: str, token: str | None) -> Answer:
         except urllib.error.HTTPError as error:
             response = error  # any other status is an answer too
         with response:
-            return Answer(response.status, json.load(response))
-    except (OSError, ValueError) as error:
+            return Answer(url, response.status, response.read())
+    except OSError as error:
         raise SmokeFailed(f"{url}: expected an answer of our API, got none ({error})") from error
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from api import smoke as program
 from api.app import Api
-from api.smoke import SmokeFailed, smoke
+from api.smoke import SmokeFailed, metrics, smoke
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
 from tests.conftest import TOKEN
@@ -45,7 +45,7 @@ def test_a_service_that_serves_passes_and_nothing_is_stored(
 ) -> None:
     api.writer.run(lambda _connection: None)  # healthy after its first commit
 
-    assert smoke(serve(api), TOKEN) == api.served.current.version
+    assert smoke(serve(api), TOKEN) == f"healthy, model {api.served.current.version} serves"
 
     store = Store.open(Path(sqlite_environment["LATEST_DB"]), features, read_only=True)
     with store.engine.connect() as connection:
@@ -66,6 +66,33 @@ def test_a_wrong_token_is_said_to_be_wrong(api: Api, serve: Callable[[Any], str]
 
     with pytest.raises(SmokeFailed, match=r"/model: expected 200, got 401"):
         smoke(serve(api), "not-the-token")
+
+
+def test_metrics_are_there_for_the_token_alone(api: Api, serve: Callable[[Any], str]) -> None:
+    url = serve(api)
+
+    assert int(metrics(url, TOKEN).removesuffix(" figures")) > 50
+    with pytest.raises(SmokeFailed, match=r"/metrics: expected 200, got 401"):
+        metrics(url, "not-the-token")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [("200 OK", "expected 401, got 200"), ("401 Unauthorized", "expected 200, got 401")],
+)
+def test_metrics_for_everybody_or_for_nobody_fail(serve: Callable[[Any], str], status: str, message: str) -> None:
+    with pytest.raises(SmokeFailed, match=message):
+        metrics(serve(answering(status, b"{}")), TOKEN)
+
+
+def test_metrics_of_something_else_fail(serve: Callable[[Any], str]) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        is_known = environ.get("HTTP_AUTHORIZATION") == f"Bearer {TOKEN}"
+        start_response("200 OK" if is_known else "401 Unauthorized", [("Content-Type", "text/plain")])
+        return [b"up 1" if is_known else b"{}"]
+
+    with pytest.raises(SmokeFailed, match="expected fraud_model_info among the figures"):
+        metrics(serve(application), TOKEN)
 
 
 def answering(status: str, body: bytes) -> Any:
@@ -100,13 +127,14 @@ def test_the_program_says_it_in_one_line(
     api.writer.run(lambda _connection: None)
     monkeypatch.setenv("API_URL", serve(api))
     monkeypatch.setenv("API_TOKEN", TOKEN)
-    passed = program.main()
+    passed, counted = program.main([]), program.main(["--metrics"])
     monkeypatch.setenv("API_TOKEN", "not-the-token")
-    failed = program.main()
+    failed = program.main([])
     monkeypatch.setenv("API_URL", "ftp://nowhere")
-    misconfigured = program.main()
+    misconfigured = program.main([])
 
     said, complained = capsys.readouterr()
-    assert (passed, failed, misconfigured) == (0, 1, 2)
+    assert (passed, counted, failed, misconfigured) == (0, 0, 1, 2)
     assert f"model {api.served.current.version} serves" in said
+    assert "figures, no entry without a token" in said
     assert ["401" in line or "API_URL" in line for line in complained.splitlines()] == [True, True]
