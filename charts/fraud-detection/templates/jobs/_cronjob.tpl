@@ -33,7 +33,7 @@ spec:
             onPodConditions:
               - {type: DisruptionTarget, status: "True"}
           - action: FailJob # a setting, the data, or a model that did not serve: the same would happen again
-            onExitCodes: {containerName: job, operator: In, values: [2, 3, 4]}
+            onExitCodes: {containerName: {{ .component }}, operator: In, values: [2, 3, 4]}
       template:
         metadata:
           labels:
@@ -47,7 +47,7 @@ spec:
             "affinity" (include "fraud-detection.affinity" (dict "root" .root "data" true "affinity" $common.affinity))) | nindent 10 }}
           restartPolicy: Never
           containers:
-            - name: job
+            - name: {{ .component }}
               image: {{ include "fraud-detection.image" (dict "root" .root "image" $image) }}
               imagePullPolicy: {{ $image.pullPolicy }}
               command: {{ toJson .command }}
@@ -58,8 +58,6 @@ spec:
                 {{- toYaml . | nindent 16 }}
                 {{- end }}
               env:
-                - name: TMPDIR
-                  value: /tmp
                 {{- include "fraud-detection.env" (dict "root" .root "threads" $common.threads) | nindent 16 }}
                 {{- if .api }}
                 - name: API_URL

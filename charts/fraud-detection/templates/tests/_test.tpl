@@ -10,7 +10,7 @@ spec:
   restartPolicy: Never
   activeDeadlineSeconds: 120
   containers:
-    - name: test
+    - name: {{ .name }}
       image: {{ include "fraud-detection.image" (dict "root" .root "image" .root.Values.image.api) }}
       imagePullPolicy: {{ .root.Values.image.api.pullPolicy }}
       args: {{ toJson .args }}
