@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fraud_detection.database import run_query
 from fraud_detection.settings import BadSetting
 from fraud_detection.store import Store
 from fraudctl.installation import actor, installation
@@ -34,21 +35,36 @@ def check() -> None:
 
 
 @db.command()
-@click.argument("target", type=click.Path(path_type=Path))
-def backup(target: Path) -> None:
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="Name it by the moment, in this folder.")
+@click.option("--keep", type=click.IntRange(min=1), help="With --into: delete all but the newest so many.")
+def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
     """Copy database, models, promotions and MLflow's store together, with checksums. The API may run.
 
     TARGET is a new directory, or an archive when it ends in .tar or .tar.gz. Keep it elsewhere: it holds transactions.
 
     \b
       fraudctl db backup backups/2026-08-22.tar.gz
+      fraudctl db backup --into backups --keep 7   # every night
+
+    With --into the new archive is unpacked and verified before an older one goes, and no file of another name does.
     """
     from jobs.backup import back_up
+    from jobs.dated_backups import back_up_into
 
+    if (target is None) == (into is None) or (keep is not None and into is None):
+        raise click.UsageError("expected TARGET, or --into FOLDER with or without --keep")
     here = installation()
-    taken = back_up(target, here.settings, here.features, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    if into is not None:
+        dated = back_up_into(into, here.settings, here.features, now=now, keep=keep)
+        target, taken, deleted = dated.path, dated.backup, dated.deleted
+    elif target is not None:
+        taken, deleted = back_up(target, here.settings, here.features, now=now), []
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in taken.rows.items())
     click.echo(f"{target}: {rows}, {len(taken.files)} files; {taken.current or 'no model'} is in service.")
+    for path in deleted:
+        click.echo(f"Deleted {path}.")
 
 
 @db.command()
@@ -90,7 +106,7 @@ def query(sql: str) -> None:
         allow_network_filesystem=here.settings.allow_network_filesystem,
     )
     with closing(store), store.begin() as connection:
-        names, rows = store.query(connection, sql)
+        names, rows = run_query(connection, sql)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([names, *rows] if names else [])
 

@@ -1,11 +1,14 @@
 """Takes everything that an installation has learned into one place: database, models, promotions, MLflow's store."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tarfile
 import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -30,6 +33,7 @@ MODELS = "models"
 MLFLOW = "mlflow"
 MLFLOW_FILES = ("mlflow.db", "mlartifacts")
 FEATURES = "features.json"
+_ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than from one night to the next
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,11 @@ def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: 
     """
     if target.exists():
         raise FileExistsError(f"{target}: exists already; name a new one")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch,
+        scratch_folder(target.parent, ".backup-") as scratch,
         promoter_of(settings),  # models and MLflow's store change only under this lock
     ):
-        folder = Path(scratch) / "backup"
+        folder = scratch / "backup"
         folder.mkdir(mode=0o700)
         rows = _copy_databases(folder, settings, features)
         current = _copy_models(folder / MODELS, settings.models_dir)
@@ -166,6 +169,20 @@ def _put(folder: Path, target: Path) -> None:
     sync_tree(folder)
     folder.rename(target)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give a folder in `parent` for the length of the block, after erasing those whose makers were killed.
+
+    Else each of them would keep the room of a whole backup for ever.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*"):
+        if left.stat().st_mtime < time.time() - _ABANDONED_AFTER_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:
+        yield Path(scratch)
 
 
 def sync_tree(top: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -30,6 +29,7 @@ from jobs.backup import (
     describe_files,
     is_archive,
     mlflow_paths,
+    scratch_folder,
     sync_tree,
 )
 from jobs.copy_store import copy_files
@@ -64,7 +64,7 @@ def restore(
     Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(_unpacked(source, settings.models_dir))
+        folder = stack.enter_context(unpacked(source, beside=settings.models_dir))
         backup = verify(folder, features)
         for location in settings.store_locations:
             stack.enter_context(alone_with(location))
@@ -80,16 +80,16 @@ def restore(
 
 
 @contextmanager
-def _unpacked(source: Path, beside: Path) -> Iterator[Path]:
+def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
+    """Give the folder of a backup, which an archive is unpacked to for the length of the block; raises BadBackup."""
     if not is_archive(source):
         yield source
         return
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=beside) as scratch:
+    with scratch_folder(beside, ".restore-") as scratch:
         try:
             with tarfile.open(source) as archive:
                 archive.extractall(scratch, filter="data")
-            (folder,) = Path(scratch).iterdir()
+            (folder,) = scratch.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
             raise BadBackup(f"{source}: is no archive of a backup ({error})") from error
         yield folder
@@ -197,7 +197,7 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(copy, partial)
-    partial.chmod(0o600)
+    partial.chmod(0o660)  # as the API makes it: it may run as another user of the group than whoever restores
     sync_tree(partial)
     # All of the old one before the new one comes: an old write-ahead log would be played into the new file.
     _erase_sqlite(target)

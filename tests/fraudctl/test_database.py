@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,30 @@ def test_what_was_backed_up_is_restored(
     assert "--replace erases it" in refused.stderr
     assert f"2 transactions (requests.db); {model.version} is in service.\n" in restored.stdout
     assert restored.stdout.endswith(f"Erased {mlflow}: the backup has none.\n")
+
+
+def test_backups_of_every_night_leave_the_newest(
+    fraudctl: Fraudctl, filled: Store, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "backups").mkdir()
+    old = tmp_path / "backups" / "fraud-detection-20200101T020000Z.tar.gz"
+    old.write_bytes(b"of long ago")
+
+    taken = fraudctl("db", "backup", "--into", "backups", "--keep", 1, env=environment)
+
+    (left,) = (tmp_path / "backups").iterdir()
+    assert re.fullmatch(r"fraud-detection-\d{8}T\d{6}Z\.tar\.gz", left.name)
+    assert taken.stdout.startswith(f"backups/{left.name}: 2 transactions (requests.db), ")
+    assert taken.stdout.endswith(f"\nDeleted backups/{old.name}.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a.tar", "--into", "b"], ["a.tar", "--keep", "2"], ["--keep", "2"]], ids=" ".join
+)
+def test_a_backup_goes_to_one_place(fraudctl: Fraudctl, environment: dict[str, str], arguments: list[str]) -> None:
+    refused = fraudctl("db", "backup", *arguments, env=environment, exit_code=2)
+
+    assert "expected TARGET, or --into FOLDER with or without --keep" in refused.stderr
 
 
 def test_restore_wants_the_api_stopped(

@@ -157,6 +157,8 @@ class Cluster:
                 )
                 status, answer = cluster.answer(request, self.headers["Authorization"])
                 self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
                 self.end_headers()
                 self.wfile.write(json.dumps(answer).encode())
 
