@@ -1,0 +1,119 @@
+"""Run the real Prometheus and Pushgateway, and ask them."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import free_port, skip_or_fail
+
+PATIENCE_SECONDS = 30
+
+
+def program(variable: str, name: str, where: str) -> str:
+    """Path of a program: what the environment variable names, else from PATH; without it the test skips, or fails."""
+    found = shutil.which(os.environ.get(variable, name))
+    if found is None:
+        skip_or_fail(f"{name} is not installed ({where}) nor named by {variable}")
+    return str(found)
+
+
+def promtool() -> str:
+    return program("PROMTOOL", "promtool", "https://prometheus.io/download")
+
+
+@contextlib.contextmanager
+def pushgateway(arguments: Sequence[str], data: Path, port: str, *, kill: bool = False) -> Iterator[str]:
+    """Run a Pushgateway with the chart's arguments, the folder `data` in place of its volume; gives its address."""
+    found = program("PUSHGATEWAY", "prometheus-pushgateway", "Debian: apt-get install prometheus-pushgateway")
+    ours = [each.replace("/data/", f"{data}/").replace(":9091", f"127.0.0.1:{port}") for each in arguments]
+    with _running([found, *ours], f"http://127.0.0.1:{port}", data.parent / "pushgateway.log", kill=kill) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def prometheus(scrapes: Sequence[Mapping[str, Any]], rules: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Run a Prometheus that scrapes and evaluates once a second; gives its address."""
+    found = program("PROMETHEUS", "prometheus", "https://prometheus.io/download")
+    (folder / "rules.yaml").write_text(json.dumps(rules))
+    (folder / "prometheus.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": ["rules.yaml"],
+                "scrape_configs": list(scrapes),
+            }
+        )
+    )
+    port = free_port()
+    command = [
+        found,
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'series'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with _running(command, f"http://127.0.0.1:{port}", folder / "prometheus.log") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], url: str, log: Path, *, kill: bool = False) -> Iterator[str]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _is_ready(url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield url
+    finally:
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+        process.wait(PATIENCE_SECONDS)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=5):  # noqa: S310  an address of ours
+            return True
+    except OSError:
+        return False
+
+
+def ask(prometheus_url: str, path: str, **parameters: str) -> Any:
+    """The data with which Prometheus answers a request to its API; what it refuses fails the test."""
+    url = f"{prometheus_url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  an address of ours
+            return json.load(answer)["data"]
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+
+
+def metrics_of(prometheus_url: str, expression: str) -> set[str]:
+    """The names of all metrics that a PromQL expression asks for, as Prometheus itself reads it."""
+    return set(_selected(ask(prometheus_url, "parse_query", query=expression)))
+
+
+def _selected(node: object) -> Iterator[str]:
+    if isinstance(node, list):
+        for part in node:
+            yield from _selected(part)
+    elif isinstance(node, dict):
+        if node.get("type") in {"vectorSelector", "matrixSelector"}:
+            yield node["name"]
+        for part in node.values():
+            yield from _selected(part)

@@ -1,0 +1,238 @@
+"""Each alert fires when it should and only then, has a runbook, and can be switched off."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, Helm, Values, named
+from tests.chart.observability import promtool
+from tests.conftest import ROOT
+
+RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
+TESTS = sorted((CHART / "files" / "rules" / "tests").glob("*.yaml"))
+OPERATOR = ("monitoring.coreos.com/v1",)
+# Which names the plain files have: with the backups that the default installation does without.
+AS_IN_THE_FILES: Values = {"jobs": {"backup": {"enabled": True}}}
+
+
+def groups(helm: Helm, values: Values | None = None, release: str = "fraud-detection") -> list[dict[str, Any]]:
+    manifests = helm.render(values or {}, release=release, api_versions=OPERATOR)
+    found: list[dict[str, Any]] = named(manifests, "PrometheusRule")["spec"]["groups"]
+    return found
+
+
+def alerts(rendered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [rule for group in rendered for rule in group["rules"]]
+
+
+def names(rendered: Sequence[dict[str, Any]]) -> set[str]:
+    return {rule["alert"] for rule in alerts(rendered)}
+
+
+def in_the_files() -> list[dict[str, Any]]:
+    return [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+
+
+def cases() -> list[dict[str, Any]]:
+    """Every question that the promtool tests ask: which alert, and what is to be found."""
+    tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
+    return [case for test in tests for case in test["alert_rule_test"]]
+
+
+def setting(**settings: Any) -> Values:
+    return {"metrics": {"prometheusRule": settings}}
+
+
+def test_the_plain_files_are_what_an_installation_of_their_names_gets(helm: Helm) -> None:
+    assert groups(helm, AS_IN_THE_FILES) == in_the_files()
+
+
+def test_every_alert_fires_and_does_not_fire_as_its_tests_say(helm4: Helm, tmp_path: Path) -> None:
+    for path, group in zip(RULES, groups(helm4, AS_IN_THE_FILES), strict=True):
+        (tmp_path / path.name).write_text(yaml.safe_dump({"groups": [group]}))
+    (tmp_path / "tests").mkdir()
+    for path in TESTS:
+        (tmp_path / "tests" / path.name).write_text(path.read_text())
+
+    program = promtool()
+    check = subprocess.run(
+        [program, "check", "rules", "--lint-fatal", *(tmp_path / path.name for path in RULES)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert check.returncode == 0, check.stdout + check.stderr
+
+    def run(path: Path) -> str:
+        command = [program, "test", "rules", str(tmp_path / "tests" / path.name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    with ThreadPoolExecutor(2) as pool:
+        assert "".join(pool.map(run, TESTS)) == ""
+
+
+@pytest.mark.parametrize("alert", sorted(names(in_the_files())))
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not(alert: str) -> None:
+    fires = [bool(case["exp_alerts"]) for case in cases() if case["alertname"] == alert]
+
+    assert set(fires) == {True, False}
+
+
+@pytest.mark.parametrize("rule", alerts(in_the_files()), ids=lambda rule: rule["alert"])
+def test_every_alert_says_how_bad_it_is_what_it_means_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    _, _, runbook = rule["annotations"]["runbook_url"].partition("/blob/main/")
+    text = (ROOT / runbook).read_text()
+    assert runbook == f"docs/runbooks/{rule['alert']}.md"
+    assert text.startswith(f"# {rule['alert']}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Meaning", "Confirm", "Repair", "Worry when"]
+    assert "\n```bash\n" in text
+
+
+def test_there_is_no_runbook_without_an_alert() -> None:
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} == names(in_the_files())
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_alert_can_be_switched_off(helm4: Helm, half: int) -> None:
+    unwanted = sorted(names(in_the_files()))[half::2]
+
+    left = names(groups(helm4, {**AS_IN_THE_FILES, **setting(disabled=unwanted)}))
+
+    assert left == names(in_the_files()) - set(unwanted)
+
+
+def test_an_alert_that_does_not_exist_cannot_be_switched_off(helm: Helm) -> None:
+    said = helm.refusal(setting(disabled=["FraudApiDwon"]), api_versions=OPERATOR)
+
+    assert said == (
+        "metrics.prometheusRule.disabled names FraudApiDwon, which is no alert of this chart; there are "
+        + ", ".join(sorted(names(in_the_files())))
+    )
+
+
+def test_without_any_alert_no_empty_group_is_left(helm: Helm) -> None:
+    assert groups(helm, setting(disabled=sorted(names(in_the_files())))) == []
+
+
+def thresholds() -> dict[str, Any]:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    found: dict[str, Any] = values["metrics"]["prometheusRule"]["thresholds"]
+    return found
+
+
+def test_every_threshold_stands_in_a_rule_and_every_mark_is_a_threshold() -> None:
+    marks = {mark for path in RULES for mark in re.findall(r"  # (\w+)$", path.read_text(), re.MULTILINE)}
+
+    assert marks == {*thresholds(), "cronJobs"}
+
+
+def test_every_threshold_can_be_set(helm4: Helm) -> None:
+    wanted = {name: f"{number}h" if name.endswith("For") else number for number, name in enumerate(thresholds(), 770)}
+
+    changed = alerts(groups(helm4, {**AS_IN_THE_FILES, **setting(thresholds=wanted)}))
+
+    different = {name: set[str]() for name in wanted}
+    for was, now in zip(alerts(in_the_files()), changed, strict=True):
+        old, new = (f"{rule['expr']} for {rule.get('for')}" for rule in (was, now))
+        for name, value in wanted.items():
+            if str(value) in new:
+                different[name].add(was["alert"])
+                new = new.replace(str(value), str(thresholds()[name]))
+        assert new == old
+    assert different == {name: {alert_of(name)} for name in wanted}
+
+
+def alert_of(threshold: str) -> str:
+    """The alert that the comment of a threshold in values.yaml names."""
+    text = (CHART / "values.yaml").read_text()
+    [comment] = re.findall(rf"# -- (Fraud\w+):[^\n]*\n(?:\s+# [^-][^\n]*\n)*\s+{threshold}:", text)
+    return str(comment)
+
+
+def test_two_releases_never_raise_each_others_alerts(helm: Helm) -> None:
+    """Every selector names this release's namespace, and of ours also the service, CronJob or claim."""
+    for rule in alerts(groups(helm, AS_IN_THE_FILES, release="payments")):
+        for metric, matchers in re.findall(r"\b(\w+)\{([^}]*)\}", rule["expr"]):
+            if metric in {"kube_job_failed"}:  # joined to a selection by namespace and job_name
+                continue
+            assert 'namespace="fraud"' in matchers, (rule["alert"], metric)
+            assert "payments-fraud-detection-" in matchers, (rule["alert"], metric)
+            assert not re.search(r'[="|(]fraud-detection-', matchers), (rule["alert"], metric)
+
+
+def test_names_that_contain_each_other_are_not_mixed_up(helm: Helm) -> None:
+    rendered = groups(helm, {**AS_IN_THE_FILES, "fullnameOverride": "fraud-detection-api"})
+
+    expression = next(rule["expr"] for rule in alerts(rendered) if rule["alert"] == "FraudVolumeFilling")
+    assert 'persistentvolumeclaim="fraud-detection-api-data"' in expression
+    assert 'service="fraud-detection-api-api"' in expression
+
+
+def test_claims_of_yours_are_watched(helm: Helm) -> None:
+    values = {"persistence": {"existingClaim": "disk.one"}, "jobs": {"backup": {"enabled": True}}}
+
+    rules = {rule["alert"]: rule["expr"] for rule in alerts(groups(helm, values))}
+
+    assert 'persistentvolumeclaim=~"disk.one|' in rules["FraudVolumeFilling"]
+
+
+def test_a_long_release_is_watched_under_the_names_that_it_really_has(helm: Helm) -> None:
+    manifests = helm.render(AS_IN_THE_FILES, release="r" * 53, api_versions=OPERATOR)
+    rules = yaml.safe_dump(named(manifests, "PrometheusRule")["spec"], width=10_000)
+
+    for kind in ("CronJob", "Service"):
+        for manifest in manifests:
+            name = manifest["metadata"]["name"]
+            if manifest["kind"] == kind and not name.endswith("-fraudctl"):
+                assert name in rules
+
+
+def test_figures_at_a_pushgateway_of_yours_are_found_by_the_name_of_the_job_alone(helm: Helm) -> None:
+    values = {"pushgateway": {"enabled": False, "externalUrl": "http://gateway.elsewhere:9091"}}
+
+    rendered = {rule["alert"]: rule["expr"] for rule in alerts(groups(helm, values))}
+
+    assert rendered["FraudDataQuality"] == 'fraud_drift_reason{job="fraud-drift", reason="data_quality"} == 1'
+    assert 'absent(fraud_job_last_attempt_timestamp_seconds{job="fraud-retrain"})' in rendered["FraudJobSeriesAbsent"]
+
+
+def test_without_a_pushgateway_nobody_misses_its_figures(helm: Helm) -> None:
+    rendered = names(groups(helm, {"pushgateway": {"enabled": False}}))
+
+    assert names(in_the_files()) - rendered == {"FraudJobSeriesAbsent"}
+
+
+def test_without_jobs_nobody_misses_them(helm: Helm) -> None:
+    rendered = names(groups(helm, {"jobs": {"detectDrift": {"enabled": False}, "retrain": {"enabled": False}}}))
+
+    assert names(in_the_files()) - rendered == {"FraudCronJobsUnseen"}
+
+
+def test_as_many_cron_jobs_are_expected_as_are_installed(helm: Helm) -> None:
+    counted = {
+        enabled: next(rule["expr"] for rule in alerts(groups(helm, values)) if rule["alert"] == "FraudCronJobsUnseen")
+        for enabled, values in [(2, {}), (3, AS_IN_THE_FILES), (1, {"jobs": {"retrain": {"enabled": False}}})]
+    }
+
+    assert [f"< {enabled}  # cronJobs" in expression for enabled, expression in counted.items()] == [True] * 3
+
+
+def test_alerts_carry_labels_and_runbooks_of_yours(helm: Helm) -> None:
+    rendered = groups(helm, setting(alertLabels={"team": "payments"}, runbookUrl="https://wiki.example/fraud/"))
+
+    for rule in alerts(rendered):
+        assert rule["labels"]["team"] == "payments"
+        assert rule["annotations"]["runbook_url"] == f"https://wiki.example/fraud/{rule['alert']}.md"
+
+
+def test_a_severity_cannot_be_lost_by_a_label_of_yours(helm: Helm) -> None:
+    rendered = groups(helm, setting(alertLabels={"severity": "none"}))
+
+    assert {rule["labels"]["severity"] for rule in alerts(rendered)} == {"critical", "warning"}
