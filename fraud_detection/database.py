@@ -312,6 +312,28 @@ def damage(connection: sa.Connection) -> list[str]:
     return [f"{orphans} rows refer to rows that are not there"] if orphans else []
 
 
+def run_query(connection: sa.Connection, statement: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """Run one statement of somebody's own SQL, unchanged, and return the names of the columns and the rows.
+
+    The connection should be of a read-only engine; it attaches no other file from then on.
+    """
+    plain = connection.execution_options(no_parameters=True, stream_results=True)  # else a % would want a value
+    if connection.dialect.name == "sqlite":  # read-only is only this file: ATTACH would create any other one
+        _driver(connection).set_authorizer(_allow_all_but_attach)
+    try:
+        result = plain.exec_driver_sql(statement)
+    except dbapi2.Warning as error:  # more than one statement; SQLAlchemy passes it on as it is
+        raise sa.exc.ProgrammingError(statement, None, error) from error
+    if not result.returns_rows:
+        return [], iter(())
+    return list(result.keys()), (tuple(row) for page in result.partitions(1000) for row in page)
+
+
+def _allow_all_but_attach(action: int, *_: object) -> int:
+    allowed: int = dbapi2.SQLITE_DENY if action == dbapi2.SQLITE_ATTACH else dbapi2.SQLITE_OK
+    return allowed
+
+
 def copy_sqlite(source: Path, target: Path) -> None:
     """Write a consistent copy of an SQLite file, in use or not, to `target`, which must not exist; whole or not at all.
 

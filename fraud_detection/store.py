@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from numpy.typing import NDArray
-from pysqlite3 import dbapi2
 
 from fraud_detection.database import (
     DatabaseRefused,
@@ -729,23 +728,6 @@ class Store:
             found += [f"{count} {meaning}"] if count else []
         return found
 
-    def query(self, connection: sa.Connection, statement: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        """Run one statement of somebody's own SQL, unchanged, and return the names of the columns and the rows.
-
-        The connection should be of a read-only store; it attaches no other file from then on.
-        """
-        plain = connection.execution_options(no_parameters=True, stream_results=True)  # else a % would want a value
-        if connection.dialect.name == "sqlite":  # read-only is only the store: ATTACH would create any other file
-            driver: Any = connection.connection.driver_connection
-            driver.set_authorizer(_allow_all_but_attach)
-        try:
-            result = plain.exec_driver_sql(statement)
-        except dbapi2.Warning as error:  # more than one statement; SQLAlchemy passes it on as it is
-            raise sa.exc.ProgrammingError(statement, None, error) from error
-        if not result.returns_rows:
-            return [], iter(())
-        return list(result.keys()), (tuple(row) for page in result.partitions(_PAGE_ROWS) for row in page)
-
     # -- carry elsewhere -----------------------------------------------------------------------------------------
 
     def contents(self, connection: sa.Connection, table: str) -> Iterator[list[tuple[Any, ...]]]:
@@ -822,11 +804,6 @@ class Store:
             connection.execute(sa.delete(keys).where(keys.c.request_id == request_id)).rowcount
             for request_id in sorted(request_ids)
         )
-
-
-def _allow_all_but_attach(action: int, *_: object) -> int:
-    allowed: int = dbapi2.SQLITE_DENY if action == dbapi2.SQLITE_ATTACH else dbapi2.SQLITE_OK
-    return allowed
 
 
 @contextlib.contextmanager

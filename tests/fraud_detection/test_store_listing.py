@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_detection.clock import Clock
+from fraud_detection.database import run_query
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
 
 CLOCK = Clock()
@@ -71,7 +72,7 @@ def test_lists_what_nobody_labelled_with_the_highest_scores_first(filled: tuple[
 def test_runs_sql_as_it_is_written(filled: tuple[Store, str, str]) -> None:
     store, _, _ = filled
     with store.begin() as connection:
-        names, rows = store.query(
+        names, rows = run_query(
             connection, "SELECT transaction_id, ':x' AS literal FROM requests WHERE transaction_id LIKE '%b%'"
         )
 
