@@ -1,0 +1,26 @@
+"""`python -m api`: make what is missing, then become the server; what a container runs."""
+
+import os
+import sys
+
+from api import bootstrap
+from fraud_detection.settings import ApiSettings, BadSetting
+
+SERVER = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
+
+
+def prepare() -> int:
+    """Make what an installation needs to serve; 0, 2 for a wrong variable, otherwise as `python -m api.bootstrap`."""
+    try:
+        ApiSettings.from_env(os.environ)  # before anything is made
+    except BadSetting as error:
+        sys.stderr.write(f"fraud-detection cannot start: {error}\n")
+        return 2
+    return bootstrap.main()
+
+
+if __name__ == "__main__":
+    exit_code = prepare()
+    if exit_code:
+        sys.exit(exit_code)
+    os.execv(sys.executable, SERVER)  # noqa: S606  this process becomes the server, so that signals reach it

@@ -1,0 +1,90 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fraud_detection import model as models
+from tests.conftest import ROOT, TOKEN, free_port
+
+PATIENCE_SECONDS = 30
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, make_version: Callable[..., str]) -> dict[str, str]:
+    """The variables of an installation that has nothing but a token and a baseline."""
+    version = make_version(tmp_path / "made")
+    (tmp_path / "made" / version).rename(tmp_path / "baseline")
+    return {
+        "API_TOKEN": TOKEN,
+        "MODEL_PATH": str(tmp_path / "models" / "rf_model.pkl"),
+        "LATEST_DB": str(tmp_path / "data" / "requests.db"),
+        "BASELINE_DIR": str(tmp_path / "baseline"),
+        "PORT": free_port(),
+        "PROBE_PORT": free_port(),
+    }
+
+
+def start(environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "api"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until_healthy(environment: dict[str, str], server: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(urllib.error.URLError):
+            urllib.request.urlopen(f"http://127.0.0.1:{environment['PORT']}/health", timeout=PATIENCE_SECONDS).close()
+            return
+        time.sleep(0.05)
+    server.kill()
+    raise AssertionError(server.communicate()[1])
+
+
+def test_makes_what_is_missing_becomes_the_server_and_ends_in_order(fresh: dict[str, str]) -> None:
+    server = start(fresh)
+    wait_until_healthy(fresh, server)
+
+    runs = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
+    assert runs[1:5] == [b"-m", b"gunicorn", b"-c", b"python:api.gunicorn_conf"]
+    server.send_signal(signal.SIGTERM)
+    _, log = server.communicate(timeout=PATIENCE_SECONDS)
+    assert server.returncode == 0, log
+    assert models.current_version(Path(fresh["MODEL_PATH"]).parent) is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "exit_code", "message"),
+    [
+        ({"API_TOKEN": ""}, 2, "fraud-detection cannot start: API_TOKEN is not set; it is required"),
+        ({"PORT": "http"}, 2, "fraud-detection cannot start: PORT: expected a whole number from 1 to 65535"),
+        ({"FEATURES_FILE": "nowhere.json"}, 2, "nowhere.json"),
+        ({"BASELINE_DIR": "nowhere"}, 3, "BASELINE_DIR: no model version in nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_serves(
+    fresh: dict[str, str], wrong: dict[str, str], exit_code: int, message: str
+) -> None:
+    server = start(fresh | wrong)
+
+    _, log = server.communicate(timeout=PATIENCE_SECONDS)
+    assert (server.returncode, message in log, "Traceback" in log) == (exit_code, True, False), log
+
+
+def test_without_a_token_nothing_is_made(fresh: dict[str, str]) -> None:
+    start({**fresh, "API_TOKEN": ""}).communicate(timeout=PATIENCE_SECONDS)
+
+    assert not Path(fresh["LATEST_DB"]).parent.exists()
+    assert not Path(fresh["MODEL_PATH"]).parent.exists()
