@@ -161,6 +161,15 @@ def test_the_previous_token_outlives_a_file_that_holds_none_but_not_its_removal(
     assert held.identify(b"old") is None
 
 
+def test_a_rotation_begins_when_the_previous_token_gets_a_file(tmp_path: Path, token_files: dict[str, str]) -> None:
+    (tmp_path / "previous").unlink()
+    rotating = tokens(token_files)
+    assert rotating.identify(b"old") is None
+
+    (tmp_path / "previous").write_text("old")
+    assert (rotating.identify(b"old"), rotating.identify(b"first")) == ("previous", "current")
+
+
 def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, token_files: dict[str, str]) -> None:
     metrics = Metrics()
     held = Tokens(ApiSettings.from_env(token_files), metrics, recheck_seconds=0)

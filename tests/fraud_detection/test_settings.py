@@ -61,6 +61,20 @@ def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "none")})
 
 
+@pytest.mark.parametrize("optional", ["DATABASE_URL", "API_TOKEN_PREVIOUS"])
+def test_an_optional_secret_whose_file_cannot_be_read_is_not_taken_for_none(tmp_path: Path, optional: str) -> None:
+    file = tmp_path / ("none" if optional == "DATABASE_URL" else "")  # a folder is there, and no file to read
+
+    with pytest.raises(BadSetting, match=f"{optional}_FILE: .* cannot be read"):
+        ApiSettings.from_env(TOKEN | {f"{optional}_FILE": str(file)})
+
+
+def test_the_file_of_the_previous_token_may_come_later(tmp_path: Path) -> None:
+    settings = ApiSettings.from_env(TOKEN | {"API_TOKEN_PREVIOUS_FILE": str(tmp_path / "none")})
+
+    assert (settings.api_token_previous, settings.api_token_previous_file) == (None, tmp_path / "none")
+
+
 def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="API_TOKEN and API_TOKEN_FILE are both set"):
         ApiSettings.from_env(TOKEN | {"API_TOKEN_FILE": str(tmp_path / "token")})
