@@ -1,9 +1,9 @@
 {{/* Labels and annotations. */}}
 
-{{/* (dict "root" $ "component" "api"): never anything else, or upgrades break. */}}
+{{/* (dict "root" $ "component" "api"): never anything else, or upgrades break. In quotes, since 1 is a name too. */}}
 {{- define "fraud-detection.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "fraud-detection.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "fraud-detection.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -27,7 +27,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* (dict "root" $ "name" "…" "component" "api" "annotations" dict? "labels" dict?): the metadata of an object. */}}
 {{- define "fraud-detection.metadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "fraud-detection.labels" . | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
@@ -39,7 +39,7 @@ annotations:
 {{/* (dict "root" $ "name" "…" "component" "api" "claim" .Values.persistence): the metadata of a claim, without versions. */}}
 {{- define "fraud-detection.claimMetadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (dict "app.kubernetes.io/managed-by" .root.Release.Service)) | nindent 2 }}
 {{- $ours := ternary (dict "helm.sh/resource-policy" "keep") (dict) .claim.retain }}
