@@ -11,6 +11,7 @@ import click
 from fraud_detection.database import run_query
 from fraud_detection.settings import BadSetting
 from fraud_detection.store import Store
+from fraudctl.arguments import seekable
 from fraudctl.installation import actor, installation
 from jobs.check import check as look_through
 from jobs.copy_store import copy_stores
@@ -77,11 +78,13 @@ def restore(source: Path, replace: bool) -> None:
 
     \b
       fraudctl db restore backups/2026-08-22.tar.gz --replace
+      kubectl exec -i job/admin -- fraudctl db restore /dev/stdin --replace < 2026-08-22.tar.gz
     """
     from jobs.restore import restore as put_back
 
     here = installation()
-    restored = put_back(source, here.settings, here.features, actor=actor(), replace=replace)
+    with seekable(source, ".tar") as readable:
+        restored = put_back(readable, here.settings, here.features, actor=actor(), replace=replace)
     kept = restored.backup
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in kept.rows.items())
     click.echo(f"Restored the backup of {kept.created}: {rows}; {kept.current or 'no model'} is in service.")

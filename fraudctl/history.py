@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fraudctl.arguments import FILE, Moment
+from fraudctl.arguments import FILE, Moment, seekable
 from fraudctl.installation import installation
 from jobs.import_csv import Imported, import_csv
 from jobs.import_db import import_db
@@ -39,21 +39,23 @@ def import_csv_command(file: Path, start: datetime, ignored: tuple[str, ...], ag
       fraudctl import-csv creditcard.csv
       fraudctl import-csv history.csv.gz --start 2026-01-01 --ignore shop
       TRAIN_DB=data/history.db fraudctl import-csv history.csv   # while the API runs
+      kubectl exec -i job/admin -- fraudctl import-csv /dev/stdin < history.csv.gz
 
     The first import of a plain Amount fixes how amounts are scaled; later ones, and GET /model, follow it.
     """
     here = installation()
-    done = import_csv(
-        file,
-        here.settings.train_location,
-        here.features,
-        models_dir=here.settings.models_dir,
-        now=datetime.now(UTC),
-        start=start,
-        ignored=ignored,
-        again=again,
-        allow_network_filesystem=here.settings.allow_network_filesystem,
-    )
+    with seekable(file, ".csv") as readable:
+        done = import_csv(
+            readable,
+            here.settings.train_location,
+            here.features,
+            models_dir=here.settings.models_dir,
+            now=datetime.now(UTC),
+            start=start,
+            ignored=ignored,
+            again=again,
+            allow_network_filesystem=here.settings.allow_network_filesystem,
+        )
     click.echo(_told(file, done))
     if done.scaling is not None:
         click.echo(
@@ -80,16 +82,17 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
     --without-labels. Its scores stay behind: nobody knows the model and the threshold behind them.
     """
     here = installation()
-    done = import_db(
-        file,
-        here.settings.train_location,
-        here.features,
-        now=datetime.now(UTC),
-        ignored=ignored,
-        with_labels=not without_labels,
-        again=again,
-        allow_network_filesystem=here.settings.allow_network_filesystem,
-    )
+    with seekable(file, ".db") as readable:
+        done = import_db(
+            readable,
+            here.settings.train_location,
+            here.features,
+            now=datetime.now(UTC),
+            ignored=ignored,
+            with_labels=not without_labels,
+            again=again,
+            allow_network_filesystem=here.settings.allow_network_filesystem,
+        )
     click.echo(_told(file, done.imported))
     if done.left_behind:
         click.echo(f"Left behind: {', '.join(done.left_behind)}.")

@@ -62,4 +62,8 @@ def api_to_ask(settings: JobSettings) -> RunningApi | None:
 
 def actor() -> str:
     """Name who is at the keyboard, for the journal of promotions."""
-    return f"fraudctl ({getpass.getuser()})"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that has no name
+        name = f"uid {os.getuid()}"
+    return f"fraudctl ({name})"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.clock import Clock
+from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.model import Model
@@ -132,3 +133,40 @@ def test_copy_moves_to_postgresql(
     assert "DATABASE_URL is not set" in unset.stderr
     assert "LATEST_DB: there is no no.db to copy" in missing.stderr
     assert copied.stdout == "Copied 0 requests, 0 labels, 0 idempotency; every row arrived as it was.\n"
+
+
+def test_copy_wants_the_api_stopped(
+    fraudctl: Fraudctl, running_api: dict[str, str], features: FeatureList, postgresql_database: str
+) -> None:
+    environment = {**running_api, "DATABASE_URL": postgresql_database}
+
+    refused = fraudctl("db", "copy", env=environment, exit_code=1)
+
+    assert "a running API has this store open; stop it first" in refused.stderr
+    with pytest.raises(DatabaseRefused, match="has no tables yet"):
+        Store.open(postgresql_database, features)
+
+
+def test_copy_brings_live_and_imported_transactions_together(
+    fraudctl: Fraudctl,
+    sqlite_store: Store,
+    sqlite_environment: dict[str, str],
+    postgresql_database: str,
+    tmp_path: Path,
+) -> None:
+    """As from a cluster: history has a file of its own, and models, drift result and MLflow's files stay."""
+    environment = {**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")}
+    for store in (sqlite_store, Store.create_or_migrate(Path(environment["TRAIN_DB"]), sqlite_store.features)):
+        rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"], np.zeros((1, 29)), [True], [None])
+        with store.begin() as connection:
+            store.import_history(connection, [rows], reporter="r", received_at="2026-01-03 00:00:00.000000")
+        store.close()
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+
+    copied = fraudctl("db", "copy", env={**environment, "DATABASE_URL": postgresql_database})
+
+    assert copied.stdout == "Copied 2 requests, 2 labels, 0 idempotency; every row arrived as it was.\n"
+    assert set(before) <= set(tmp_path.rglob("*"))
+    checked = fraudctl("db", "check", env={**environment, "DATABASE_URL": postgresql_database})
+    assert "(2 rows): ok" in checked.stdout
+    assert re.search(r"^model \S+: ok$", checked.stdout, re.MULTILINE)

@@ -1,7 +1,18 @@
+import gzip
+import os
 import sqlite3
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
+import pytest
+
+from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
+from fraud_detection.settings import JobSettings
+from jobs.history import read_history
+from tests.conftest import ROOT, api_process
 from tests.fraudctl.conftest import Fraudctl
 
 HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])
@@ -60,3 +71,72 @@ def test_import_db_says_what_came_in_and_what_did_not(
 
     assert "old.db: imported 1 transactions (0 fraud, 0 genuine, 1 unknown)" in result.stdout
     assert "Left behind: Class, prob." in result.stdout
+
+
+# -- through a pipe, as from `kubectl exec -i` -----------------------------------------------------------------------
+
+
+def piped(content: bytes, *command: str, env: dict[str, str], exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process whose standard input is a pipe that brings `content`."""
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "fraudctl", *command],
+        stdin=read, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **env},
+    ) as process:  # fmt: skip
+        os.close(read)
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(content)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == exit_code, err
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_history_comes_in_through_a_pipe_while_the_api_runs(
+    environment: dict[str, str], features: FeatureList, tmp_path: Path, pack: type[bytes]
+) -> None:
+    environment["TRAIN_DB"] = str(tmp_path / "data" / "history.db")
+    content = pack(history(tmp_path).read_bytes())
+
+    with api_process(environment, tmp_path / "log") as url:
+        done = piped(content, "import-csv", "/dev/stdin", env=environment)
+        again = piped(content, "import-csv", "/dev/stdin", env=environment, exit_code=1)
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as health:  # noqa: S310  an address of ours
+            assert health.status == 200
+
+    assert done.stdout.startswith("stdin: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")
+    assert done.stderr == "read 0.0 MB from standard input\n"
+    assert "was imported before" in again.stderr
+    stored, _ = read_history(JobSettings.from_env(environment), features)
+    assert stored.is_fraud.tolist() == [0, 1]
+
+
+def test_an_old_database_comes_in_through_a_pipe_too(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old.db")
+    old.execute(
+        f"CREATE TABLE requests ({', '.join(f'V{number} REAL' for number in range(1, 29))}, Amount_scaled REAL)"
+    )
+    old.execute(f"INSERT INTO requests VALUES ({', '.join(['0'] * 29)})")  # noqa: S608  zeros
+    old.commit()
+    old.close()
+
+    done = piped((tmp_path / "old.db").read_bytes(), "import-db", "/dev/stdin", env=sqlite_environment)
+
+    assert done.stdout.startswith("stdin: imported 1 transactions")
+
+
+def test_standard_input_for_which_there_is_no_room_says_where_more_may_be(
+    sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1)); "
+    run = limited + "from fraudctl.main import main; main(['import-csv', '/dev/stdin'])"
+
+    refused = subprocess.run(
+        [sys.executable, "-c", run],
+        input=b"x" * 3_000_000, capture_output=True, check=False, cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **sqlite_environment, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+
+    assert refused.returncode == 1
+    assert f"{tmp_path}: no room for standard input after 1.0 MB; let TMPDIR name" in refused.stderr.decode()

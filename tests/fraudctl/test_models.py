@@ -2,6 +2,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fraud_detection import model as models
 from fraud_detection.model import Model
 from fraud_detection.store import Store
@@ -54,3 +56,16 @@ def test_a_version_that_is_not_there_is_named(fraudctl: Fraudctl, sqlite_environ
     result = fraudctl("models", "show", "../20200101T000000Z-0123456789ab", env=sqlite_environment, exit_code=3)
 
     assert result.stderr.startswith("fraudctl: 20200101T000000Z-0123456789ab: manifest.json cannot be read")
+
+
+def test_a_user_without_a_name_is_written_down_by_number(
+    fraudctl: Fraudctl, sqlite_store: Store, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
+
+    fraudctl("models", "promote", str(models.current_version(models_dir)), env=sqlite_environment)
+
+    assert models.journal(models_dir)[-1]["actor"] == "fraudctl (uid 4000000)"
