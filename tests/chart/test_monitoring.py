@@ -1,0 +1,219 @@
+"""Prometheus finds API and Pushgateway with the right token, and the Pushgateway keeps to itself."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart.helm import Helm, Manifest, Values, named, pods
+
+OPERATOR = ("monitoring.coreos.com/v1",)
+API = "fraud-fraud-detection-api"
+PUSHGATEWAY = "fraud-fraud-detection-pushgateway"
+
+
+def kinds(manifests: list[Manifest]) -> set[str]:
+    return {m["kind"] for m in manifests if m["apiVersion"] == "monitoring.coreos.com/v1"}
+
+
+KINDS = {"serviceMonitor": {"ServiceMonitor"}, "prometheusRule": {"PrometheusRule"}}
+
+
+def alone(section: str, mode: str) -> Values:
+    """Values that leave only one of the two sections on."""
+    others = {other: {"enabled": False} for other in KINDS}
+    return {"metrics": {**others, section: {"enabled": True, "renderMode": mode}}}
+
+
+@pytest.mark.parametrize("section", KINDS)
+@pytest.mark.parametrize(
+    ("mode", "api_versions", "is_rendered"),
+    [
+        ("skipIfMissing", (), False),
+        ("skipIfMissing", OPERATOR, True),
+        ("failIfMissing", OPERATOR, True),
+        ("alwaysRender", (), True),
+        ("alwaysRender", OPERATOR, True),
+    ],
+)
+def test_is_rendered_where_the_cluster_knows_it_or_always(
+    *, helm: Helm, section: str, mode: str, api_versions: tuple[str, ...], is_rendered: bool
+) -> None:
+    manifests = helm.render(alone(section, mode), api_versions=api_versions)
+
+    assert kinds(manifests) == (KINDS[section] if is_rendered else set())
+
+
+@pytest.mark.parametrize("section", KINDS)
+def test_a_cluster_that_does_not_know_it_can_be_refused(helm: Helm, section: str) -> None:
+    assert helm.refusal(alone(section, "failIfMissing")) == (
+        f"metrics.{section}.renderMode is failIfMissing, and the cluster does not know monitoring.coreos.com/v1: "
+        "install the Prometheus operator first, or set renderMode to skipIfMissing"
+    )
+
+
+def test_switched_off_nothing_is_rendered_and_nothing_refused(helm: Helm) -> None:
+    values = {"metrics": {section: {"enabled": False, "renderMode": "failIfMissing"} for section in KINDS}}
+
+    assert kinds(helm.render(values)) == set()
+    assert kinds(helm.render(values, api_versions=OPERATOR)) == set()
+
+
+def monitor(manifests: list[Manifest], name: str) -> tuple[Manifest, Manifest]:
+    """A ServiceMonitor and its endpoint, after seeing that it selects exactly the Service of its name."""
+    found = named(manifests, "ServiceMonitor", name)
+    labels = found["spec"]["selector"]["matchLabels"]
+    services = [m for m in manifests if m["kind"] == "Service" and labels.items() <= m["metadata"]["labels"].items()]
+    assert [service["metadata"]["name"] for service in services] == [name]
+    [endpoint] = found["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in services[0]["spec"]["ports"]}
+    return found, endpoint
+
+
+def test_prometheus_brings_the_token_of_the_secret_in_its_own_namespace(helm: Helm) -> None:
+    values = {"auth": {"existingSecret": "mine", "tokenKey": "the-key"}}
+
+    found, endpoint = monitor(helm.render(values, api_versions=OPERATOR), API)
+
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "mine", "key": "the-key"}}
+    assert "namespaceSelector" not in found["spec"]
+    assert "bearerTokenSecret" not in endpoint
+
+
+def test_monitors_and_rules_carry_what_prometheus_selects_by(helm: Helm) -> None:
+    labels, annotations = {"release": "kube-prometheus-stack"}, {"note": "ours"}
+    settings = {"labels": labels, "annotations": annotations}
+    values = {
+        "metrics": {
+            "serviceMonitor": {**settings, "interval": "15s", "scrapeTimeout": "7s"},
+            "prometheusRule": settings,
+        }
+    }
+
+    manifests = helm.render(values, api_versions=OPERATOR)
+
+    for manifest in (m for m in manifests if m["apiVersion"] in OPERATOR):
+        assert labels.items() <= manifest["metadata"]["labels"].items()
+        assert annotations.items() <= manifest["metadata"]["annotations"].items()
+    for name in (API, PUSHGATEWAY):
+        _, endpoint = monitor(manifests, name)
+        assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("15s", "7s")
+
+
+def test_figures_of_the_jobs_keep_their_job_and_outlive_the_pod_of_the_pushgateway(helm: Helm) -> None:
+    _, endpoint = monitor(helm.render(api_versions=OPERATOR), PUSHGATEWAY)
+
+    assert endpoint["honorLabels"] is True
+    assert endpoint["relabelings"] == [{"action": "labeldrop", "regex": "pod|container|endpoint"}]
+
+
+def pushgateway(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
+    ours = [m for m in manifests if m["metadata"]["labels"].get("app.kubernetes.io/component") == "pushgateway"]
+    return [(m["kind"], m) for m in ours]
+
+
+@pytest.mark.parametrize("url", ["", "http://gateway.elsewhere:9091"])
+def test_without_a_pushgateway_of_its_own_nothing_of_it_is_left(helm: Helm, url: str) -> None:
+    manifests = helm.render({"pushgateway": {"enabled": False, "externalUrl": url}}, api_versions=OPERATOR)
+
+    assert pushgateway(manifests) == []
+    told = named(manifests, "ConfigMap", "fraud-fraud-detection-jobs")["data"]
+    assert told.get("PUSHGATEWAY_URL") == (url or None)
+
+
+def test_the_jobs_push_to_the_service_that_there_is(helm: Helm) -> None:
+    manifests = helm.render()
+
+    [port] = named(manifests, "Service", PUSHGATEWAY)["spec"]["ports"]
+    told = named(manifests, "ConfigMap", "fraud-fraud-detection-jobs")["data"]
+    assert told["PUSHGATEWAY_URL"] == f"http://{PUSHGATEWAY}:{port['port']}"
+
+
+def deployment(helm: Helm, **settings: Any) -> Manifest:
+    found: Manifest = named(helm.render({"pushgateway": settings}), "Deployment", PUSHGATEWAY)["spec"]
+    return found
+
+
+def test_the_pushgateway_remembers(helm: Helm) -> None:
+    """A file on the volume, written every minute, by one pod at a time."""
+    spec = deployment(helm)
+    pod = spec["template"]["spec"]
+    [container] = pod["containers"]
+
+    assert "--persistence.interval=1m" in container["args"]
+    [file] = [each.partition("=")[2] for each in container["args"] if each.startswith("--persistence.file=")]
+    [mount] = [each for each in container["volumeMounts"] if file.startswith(f"{each['mountPath']}/")]
+    [volume] = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+    assert volume["persistentVolumeClaim"] == {"claimName": PUSHGATEWAY}
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize(
+    ("persistence", "volume", "makes_claim"),
+    [
+        ({"existingClaim": "mine"}, {"persistentVolumeClaim": {"claimName": "mine"}}, False),
+        ({"enabled": False}, {"emptyDir": {"sizeLimit": "100Mi"}}, False),
+        ({"size": "5Gi"}, {"persistentVolumeClaim": {"claimName": PUSHGATEWAY}}, True),
+    ],
+)
+def test_the_pushgateways_volume_is_as_wanted(
+    *, helm: Helm, persistence: Values, volume: Manifest, makes_claim: bool
+) -> None:
+    manifests = helm.render({"pushgateway": {"persistence": persistence}})
+
+    [found] = named(manifests, "Deployment", PUSHGATEWAY)["spec"]["template"]["spec"]["volumes"]
+    assert found == {"name": "data", **volume}
+    claims = [
+        m["spec"] for m in manifests if m["kind"] == "PersistentVolumeClaim" and m["metadata"]["name"] == PUSHGATEWAY
+    ]
+    assert [claim["resources"] for claim in claims] == [{"requests": {"storage": "5Gi"}}] * makes_claim
+
+
+def test_nobody_can_delete_figures_or_stop_the_pushgateway_over_http(helm: Helm) -> None:
+    [container] = deployment(helm)["template"]["spec"]["containers"]
+
+    assert {each.partition("=")[0] for each in container["args"]} == {
+        "--web.listen-address",
+        "--persistence.file",
+        "--persistence.interval",
+    }
+
+
+def test_the_pushgateway_is_asked_whether_it_is_well(helm: Helm) -> None:
+    [container] = deployment(helm)["template"]["spec"]["containers"]
+
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": "http"}
+
+
+def test_the_pushgateway_has_no_token_and_a_place_of_its_own(helm: Helm) -> None:
+    """It mounts none of the shared volumes, so it need not run on their node."""
+    pod = deployment(helm, nodeSelector={"disk": "ssd"}, priorityClassName="low")["template"]
+
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
+    assert pod["spec"]["priorityClassName"] == "low"
+    assert "affinity" not in pod["spec"]
+    assert "fraud-detection.io/data-volume" not in pod["metadata"]["labels"]
+
+
+def test_only_jobs_that_push_and_prometheus_reach_the_pushgateway(helm: Helm) -> None:
+    manifests = helm.render({"networkPolicy": {"prometheusNamespace": "watch"}})
+    policy = named(manifests, "NetworkPolicy", PUSHGATEWAY)["spec"]
+    [rule] = policy["ingress"]
+    [of_ours, of_prometheus] = rule["from"]
+
+    [pod] = [each for each in pods(manifests) if each.owner == f"Deployment {PUSHGATEWAY}"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod.metadata["labels"].items()
+    assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [])
+    assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
+    assert of_prometheus == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "watch"}}}
+    assert {each.owner for each in pods(manifests) if selects(of_ours["podSelector"], each.metadata["labels"])} == {
+        f"CronJob fraud-fraud-detection-{job}" for job in ("detect-drift", "retrain", "fraudctl")
+    }
+
+
+def selects(selector: Manifest, labels: Manifest) -> bool:
+    """Whether a label selector selects these labels; knows the operator In."""
+    return selector["matchLabels"].items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in selector["matchExpressions"]
+    )
