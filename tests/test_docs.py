@@ -68,6 +68,7 @@ def command_lines(document: Path) -> Iterator[list[str]]:
     for block in code_blocks(document, "bash"):
         for line in re.sub(r"\\\n", " ", block).splitlines():
             command_line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line)  # without variables for this command alone
+            command_line = re.sub(r"^\s*kubectl exec .*? -- ", "", command_line)  # what runs in a pod runs there too
             if command_line.startswith(("make ", "fraudctl ", ".venv/bin/python -m ")):
                 yield shlex.split(command_line, comments=True)
 
