@@ -27,6 +27,7 @@ class How(TypedDict, total=False):
 
     ci: str  # a file of the chart's ci folder: default
     release: str
+    namespace: str
     api_versions: Sequence[str]
     kube_version: str
     chart: Path
@@ -53,11 +54,16 @@ class Helm:
         """The message of the chart's `fail` without its place, or what the schema said."""
         done = self._template(values, how)
         assert done.returncode != 0, "this should have been refused"
-        said = done.stderr.strip().split("error calling fail: ")[-1]
-        return re.sub(r"\n+Use --debug flag.*", "", said, flags=re.DOTALL)
+        return re.sub(r"^Error: execution error at \(.*?\): |\s*Use --debug flag.*", "", done.stderr.strip())
 
     def _template(self, values: Values | None, how: How) -> subprocess.CompletedProcess[str]:
-        command = ["template", how.get("release", "fraud"), str(how.get("chart", CHART)), "--namespace", "fraud"]
+        command = [
+            "template",
+            how.get("release", "fraud"),
+            str(how.get("chart", CHART)),
+            "--namespace",
+            how.get("namespace", "fraud"),
+        ]
         command += ["--kube-version", how.get("kube_version", "1.34.0")]
         command += ["--values", str(CHART / "ci" / f"{how.get('ci', 'default')}-values.yaml"), "--values", "-"]
         for api_version in how.get("api_versions", ()):

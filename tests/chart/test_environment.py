@@ -1,0 +1,178 @@
+"""What each container is told is what its program reads: no variable too few, none that nobody asks for."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud_detection.features import load_features
+from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings
+from tests.chart.helm import Helm, Manifest, Pod, named, pods
+
+THREADS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
+SECRETS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "DATABASE_URL"}
+NAME = "fraud-fraud-detection"
+EVERYTHING = {
+    "auth": {"existingSecret": "tokens"},
+    "features": [{"name": "amount", "minimum": 0, "maximum": 1e9, "description": "in <euro>"}, {"name": "age_days"}],
+    "config": {"mlflowTrackingUri": "http://mlflow:5000"},
+    "jobs": {"backup": {"enabled": True}},
+}
+POSTGRESQL = {"database": {"mode": "postgresql", "existingSecret": "db"}}
+
+
+def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
+    """What the container's program finds in its environment, ConfigMaps included."""
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= named(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return found | {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def containers_of(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Containers of ours by what they are for: api, bootstrap, detect-drift, retrain, …"""
+    found = {c["name"]: c for pod in pods(manifests) for c in pod.containers}
+    assert len(found) == sum(len(pod.containers) for pod in pods(manifests)), "two containers of one name"
+    return found
+
+
+@pytest.mark.parametrize("values", [EVERYTHING, EVERYTHING | POSTGRESQL], ids=["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("bootstrap", [ApiSettings, SharedSettings]),  # it shares the API's ConfigMap
+        ("api", [ApiSettings]),
+        ("detect-drift", [JobSettings]),
+        ("retrain", [JobSettings, ClientSettings]),
+        ("backup", [JobSettings]),
+        ("fraudctl", [JobSettings]),
+        ("smoke", [ClientSettings]),
+    ],
+)
+def test_a_container_is_told_what_its_program_reads(
+    helm: Helm, values: dict[str, Any], name: str, reads: list[type[SharedSettings]], tmp_path: Path
+) -> None:
+    manifests = helm.render(values)
+    told = environment(containers_of(manifests)[name], manifests)
+    variables = {variable.name: variable for settings in reads for variable in settings.variables()}
+    for variable in [name for name in told if name.endswith("_FILE") and name != "FEATURES_FILE"]:
+        (tmp_path / variable).write_text("postgresql://u:p@h/d" if variable == "DATABASE_URL_FILE" else "a-token")
+        told[variable] = str(tmp_path / variable)
+
+    reads[-1].from_env(told)  # accepts every value
+    assert {name.removesuffix("_FILE") if name != "FEATURES_FILE" else name for name in told} - set(
+        variables
+    ) <= THREADS
+
+
+def test_every_variable_is_a_key_of_a_configmap_save_secrets(helm: Helm) -> None:
+    manifests = helm.render(EVERYTHING)
+    by_file = SECRETS | {f"{name}_FILE" for name in SECRETS}
+
+    for suffix, settings in (("api", ApiSettings), ("jobs", JobSettings)):
+        keys = set(named(manifests, "ConfigMap", f"{NAME}-{suffix}")["data"])
+        assert keys - {"API_URL"} == {variable.name for variable in settings.variables()} - by_file
+
+
+def test_a_default_of_the_chart_is_the_default_of_the_program(helm: Helm) -> None:
+    manifests = helm.render()
+    paths = {"MODEL_PATH", "LATEST_DB", "TRAIN_DB", "DRIFT_RESULT", "BASELINE_DIR", "HOST", "ROLLOUT_MODE"}
+
+    for suffix, settings in (("api", ApiSettings), ("jobs", JobSettings)):
+        told = named(manifests, "ConfigMap", f"{NAME}-{suffix}")["data"]
+        for variable in settings.variables():
+            if variable.name in told and variable.default is not None and variable.name not in paths:
+                assert told[variable.name] == variable.default, variable.name
+
+
+def test_large_numbers_arrive_as_digits(helm: Helm) -> None:
+    """Helm reads numbers as floating point, which prints a million as 1e+06."""
+    manifests = helm.render({"config": {"driftWindowRows": 1000000, "driftMinRows": 1000000, "gateMinFrauds": 100000}})
+    told = named(manifests, "ConfigMap", f"{NAME}-jobs")["data"]
+
+    assert (told["DRIFT_WINDOW_ROWS"], told["DRIFT_MIN_ROWS"], told["GATE_MIN_FRAUDS"]) == (
+        "1000000",
+        "1000000",
+        "100000",
+    )
+
+
+def test_features_arrive_as_the_file_that_both_images_read(helm: Helm, tmp_path: Path) -> None:
+    manifests = helm.render(EVERYTHING)
+    file = tmp_path / "features.json"
+    file.write_text(named(manifests, "ConfigMap", f"{NAME}-features")["data"]["features.json"])
+
+    assert [(f.name, f.minimum, f.maximum, f.description) for f in load_features(file).features] == [
+        ("amount", 0, 1e9, "in <euro>"), ("age_days", -1e9, 1e9, ""),
+    ]  # fmt: skip
+    for name in ("bootstrap", "api", "detect-drift", "retrain", "fraudctl"):
+        container = containers_of(manifests)[name]
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "features"]
+        assert environment(container, manifests)["FEATURES_FILE"] == f"{mounts[0]}/features.json"
+
+
+def test_the_token_is_told_to_the_api_the_retraining_and_the_tests_alone(helm: Helm) -> None:
+    manifests = helm.render(EVERYTHING | {"pushgateway": {"enabled": True}})
+    told = {pod.owner for pod in pods(manifests) if mentions_token(pod)}
+
+    assert told == {
+        f"Deployment {NAME}-api",
+        f"CronJob {NAME}-retrain",
+        *{pod.owner for pod in pods(manifests) if pod.owner.startswith("Pod ")},
+    }
+    assert not any("API_TOKEN" in name for name in containers_of(manifests)["bootstrap"]["env"])
+
+
+def mentions_token(pod: Pod) -> bool:
+    return bool(re.search(r"'tokens'|API_TOKEN", repr(pod.spec)))
+
+
+def test_a_rotated_token_arrives_without_a_restart(helm: Helm) -> None:
+    """A mount with subPath, or a variable, would stay what it was."""
+    manifests = helm.render(EVERYTHING)
+    for name in ("api", "retrain", "smoke"):
+        container = containers_of(manifests)[name]
+        folder = Path(environment(container, manifests)["API_TOKEN_FILE"]).parent
+        [mount] = [mount for mount in container["volumeMounts"] if mount["mountPath"] == str(folder)]
+        assert "subPath" not in mount
+        assert mount["readOnly"] is True
+
+
+def test_the_address_of_the_api_is_its_service(helm: Helm) -> None:
+    manifests = helm.render({"api": {"service": {"port": 8080}}})
+
+    assert named(manifests, "Service", f"{NAME}-api")["spec"]["ports"][0]["port"] == 8080
+    for name in ("retrain", "smoke"):
+        assert environment(containers_of(manifests)[name], manifests)["API_URL"] == f"http://{NAME}-api:8080"
+
+
+@pytest.mark.parametrize("mode", ["restart", "reload", "none"])
+def test_programs_know_the_mode_of_a_rollout(helm: Helm, mode: str) -> None:
+    manifests = helm.render(
+        {"jobs": {"retrain": {"rollout": {"mode": mode, "timeoutSeconds": 77}}}, "api": {"progressDeadlineSeconds": 70}}
+    )
+    told = environment(containers_of(manifests)["retrain"], manifests)
+
+    assert told["ROLLOUT_MODE"] == mode
+    assert told["ROLLOUT_TIMEOUT_SECONDS"] == "77"
+    assert told.get("ROLLOUT_DEPLOYMENT") == (f"{NAME}-api" if mode == "restart" else None)
+    assert environment(containers_of(manifests)["api"], manifests)["ROLLOUT_MODE"] == mode
+    assert environment(containers_of(manifests)["fraudctl"], manifests)["ROLLOUT_MODE"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        ({}, f"http://{NAME}-pushgateway:9091"),
+        ({"enabled": False, "externalUrl": "https://push.example"}, "https://push.example"),
+        ({"enabled": False}, None),
+    ],
+)
+def test_jobs_report_to_a_pushgateway_that_is_there(helm: Helm, values: dict[str, Any], address: str | None) -> None:
+    manifests = helm.render({"pushgateway": values})
+
+    assert named(manifests, "ConfigMap", f"{NAME}-jobs")["data"].get("PUSHGATEWAY_URL") == address
+    assert (f"{NAME}-pushgateway" in {m["metadata"]["name"] for m in manifests if m["kind"] == "Service"}) is not (
+        address != f"http://{NAME}-pushgateway:9091"
+    )

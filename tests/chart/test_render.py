@@ -1,0 +1,200 @@
+"""What comes out is the same each time and on each Helm, whole, well named, and what was reviewed."""
+
+import copy
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.helm import CI, Helm, Manifest, named, pods
+
+SNAPSHOT = Path(__file__).parent / "snapshot" / "default.yaml"
+EVERYTHING_OF_OPERATORS = ("monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1")
+RECOMMENDED = {
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/part-of",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+}
+
+
+def comparable(text: str) -> str:
+    """A render without what may differ: a generated token, and the empty lines that Helm 4 keeps between documents."""
+    return re.sub(
+        r"(?m)^(  api-token:) [A-Za-z0-9+/=]{64}$", r"\1 generated", re.sub(r"\s*\n---\n", "\n---\n", text.strip())
+    )
+
+
+@pytest.mark.parametrize("ci", CI)
+def test_renders_the_same_each_time_and_on_each_major(helm3: Helm, helm4: Helm, ci: str) -> None:
+    rendered = [comparable(helm.template(ci=ci, api_versions=EVERYTHING_OF_OPERATORS)) for helm in (helm3, helm4)]
+
+    assert rendered[0] == rendered[1]
+
+
+def test_only_a_token_that_nobody_gave_differs_between_two_renders(helm: Helm) -> None:
+    twice = [
+        helm.template({"commonLabels": {}, "auth": {"existingSecret": ""}}),
+        helm.template({"auth": {"existingSecret": ""}}),
+    ]
+
+    assert twice[0] != twice[1]
+    assert comparable(twice[0]) == comparable(twice[1])
+
+
+@pytest.mark.parametrize("ci", CI)
+def test_leaves_neither_templates_nor_nothing(helm: Helm, ci: str) -> None:
+    for manifest in helm.render(ci=ci, api_versions=EVERYTHING_OF_OPERATORS):
+        name = f"{manifest['kind']} {manifest['metadata']['name']}"
+        if manifest["kind"] != "PrometheusRule" and "dashboard" not in name:  # those have templates of their own
+            assert "{{" not in str(manifest), name
+        assert "<no value>" not in str(manifest), name
+        assert list(empty_places(manifest)) == [], name
+
+
+def empty_places(node: Any, path: str = "") -> list[str]:
+    """Where a field is there and has no value, which is an `if` or a `with` that is missing."""
+    if node is None:
+        return [path]
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [place for name, part in parts for place in empty_places(part, f"{path}.{name}")]
+
+
+def test_the_defaults_render_what_was_reviewed(helm: Helm) -> None:
+    """`UPDATE_SNAPSHOT=1` writes the file anew; the difference is part of the review. Dashboards are files."""
+    rendered = comparable(helm.template({"metrics": {"dashboards": {"enabled": False}}})) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOT"):
+        SNAPSHOT.parent.mkdir(exist_ok=True)
+        SNAPSHOT.write_text(rendered)
+
+    assert SNAPSHOT.read_text() == rendered
+
+
+@pytest.mark.parametrize("ci", CI)
+def test_a_file_makes_one_kind_of_object(helm: Helm, ci: str) -> None:
+    kinds: dict[str, set[str]] = {}
+    for document in helm.template(ci=ci, api_versions=EVERYTHING_OF_OPERATORS).split("\n---\n"):
+        [source] = re.findall(r"(?m)^# Source: (.+)$", document)
+        kinds.setdefault(source, set()).add(yaml.load(document, Loader=yaml.CSafeLoader)["kind"])
+
+    assert {source: k for source, k in kinds.items() if len(k) > 1 and "extra-objects" not in source} == {}
+
+
+@pytest.mark.parametrize("ci", CI)
+def test_names_are_unique(helm: Helm, ci: str) -> None:
+    names = [(m["kind"], m["metadata"]["name"]) for m in helm.render(ci=ci, api_versions=EVERYTHING_OF_OPERATORS)]
+
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("release", ["fraud", "r" * 53, "fraud-detection", "1"])
+def test_every_name_fits_whatever_the_release_is_called(helm: Helm, release: str) -> None:
+    manifests = helm.render(ci="full", release=release, api_versions=EVERYTHING_OF_OPERATORS)
+
+    for manifest in ours(manifests):
+        name = manifest["metadata"]["name"]
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), name
+        assert len(name) <= (
+            52 if manifest["kind"] == "CronJob" else 63 if "namespace" in manifest["metadata"] else 253
+        )
+        for label, value in manifest["metadata"].get("labels", {}).items():
+            assert re.fullmatch(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]", value), (name, label, value)
+    assert len({(m["kind"], m["metadata"]["name"]) for m in manifests}) == len(manifests)
+
+
+def ours(manifests: list[Manifest]) -> list[Manifest]:
+    """All but the extra objects."""
+    return [m for m in manifests if "app.kubernetes.io/part-of" in m["metadata"].get("labels", {})]
+
+
+def test_a_release_named_after_the_chart_does_not_stutter(helm: Helm) -> None:
+    assert named(helm.render(release="fraud-detection"), "Service", "fraud-detection-api")
+    assert named(helm.render({"fullnameOverride": "scores"}), "Service", "scores-api")
+    assert named(helm.render({"nameOverride": "scores"}), "Service", "fraud-scores-api")
+
+
+def test_everything_carries_the_recommended_labels(helm: Helm) -> None:
+    for manifest in helm.render(api_versions=EVERYTHING_OF_OPERATORS):
+        of_a_claim = (
+            {"app.kubernetes.io/version", "helm.sh/chart"} if manifest["kind"] == "PersistentVolumeClaim" else set()
+        )
+        assert RECOMMENDED - set(manifest["metadata"]["labels"]) == of_a_claim, manifest["metadata"]["name"]
+
+
+LABELLED = {
+    "commonLabels": {"team": "risk", "app.kubernetes.io/part-of": "payments"},
+    "api": {"podLabels": {"pod": "label"}},
+    "jobs": {"common": {"podLabels": {"pod": "label", "app.kubernetes.io/part-of": "payments"}}},
+    "pushgateway": {"podLabels": {"pod": "label"}},
+}
+
+
+def selectors(manifests: list[Manifest]) -> dict[str, Any]:
+    """What chooses pods, and what cannot change after the first install, by object."""
+    chosen = {}
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] in {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"}:
+            chosen[f"{manifest['kind']} {manifest['metadata']['name']}"] = spec["selector"]
+        if manifest["kind"] == "NetworkPolicy":
+            chosen[f"NetworkPolicy {manifest['metadata']['name']}"] = spec["podSelector"]
+    return chosen
+
+
+def test_no_label_of_an_installation_gets_into_a_selector(helm: Helm) -> None:
+    plain = helm.render(ci="full", api_versions=EVERYTHING_OF_OPERATORS)
+    labelled = helm.render(LABELLED, ci="full", api_versions=EVERYTHING_OF_OPERATORS)
+
+    assert selectors(labelled) == selectors(plain)
+    for chosen in selectors(plain).values():
+        assert set(chosen.get("matchLabels", chosen)) == {
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/instance",
+            "app.kubernetes.io/component",
+        }
+
+
+def test_labels_of_an_installation_are_everywhere_and_replace_none_of_ours(helm: Helm) -> None:
+    plain, labelled = helm.render(), helm.render(LABELLED)
+
+    for before, after in zip(plain, labelled, strict=True):
+        assert after["metadata"]["labels"] == {"team": "risk"} | before["metadata"]["labels"]
+    for before_pod, after_pod in zip(pods(plain), pods(labelled), strict=True):
+        more = set(after_pod.metadata["labels"].items()) - set(before_pod.metadata["labels"].items())
+        assert {("team", "risk")} <= more <= {("team", "risk"), ("pod", "label")}, after_pod.owner
+
+
+def test_annotations_of_an_installation_are_on_everything_but_pods(helm: Helm) -> None:
+    for manifest in helm.render({"commonAnnotations": {"team": "risk"}}):
+        if manifest["kind"] != "Pod":
+            assert manifest["metadata"]["annotations"]["team"] == "risk", manifest["metadata"]["name"]
+
+
+def test_objects_of_ones_own_are_templates_as_maps_and_as_texts(helm: Helm) -> None:
+    objects = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-map"}},
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
+    ]
+    manifests = helm.render({"extraObjects": copy.deepcopy(objects)})
+
+    assert named(manifests, "ConfigMap", "fraud-map")
+    assert named(manifests, "ConfigMap", "fraud-text")
+
+
+def test_refuses_a_cluster_that_is_too_old(helm: Helm) -> None:
+    said = helm.run(
+        "template", "x", str(SNAPSHOT.parents[3] / "charts" / "fraud-detection"), "--kube-version", "1.29.9"
+    ).stderr
+
+    assert "chart requires kubeVersion: >=1.30.0-0 which is incompatible with Kubernetes v1.29.9" in said
+
+
+@pytest.mark.parametrize("version", ["1.30.0", "1.33.1-eks-1234567", "1.34.4-gke.100"])
+def test_takes_the_versions_of_managed_clusters(helm: Helm, version: str) -> None:
+    assert helm.render(kube_version=version)
