@@ -33,11 +33,13 @@ def promtool() -> str:
 
 
 @contextlib.contextmanager
-def pushgateway(arguments: Sequence[str], data: Path, port: str, *, kill: bool = False) -> Iterator[str]:
+def pushgateway(arguments: Sequence[str], data: Path, port: str) -> Iterator[str]:
     """Run a Pushgateway with the chart's arguments, the folder `data` in place of its volume; gives its address."""
     found = program("PUSHGATEWAY", "prometheus-pushgateway", "Debian: apt-get install prometheus-pushgateway")
     ours = [each.replace("/data/", f"{data}/").replace(":9091", f"127.0.0.1:{port}") for each in arguments]
-    with _running([found, *ours], f"http://127.0.0.1:{port}", data.parent / "pushgateway.log", kill=kill) as url:
+    if not any(each.startswith("--persistence.file=") for each in ours):
+        ours.append("--persistence.file=")  # the upstream default; Debian's keeps figures in a file of its own
+    with _running([found, *ours], f"http://127.0.0.1:{port}", data.parent / "pushgateway.log") as url:
         yield url
 
 
@@ -67,7 +69,7 @@ def prometheus(scrapes: Sequence[Mapping[str, Any]], rules: Mapping[str, Any], f
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], url: str, log: Path, *, kill: bool = False) -> Iterator[str]:
+def _running(command: Sequence[str], url: str, log: Path) -> Iterator[str]:
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -78,10 +80,7 @@ def _running(command: Sequence[str], url: str, log: Path, *, kill: bool = False)
             time.sleep(0.05)
         yield url
     finally:
-        if kill:
-            process.kill()
-        else:
-            process.terminate()
+        process.terminate()
         process.wait(PATIENCE_SECONDS)
 
 
