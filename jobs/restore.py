@@ -88,11 +88,34 @@ def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
     with scratch_folder(beside, ".restore-") as scratch:
         try:
             with tarfile.open(source) as archive:
-                archive.extractall(scratch, filter="data")
+                _extract(archive, scratch)
             (folder,) = scratch.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
             raise BadBackup(f"{source}: is no archive of a backup ({error})") from error
         yield folder
+
+
+def _extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """Write what a backup is made of and nothing else, only below the folder; Python's own filter came with 3.11.4."""
+    for member in archive:
+        if not _is_below(member.name) or not _is_below(member.linkname):
+            raise BadBackup(f"the archive is no backup of ours: {member.name} would lead out of it")
+        place, content = folder / member.name, archive.extractfile(member) if member.isfile() else None
+        if member.isdir():
+            place.mkdir()
+        elif member.issym():
+            place.symlink_to(member.linkname)
+        elif content is not None:
+            with content, place.open("wb") as file:
+                shutil.copyfileobj(content, file)
+        else:
+            raise BadBackup(
+                f"the archive is no backup of ours: {member.name} is neither a file nor a folder nor a link"
+            )
+
+
+def _is_below(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def verify(folder: Path, features: FeatureList) -> Backup:

@@ -279,6 +279,37 @@ def test_refuses_an_archive_of_something_else(
         restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test")
 
 
+def member(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> tarfile.TarInfo:
+    described = tarfile.TarInfo(name)
+    described.type, described.linkname = kind, leads_to
+    return described
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (member("../outside"), r"\.\./outside would lead out"),
+        (member("/outside"), "/outside would lead out"),
+        (member("backup/link", tarfile.SYMTYPE, "/etc"), "backup/link would lead out"),
+        (member("backup/link", tarfile.SYMTYPE, "models/../.."), "backup/link would lead out"),
+        (member("backup/hard", tarfile.LNKTYPE, "backup/backup.json"), "neither a file nor a folder nor a link"),
+        (member("backup/pipe", tarfile.FIFOTYPE), "neither a file nor a folder nor a link"),
+    ],
+    ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
+)
+def test_an_archive_writes_nothing_outside_and_nothing_odd(
+    sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path, bad: tarfile.TarInfo, message: str
+) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.addfile(member("backup", tarfile.DIRTYPE))
+        archive.addfile(bad)
+
+    with pytest.raises(BadBackup, match=message):
+        restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test", replace=True)
+
+    assert list(tmp_path.rglob("outside")) == []
+
+
 def test_refuses_a_backup_of_other_features(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
