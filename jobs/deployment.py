@@ -79,7 +79,7 @@ def _missing(replicas: int, status: Mapping[str, Any]) -> str | None:
     if updated < replicas:
         return f"{updated} of {replicas} pods are new"
     if running > updated:
-        return f"{running - updated} old pods still run"
+        return f"{running - updated} of the old pods still run, for not every new one is ready"
     if available < replicas:
         return f"{available} of {replicas} pods are ready"
     return None
@@ -217,7 +217,8 @@ class Deployment:
             return f"ROLLOUT_DEPLOYMENT: there is no {self} ({said})"
         if answer.status_code == 403:
             return (
-                f"Kubernetes does not allow {method.lower()} on {self} ({said}); the service account needs a Role with "
-                f'apiGroups ["apps"], resources ["deployments"], resourceNames ["{self.name}"], verbs ["get", "patch"]'
+                f"Kubernetes does not allow {method.lower()} on {self} ({said}); if that is the API's Deployment, the "
+                'service account needs a Role with apiGroups ["apps"], resources ["deployments"], '
+                f'resourceNames ["{self.name}"], verbs ["get", "patch"]'
             )
         return f"Kubernetes answers {answer.status_code} to {method.lower()} on {self}: {said}"

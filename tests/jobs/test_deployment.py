@@ -59,7 +59,11 @@ def test_a_rollout_is_over_when_only_new_pods_run(cluster: Cluster, deployment: 
         (2, {}, "Kubernetes has not begun"),
         (2, {"observedGeneration": 2, "replicas": 2}, "0 of 2 pods are new"),
         (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "1 of 2 pods are new"),
-        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}, "1 old pods still"),
+        (
+            2,
+            {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},
+            "1 of the old pods still run",
+        ),
         (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "0 of 2 pods are ready"),
         (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, "1 of 2 pods are"),
     ],
@@ -150,7 +154,7 @@ def test_a_token_that_is_refused_twice_is_given_up(cluster: Cluster, deployment:
     [
         (
             403,
-            r'does not allow patch on Deployment .* \(why\); the service account needs a Role .* verbs \["get", "pat',
+            r'does not allow patch on Deployment .* \(why\); .*the service account needs a Role .* verbs \["get", "pat',
         ),
         (404, r"ROLLOUT_DEPLOYMENT: there is no Deployment payments/fraud-detection-api \(why\)"),
         (422, r"answers 422 to patch on Deployment payments/fraud-detection-api: why"),

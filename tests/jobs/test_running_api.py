@@ -159,7 +159,8 @@ def test_pods_that_never_become_ready_take_no_longer_than_they_may(
 
     problem = come_to(new, installation)
 
-    assert problem == "Deployment payments/fraud-detection-api was not rolled out in time: 1 old pods still run"
+    assert problem is not None
+    assert "was not rolled out in time: 1 of the old pods still run" in problem
 
 
 def test_pods_that_serve_another_model_after_all_are_seen(
