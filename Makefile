@@ -26,6 +26,13 @@ help:  ## list the commands
 	@$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
+# checkov pins a hundred packages, so it has an environment of its own.
+.venv/checkov/bin/checkov: .venv/dev requirements/checkov.txt
+	@echo "Installing checkov, which scans the chart (a minute, the first time only)"
+	@$(PYTHON) -m venv .venv/checkov
+	@$(subst $(BIN)/,.venv/checkov/bin/,$(PIP_INSTALL)) -r requirements/checkov.txt
+	@touch $@
+
 setup: .venv/dev  ## make .venv with everything in it
 
 run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedded database
@@ -43,7 +50,7 @@ faults: .venv/dev  ## the long tests: kill -9, fuzz, killed promotions, watched 
 images: .venv/dev  ## build both images and try them out, locked down (needs Docker)
 	@$(BIN)/python -m pytest tests/images
 
-chart: .venv/dev  ## test the Helm chart, its rules and dashboards (needs Helm 3 and 4, Prometheus)
+chart: .venv/dev .venv/checkov/bin/checkov  ## test the Helm chart, its rules and dashboards (needs Helm 3 and 4, Prometheus)
 	@$(BIN)/python -m pytest tests/chart
 
 compose: .venv/dev  ## start what compose.yaml describes and try it out (needs Docker)
@@ -62,6 +69,7 @@ lock: .venv/dev  ## refresh requirements/*.txt to the newest versions, with hash
 	@$(LOCK) --upgrade --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	@$(LOCK) --constraint requirements/dev.txt --extra api -o requirements/api.txt pyproject.toml
 	@$(LOCK) --constraint requirements/dev.txt --extra jobs -o requirements/jobs.txt pyproject.toml
+	@echo checkov | $(LOCK) --upgrade -o requirements/checkov.txt -
 
 clean:  ## remove .venv and caches; data and models stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
