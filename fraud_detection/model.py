@@ -415,10 +415,15 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
             for path in spare:
                 path.unlink(missing_ok=True)
         else:
-            # A version that is only half there must not bear its name.
-            shutil.rmtree((models_dir / name).rename(models_dir / f"{_PARTIAL}{name}"))
+            discard(models_dir, name)
             collected.append(name)
     return collected
+
+
+def discard(models_dir: Path, version: str) -> None:
+    """Delete a version that nothing names."""
+    # One that is only half there must not bear its name.
+    shutil.rmtree((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
 
 
 def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> None:

@@ -22,6 +22,7 @@ from fraud_detection.model import (
     Manifest,
     ModelRefused,
     current_version,
+    discard,
     read_manifest,
     write_version,
 )
@@ -101,10 +102,13 @@ def adopt(
             libraries=library_versions(),
         )
         version = write_version(settings.models_dir, files, manifest)
-        problem = loads_in_fresh_process(settings.models_dir / version)
-        if problem is not None:
-            raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
-        _register(tracking, settings.models_dir / version, path.name)
+        try:
+            _require_loadable(settings.models_dir / version, path)
+            _register(tracking, settings.models_dir / version, path.name)
+        except BaseException:
+            if version != current_version(settings.models_dir):  # the same file adopted twice within a second
+                discard(settings.models_dir, version)  # else it could be promoted by hand, unknown and unverified
+            raise
         put_into_service(version, settings, features, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
     return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
 
@@ -168,6 +172,12 @@ def _converted(classifier: Any, features: FeatureList, rows: Matrix, path: Path)
         return files, require_parity(files, rows)
     except ExportFailed as error:
         raise CannotAdopt(f"{path}: {error}") from error
+
+
+def _require_loadable(directory: Path, path: Path) -> None:
+    problem = loads_in_fresh_process(directory)
+    if problem is not None:
+        raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
 
 
 def _known_scaling(settings: JobSettings, features: FeatureList) -> AmountScaling | None:

@@ -22,6 +22,7 @@ from jobs.describe import PUBLIC_SCALING
 from jobs.reference import read_reference
 from jobs.rollout import tracking_of
 from jobs.synthetic import BadStatistics, synthetic
+from jobs.tracking import TrackingFailed
 from tests.jobs.installation import FEATURES, NOW, Installation, made_up
 
 
@@ -198,6 +199,29 @@ def test_a_model_that_loads_only_in_this_process_is_not_promoted(
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
 
     assert models.current_version(stocked.models_dir) is None
+    assert models.versions(stocked.models_dir) == []
+
+
+def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: Installation, tmp_path: Path) -> None:
+    (stocked.settings.latest_db.parent / "mlartifacts").write_text("a file where a folder should be")
+
+    with pytest.raises(TrackingFailed):
+        bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
+
+    assert models.versions(stocked.models_dir) == []
+
+
+def test_a_model_in_service_survives_its_own_second_adoption(stocked: Installation, tmp_path: Path) -> None:
+    path = save(forest(), tmp_path / "theirs.pkl")
+    adopted = bring_in(path, stocked)
+    artifacts = stocked.settings.latest_db.parent / "mlartifacts"
+    artifacts.rename(artifacts.with_name("away"))
+    artifacts.write_text("a file where a folder should be")
+
+    with pytest.raises(TrackingFailed):
+        bring_in(path, stocked)
+
+    assert models.load(stocked.settings.model_path, FEATURES).version == adopted.version
 
 
 def test_warnings_of_the_loader_are_passed_on(stocked: Installation, tmp_path: Path) -> None:
