@@ -58,18 +58,26 @@ def bootstrap(settings: SharedSettings) -> None:
     )
     try:
         logger.info("store: ready for the %d features of this installation", len(features))
-        with promoter(settings.models_dir, store.engine):
-            version = current_version(settings.models_dir)
-            if version is None:
-                version = _install_baseline(settings, store, features)
-            elif not (settings.models_dir / PICKLE).exists():  # the first promotion was killed between its two links
-                link_classic_path(settings.models_dir)
-            logger.info("model: %s is in service", version)
+        # A job that waits for the roll-out of its model holds the lock, and waits for a pod that begins here.
+        version = current_version(settings.models_dir)
+        if version is None or not (settings.models_dir / PICKLE).exists():
+            with promoter(settings.models_dir, store.engine):
+                version = _complete(settings, store, features)
+        logger.info("model: %s is in service", version)
     finally:
         store.close()
     if settings.database_url is None:
         _link_reference(settings.latest_db.parent / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
     logger.info("ready: `fraudctl serve` answers on HOST and PORT")
+
+
+def _complete(settings: SharedSettings, store: Store, features: FeatureList) -> str:
+    """Make what is still missing now that nobody else does, and return the version in service."""
+    version = current_version(settings.models_dir)
+    if version is None:
+        return _install_baseline(settings, store, features)
+    link_classic_path(settings.models_dir)  # the first promotion was killed between its two links
+    return version
 
 
 def _install_baseline(settings: SharedSettings, store: Store, features: FeatureList) -> str:

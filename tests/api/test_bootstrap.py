@@ -167,6 +167,13 @@ def test_it_does_not_come_between_another_promoter(run: Callable[..., int], sett
     assert models.current_version(settings.models_dir) is None
 
 
+def test_a_pod_starts_while_a_promoter_waits_for_it(run: Callable[..., int], settings: SharedSettings) -> None:
+    bootstrap(settings)
+
+    with promoter(settings.models_dir):
+        assert run() == 0
+
+
 def test_somebodys_own_model_is_neither_served_nor_replaced(settings: SharedSettings) -> None:
     settings.models_dir.mkdir()
     settings.model_path.write_bytes(b"somebody's own")
