@@ -5,7 +5,7 @@ from typing import Any
 
 import flask
 import pytest
-import yaml  # type: ignore[import-untyped]  # ships no types
+import yaml
 from flask.testing import FlaskClient
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
