@@ -1,0 +1,37 @@
+"""What the tests of compose.yaml share."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.compose.project import Project, run, write_env
+from tests.conftest import ROOT, skip_or_fail
+
+
+@pytest.fixture(scope="session")
+def docker_compose() -> None:
+    """Docker with its Compose plugin."""
+    try:
+        found = run("docker", "compose", "version").returncode == 0
+    except FileNotFoundError:
+        found = False
+    if not found:
+        skip_or_fail("Docker Compose is not installed (https://docs.docker.com/compose/install)")
+
+
+@pytest.fixture(scope="session")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token, made by the command that .env.example names."""
+    folder = tmp_path_factory.mktemp("compose")
+    command = re.search(r"^#   (install .*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert command
+    subprocess.run(command[1], shell=True, cwd=folder, check=True)  # noqa: S602  it is our own documented line
+    return folder / "secrets" / "api_token"
+
+
+@pytest.fixture
+def project(docker_compose: None, token_file: Path, tmp_path: Path) -> Project:
+    """A project that is only read, never started."""
+    return Project("fraud-only-read", write_env(tmp_path / "env", {"API_TOKEN_FILE": str(token_file)}))
