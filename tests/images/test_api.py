@@ -31,10 +31,13 @@ def lasting(api_image: str) -> Iterator[Api]:
 
 
 @pytest.mark.parametrize("options", [(), LOCKED_DOWN], ids=["plain", "locked-down"])
-def test_serves_with_a_volume_and_a_token_alone(volume: str, options: tuple[str, ...]) -> None:
+def test_serves_with_a_volume_and_a_token_alone(
+    volume: str, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     started = time.monotonic()
     with serving(*options, "--volume", f"{volume}:/app/data") as api:
-        print(f"\nhealthy {time.monotonic() - started:.1f} s after docker run, on an empty volume")
+        with capsys.disabled():
+            print(f"\nhealthy {time.monotonic() - started:.1f} s after docker run, on an empty volume")
         status, answer = api.ask("POST", "/predict", {"data": PAYMENT, "transaction_ids": ["order-1"]})
         assert status == 200
         assert api.ask("GET", "/transactions/order-1")[1]["request_id"] == answer["request_id"]

@@ -42,10 +42,13 @@ def files_of(packages: tuple[str, ...], root: Path = ROOT) -> set[str]:
     return modules | data
 
 
-def test_the_size_stays_within_its_budget(kind: str, image: str, python_image: str) -> None:
+def test_the_size_stays_within_its_budget(
+    kind: str, image: str, python_image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     added = (inspect(image, ".Size") - inspect(python_image, ".Size")) / MEGABYTE
 
-    print(f"\nthe {kind} image adds {added:.0f} MB to {python_image}")
+    with capsys.disabled():
+        print(f"\nthe {kind} image adds {added:.0f} MB to {python_image}")
     assert added <= {"api": 300, "jobs": 1200}[kind]
 
 
