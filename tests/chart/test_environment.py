@@ -17,7 +17,7 @@ EVERYTHING = {
     "auth": {"existingSecret": "tokens"},
     "features": [{"name": "amount", "minimum": 0, "maximum": 1e9, "description": "in <euro>"}, {"name": "age_days"}],
     "config": {"mlflowTrackingUri": "http://mlflow:5000"},
-    "jobs": {"backup": {"enabled": True}},
+    "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
 }
 POSTGRESQL = {"database": {"mode": "postgresql", "existingSecret": "db"}}
 

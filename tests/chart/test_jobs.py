@@ -7,7 +7,7 @@ import pytest
 from tests.chart.helm import Helm, Manifest, named
 
 NAME = "fraud-fraud-detection"
-ALL = {"jobs": {"backup": {"enabled": True}}}
+ALL = {"jobs": {"backup": {"enabled": True, "existingClaim": "backups"}}}
 JOBS = ["detect-drift", "retrain", "backup", "fraudctl"]
 
 
@@ -85,7 +85,7 @@ def test_what_a_job_runs(helm: Helm, name: str, command: list[str]) -> None:
 )
 def test_every_job_can_be_switched_off(helm: Helm, key: str, name: str) -> None:
     rest = [f"{NAME}-{job}" for job in JOBS if job != name]
-    switches = {"backup": {"enabled": True}} | {key: {"enabled": False}}
+    switches = {"backup": {"enabled": True, "existingClaim": "backups"}} | {key: {"enabled": False}}
     manifests = helm.render({"jobs": switches})
 
     assert sorted(m["metadata"]["name"] for m in manifests if m["kind"] == "CronJob") == sorted(rest)
@@ -95,8 +95,9 @@ def test_every_job_can_be_switched_off(helm: Helm, key: str, name: str) -> None:
     ("key", "name"), [("detectDrift", "detect-drift"), ("retrain", "retrain"), ("backup", "backup")]
 )
 def test_schedules_are_the_installations(helm: Helm, key: str, name: str) -> None:
-    theirs = {"enabled": True, "schedule": "15 4 * * 1", "timeZone": "Europe/Berlin", "suspend": True}
-    spec = cronjob(helm, name, {"jobs": {key: theirs}})
+    theirs = {"schedule": "15 4 * * 1", "timeZone": "Europe/Berlin", "suspend": True}
+    values = {**ALL["jobs"], key: ALL["jobs"].get(key, {}) | theirs}
+    spec = cronjob(helm, name, {"jobs": values})
 
     assert (spec["schedule"], spec["timeZone"], spec["suspend"]) == ("15 4 * * 1", "Europe/Berlin", True)
 

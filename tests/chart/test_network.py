@@ -7,7 +7,7 @@ import pytest
 from tests.chart.helm import Helm, Manifest, named, pods
 
 NAME = "fraud-fraud-detection"
-WHOLE = {"auth": {"existingSecret": "tokens"}, "jobs": {"backup": {"enabled": True}}}
+WHOLE = {"auth": {"existingSecret": "tokens"}, "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}}}
 DNS = [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
 KUBERNETES = [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]
 HTTP = [{"port": 5000, "protocol": "TCP"}]

@@ -15,7 +15,7 @@ OPERATOR = ("monitoring.coreos.com/v1",)
 COMPLETE: dict[str, Any] = {
     "auth": {"existingSecret": "tokens"},
     "networkPolicy": {"apiServerCidr": "10.0.0.1/32"},
-    "jobs": {"backup": {"enabled": True}},
+    "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
 }
 
 
@@ -48,7 +48,7 @@ def test_a_complete_installation_is_told_what_to_type_next(helm: Helm, chart_wit
         "kubectl -n fraud create job --from=cronjob/fraud-fraud-detection-fraudctl admin\n",
         "fraudctl import-csv /dev/stdin < history.csv\n",
         "helm test fraud -n fraud\n",
-        "kubectl -n fraud delete pvc/fraud-fraud-detection-data pvc/fraud-fraud-detection-backups",
+        "kubectl -n fraud delete pvc/fraud-fraud-detection-data",
     ):
         assert command in said
 
@@ -119,7 +119,7 @@ WARNINGS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
         "nothing is backed up. Set jobs.backup.enabled=true, or back the volume up yourself.",
     ),
     (
-        {"jobs": {"backup": {"enabled": True}, "retrain": {"rollout": {"mode": "none"}}}},
+        {"jobs": {"backup": {"enabled": True, "existingClaim": "backups"}, "retrain": {"rollout": {"mode": "none"}}}},
         OPERATOR,
         "jobs.retrain.rollout.mode=none. Somebody has to restart deployment/fraud-fraud-detection-api after a "
         "promotion.",

@@ -39,7 +39,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "PostgreSQL the models may have a ReadWriteMany claim of their own (persistence.models.enabled=true)",
     ),
     (
-        {"persistence": {"accessMode": "ReadWriteOncePod"}, "jobs": {"backup": {"enabled": True}}},
+        {
+            "persistence": {"accessMode": "ReadWriteOncePod"},
+            "jobs": {"backup": {"enabled": True, "existingClaim": "fraud-detection-backups"}},
+        },
         "persistence.accessMode is ReadWriteOncePod, so that no job could ever run beside the API: set "
         "persistence.accessMode=ReadWriteOnce, or "
         "jobs.backup.enabled=false,jobs.detectDrift.enabled=false,jobs.retrain.enabled=false",
@@ -86,10 +89,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {
             "persistence": {"existingClaim": "one"},
-            "jobs": {"backup": {"enabled": True, "persistence": {"existingClaim": "one"}}},
+            "jobs": {"backup": {"enabled": True, "existingClaim": "one"}},
         },
-        "jobs.backup.persistence.existingClaim is a claim that is backed up, so that both would be lost together: "
+        "jobs.backup.existingClaim is a claim that is backed up, so that both would be lost together: "
         "name another one, best on other disks",
+    ),
+    (
+        {"jobs": {"backup": {"enabled": True}}},
+        "jobs.backup.enabled is true, but nothing says where to: set jobs.backup.existingClaim to a claim on other "
+        "disks than the data, which outlives this release",
     ),
     (
         {"api": {"topologySpreadConstraints": [{"maxSkew": 1}]}},

@@ -18,7 +18,7 @@ RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
 TESTS = sorted((CHART / "files" / "rules" / "tests").glob("*.yaml"))
 OPERATOR = ("monitoring.coreos.com/v1",)
 # Which names the plain files have: with the backups that the default installation does without.
-AS_IN_THE_FILES: Values = {"jobs": {"backup": {"enabled": True}}}
+AS_IN_THE_FILES: Values = {"jobs": {"backup": {"enabled": True, "existingClaim": "fraud-detection-backups"}}}
 
 
 def groups(helm: Helm, values: Values | None = None, release: str = "fraud-detection") -> list[dict[str, Any]]:
@@ -158,7 +158,8 @@ def alert_of(threshold: str) -> str:
 
 def test_two_releases_never_raise_each_others_alerts(helm: Helm) -> None:
     """Every selector names this release's namespace, and of ours also the service, CronJob or claim."""
-    for rule in alerts(groups(helm, AS_IN_THE_FILES, release="payments")):
+    backups = {"enabled": True, "existingClaim": "payments-fraud-detection-backups"}
+    for rule in alerts(groups(helm, {"jobs": {"backup": backups}}, release="payments")):
         for metric, matchers in re.findall(r"\b(\w+)\{([^}]*)\}", rule["expr"]):
             if metric in {"kube_job_failed"}:  # joined to a selection by namespace and job_name
                 continue
@@ -176,7 +177,10 @@ def test_names_that_contain_each_other_are_not_mixed_up(helm: Helm) -> None:
 
 
 def test_claims_of_yours_are_watched(helm: Helm) -> None:
-    values = {"persistence": {"existingClaim": "disk.one"}, "jobs": {"backup": {"enabled": True}}}
+    values = {
+        "persistence": {"existingClaim": "disk.one"},
+        "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
+    }
 
     rules = {rule["alert"]: rule["expr"] for rule in alerts(groups(helm, values))}
 

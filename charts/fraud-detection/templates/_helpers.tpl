@@ -38,10 +38,6 @@ never the suffix. A CronJob's may have 52 characters, because its Jobs append 11
 {{- .Values.persistence.models.existingClaim | default (include "fraud-detection.componentName" (dict "root" . "suffix" "models")) }}
 {{- end }}
 
-{{- define "fraud-detection.backupsClaimName" -}}
-{{- .Values.jobs.backup.persistence.existingClaim | default (include "fraud-detection.componentName" (dict "root" . "suffix" "backups")) }}
-{{- end }}
-
 {{- define "fraud-detection.apiServiceAccountName" -}}
 {{- .Values.api.serviceAccount.name | default (ternary (include "fraud-detection.componentName" (dict "root" . "suffix" "api")) "default" .Values.api.serviceAccount.create) }}
 {{- end }}

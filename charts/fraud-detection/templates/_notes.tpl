@@ -17,15 +17,11 @@
 {{- define "fraud-detection.keptObjects" -}}
 {{- $kept := list }}
 {{- $persistence := .Values.persistence }}
-{{- $backups := .Values.jobs.backup.persistence }}
 {{- if and $persistence.enabled $persistence.retain (not $persistence.existingClaim) }}
   {{- $kept = append $kept (printf "pvc/%s" (include "fraud-detection.dataClaimName" .)) }}
 {{- end }}
 {{- if and (include "fraud-detection.hasModelsClaim" .) $persistence.models.retain (not $persistence.models.existingClaim) }}
   {{- $kept = append $kept (printf "pvc/%s" (include "fraud-detection.modelsClaimName" .)) }}
-{{- end }}
-{{- if and .Values.jobs.backup.enabled $backups.retain (not $backups.existingClaim) }}
-  {{- $kept = append $kept (printf "pvc/%s" (include "fraud-detection.backupsClaimName" .)) }}
 {{- end }}
 {{- if not .Values.auth.existingSecret }}
   {{- $kept = append $kept (printf "secret/%s" (include "fraud-detection.authSecretName" .)) }}

@@ -55,8 +55,11 @@
 {{- if and $hasModelsClaim (eq (include "fraud-detection.modelsClaimName" .) (include "fraud-detection.dataClaimName" .)) }}
 - persistence.models.existingClaim is the claim of the data: name another one, or set persistence.models.enabled=false to keep the models there
 {{- end }}
-{{- if and $jobs.backup.enabled (has (include "fraud-detection.backupsClaimName" .) (list (include "fraud-detection.dataClaimName" .) (include "fraud-detection.modelsClaimName" .))) }}
-- jobs.backup.persistence.existingClaim is a claim that is backed up, so that both would be lost together: name another one, best on other disks
+{{- if and $jobs.backup.enabled (not $jobs.backup.existingClaim) }}
+- jobs.backup.enabled is true, but nothing says where to: set jobs.backup.existingClaim to a claim on other disks than the data, which outlives this release
+{{- end }}
+{{- if and $jobs.backup.enabled (has $jobs.backup.existingClaim (list (include "fraud-detection.dataClaimName" .) (include "fraud-detection.modelsClaimName" .))) }}
+- jobs.backup.existingClaim is a claim that is backed up, so that both would be lost together: name another one, best on other disks
 {{- end }}
 {{- if and $api.topologySpreadConstraints (include "fraud-detection.sharedClaim" (dict "root" . "data" $isSqlite)) }}
 - api.topologySpreadConstraints spread pods that a ReadWriteOnce volume holds on one node: remove them, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)

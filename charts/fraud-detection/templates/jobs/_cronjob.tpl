@@ -97,7 +97,7 @@ spec:
             {{- if .backups }}
             - name: backups
               persistentVolumeClaim:
-                claimName: {{ include "fraud-detection.backupsClaimName" .root }}
+                claimName: {{ .root.Values.jobs.backup.existingClaim }}
             {{- end }}
             {{- if .api }}
             {{- include "fraud-detection.tokenVolume" (dict "root" .root "previous" false) | nindent 12 }}
