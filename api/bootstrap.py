@@ -68,7 +68,7 @@ def bootstrap(settings: SharedSettings) -> None:
         store.close()
     if settings.database_url is None:
         _link_reference(settings.latest_db.parent / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
-    logger.info("ready: `fraudctl serve` answers on HOST and PORT")
+    logger.info("ready: what serves next finds everything in place")
 
 
 def _complete(settings: SharedSettings, store: Store, features: FeatureList) -> str:
