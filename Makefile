@@ -4,8 +4,9 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Whatever needs neither Docker nor Helm, spread over the cores.
-ORDINARY := -m "not faults" -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=tests/,chart compose images)
+ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose images)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test coverage lint faults images chart compose bench lock clean
@@ -51,7 +52,7 @@ images: .venv/dev  ## build both images and try them out, locked down (needs Doc
 	@$(BIN)/python -m pytest tests/images
 
 chart: .venv/dev .venv/checkov/bin/checkov  ## test the Helm chart, its rules and dashboards (needs Helm 3 and 4, Prometheus)
-	@$(BIN)/python -m pytest tests/chart
+	@$(BIN)/python -m pytest $(SPREAD) tests/chart
 
 compose: .venv/dev  ## start what compose.yaml describes and try it out (needs Docker)
 	@$(BIN)/python -m pytest tests/compose
