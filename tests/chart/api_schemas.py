@@ -26,6 +26,9 @@ MODULES = {
     "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api@v1.3.0", "config/crd/standard"),
 }
 
+# It would read the megabyte of definitions of a version for every manifest.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
+
 
 def complaint(manifest: Manifest, kubernetes: str) -> str | None:
     """What is wrong with this manifest for this version of Kubernetes, unknown fields included."""

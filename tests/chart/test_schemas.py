@@ -24,3 +24,11 @@ def test_names_that_look_like_numbers_stay_texts(helm: Helm) -> None:
     manifests = helm.render(ci="full", release="1", namespace="7", api_versions=OPERATORS)
 
     assert {name(m): said for m in manifests if (said := complaint(m, VERSIONS[-1]))} == {}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ServiceMonitor", "PrometheusRule", "HTTPRoute"])
+def test_a_field_that_does_not_exist_is_found(helm4: Helm, kind: str) -> None:
+    manifest = next(m for m in helm4.render(ci="full", api_versions=OPERATORS) if m["kind"] == kind)
+    manifest["spec"]["typo"] = 1
+
+    assert "Additional properties are not allowed ('typo' was unexpected)" in str(complaint(manifest, VERSIONS[-1]))
