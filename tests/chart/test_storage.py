@@ -153,8 +153,9 @@ def test_postgresql_runs_several_pods_on_the_node_of_the_models(helm: Helm) -> N
     assert len(required_neighbours(api)) == 1
 
 
-def test_every_pod_has_a_bounded_tmp(helm: Helm) -> None:
-    for pod in pods(helm.render(ci="full")):
+@pytest.mark.parametrize("ci", ["full", "no-persistence"])
+def test_no_pod_can_fill_its_node(helm: Helm, ci: str) -> None:
+    for pod in pods(helm.render(ci=ci)):
         for volume in pod.spec.get("volumes", []):
             if "emptyDir" in volume:
                 assert volume["emptyDir"]["sizeLimit"], (pod.owner, volume["name"])

@@ -106,7 +106,8 @@ hostAliases:
   persistentVolumeClaim:
     claimName: {{ include "fraud-detection.dataClaimName" .root }}
   {{- else }}
-  emptyDir: {}
+  emptyDir:
+    sizeLimit: {{ .root.Values.persistence.size }}
   {{- end }}
 {{- end }}
 {{- if $hasModelsClaim }}
