@@ -140,7 +140,7 @@ def test_it_says_what_it_did(run: Callable[..., int], caplog: pytest.LogCaptureF
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "29 features" in said
     assert "is in service" in said
-    assert "fraudctl serve" in said
+    assert "finds everything in place" in said
 
 
 @pytest.mark.parametrize(
