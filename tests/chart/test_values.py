@@ -109,6 +109,7 @@ def test_the_schema_is_draft_07_closed_and_refers_to_itself_alone() -> None:
     ],
 )
 def test_the_schema_refuses(helm: Helm, values: dict[str, Any], message: str) -> None:
+    """In the words of Helm 3.18 and newer; 3.17 refuses the same in others."""
     assert helm.refusal(values) == (
         "Error: values don't meet the specifications of the schema(s) in the following chart(s):\n"
         f"fraud-detection:\n- {message}"
