@@ -154,7 +154,7 @@ def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
 def test_pods_that_never_become_ready_take_no_longer_than_they_may(
     installation: Installation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
-    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "1"
+    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
     cluster.crashing, cluster.gives_up = {new}, False
 
     problem = come_to(new, installation)
@@ -167,7 +167,7 @@ def test_pods_that_serve_another_model_after_all_are_seen(
     installation: Installation, cluster: Cluster, pods: Pods, old: str, new: str
 ) -> None:
     """Such as those of another installation, to which API_URL leads."""
-    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "1"
+    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
     cluster.replace_pods = lambda: True
 
     problem = come_to(new, installation)
