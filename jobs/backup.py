@@ -58,12 +58,15 @@ def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: 
 
     Raises FileExistsError, LockHeld, DatabaseRefused, OSError.
     """
+    with promoter_of(settings):
+        return write_backup(target, settings, features, now=now)
+
+
+def write_backup(target: Path, settings: JobSettings, features: FeatureList, *, now: datetime) -> Backup:
+    """Do what `back_up` does, only under the promoter's lock: models and MLflow's store change only under it too."""
     if target.exists():
         raise FileExistsError(f"{target}: exists already; name a new one")
-    with (
-        scratch_folder(target.parent, ".backup-") as scratch,
-        promoter_of(settings),  # models and MLflow's store change only under this lock
-    ):
+    with scratch_folder(target.parent, ".backup-") as scratch:
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
         rows = _copy_databases(folder, settings, features)

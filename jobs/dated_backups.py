@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fraud_detection.features import FeatureList
 from fraud_detection.settings import JobSettings
-from jobs.backup import Backup, back_up
+from jobs.backup import Backup, write_backup
 from jobs.restore import unpacked, verify
+from jobs.rollout import promoter_of
 
 _OURS = re.compile(r"fraud-detection-\d{8}T\d{6}Z\.tar\.gz")
 
@@ -25,28 +26,30 @@ class DatedBackup:
 def back_up_into(
     folder: Path, settings: JobSettings, features: FeatureList, *, now: datetime, keep: int | None = None
 ) -> DatedBackup:
-    """Write a backup named by its moment and, with `keep`, leave no more than so many of that name in the folder.
+    """Write a backup named by its moment and, with `keep`, leave only the newest `keep` up to it in the folder.
 
     The new one is unpacked and verified as a restore would do it, for which the folder needs room next to the backups;
-    when that fails it goes, and every older one stays.
+    when that fails it goes, and every older one stays. One of a later moment always stays and is not counted: a clock
+    was set back, and nobody knows whether that one was verified.
 
     Raises as `back_up` and `verify`.
     """
     path = folder / f"fraud-detection-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
-    backup = back_up(path, settings, features, now=now)
-    try:
-        with unpacked(path, beside=folder) as content:
-            verify(content, features)
-    except BaseException:
-        path.unlink()  # it could never be restored, and would count as one of those to keep
-        raise
-    deleted = [] if keep is None else _older(folder, path)[keep - 1 :]
-    for old in deleted:
-        old.unlink()
+    with promoter_of(settings):  # to the end: two at once would each delete what the other has not verified yet
+        backup = write_backup(path, settings, features, now=now)
+        try:
+            with unpacked(path, beside=folder) as content:
+                verify(content, features)
+        except BaseException:
+            path.unlink()  # it could never be restored, and would count as one of those to keep
+            raise
+        deleted = [] if keep is None else _older(path)[keep - 1 :]
+        for old in deleted:
+            old.unlink()
     return DatedBackup(path, backup, deleted)
 
 
-def _older(folder: Path, newest: Path) -> list[Path]:
-    """Return the other backups, the newest first; a clock that was set back makes none of them newer than this one."""
-    ours = [path for path in folder.iterdir() if _OURS.fullmatch(path.name) and path != newest]
-    return sorted(ours, reverse=True)
+def _older(newest: Path) -> list[Path]:
+    """Return the backups of an earlier moment in the folder of this one, the newest first."""
+    ours = [path for path in newest.parent.iterdir() if _OURS.fullmatch(path.name) and path.name < newest.name]
+    return sorted((path for path in ours if path.is_file() and not path.is_symlink()), reverse=True)

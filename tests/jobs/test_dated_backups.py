@@ -3,15 +3,17 @@ import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.dated_backups import DatedBackup, back_up_into
-from jobs.restore import BadBackup, restore
+from jobs.restore import BadBackup, restore, verify
 
 NIGHT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 Take = Callable[..., DatedBackup]
@@ -91,12 +93,40 @@ def test_what_has_another_name_stays(take: Take, folder: Path) -> None:
     assert names(folder) == sorted([*others, name(25)])
 
 
-def test_a_clock_that_was_set_back_never_takes_the_new_one(take: Take, folder: Path) -> None:
-    take(5)
+def test_one_of_a_later_moment_stays_and_is_not_counted(take: Take, folder: Path) -> None:
+    """The clock was set back, or another backup into this folder began later and is not verified yet."""
+    for night in (0, 1, 5):
+        take(night)
 
-    taken = take(0, keep=1)
+    taken = take(2, keep=2)
 
-    assert names(folder) == [taken.path.name]
+    assert [path.name for path in taken.deleted] == [name(24)]
+    assert names(folder) == [name(25), name(26), name(29)]
+
+
+def test_no_other_backup_begins_before_this_one_is_verified_and_the_older_are_gone(
+    take: Take, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(0)
+    models_dir = JobSettings.from_env(sqlite_environment).models_dir
+    seen = []
+
+    def watched(step: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def try_the_lock_and_run(*arguments: Any, **options: Any) -> Any:
+            if step == "verify" or arguments[0].name == name(24):
+                with pytest.raises(LockHeld), promoter(models_dir):
+                    pass
+                seen.append(step)
+            return run(*arguments, **options)
+
+        return try_the_lock_and_run
+
+    monkeypatch.setattr("jobs.dated_backups.verify", watched("verify", verify))
+    monkeypatch.setattr(Path, "unlink", watched("delete", Path.unlink))
+
+    take(1, keep=1)
+
+    assert seen == ["verify", "delete"]
 
 
 def test_a_backup_that_could_not_be_restored_goes_and_no_older_one_with_it(
@@ -138,14 +168,16 @@ def test_what_a_killed_backup_left_makes_room_the_next_night(take: Take, folder:
     assert names(folder) == [".backup-at-work", taken.path.name]
 
 
-def test_a_folder_that_holds_only_links_to_backups_is_not_emptied_through_them(take: Take, folder: Path) -> None:
-    """A link of our name is deleted as a link; what it leads to stays."""
+def test_what_is_named_like_a_backup_and_is_no_file_stays(take: Take, folder: Path) -> None:
     kept = folder.parent / "kept.tar.gz"
     with tarfile.open(kept, "w:gz"):
         pass
     folder.mkdir()
     (folder / name(20)).symlink_to(kept)
+    (folder / name(21)).mkdir()
 
-    take(0, keep=1)
+    taken = take(0, keep=1)
 
+    assert taken.deleted == []
+    assert names(folder) == [name(20), name(21), name(24)]
     assert kept.exists()
