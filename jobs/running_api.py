@@ -32,6 +32,12 @@ def running_api(settings: JobSettings, environ: Mapping[str, str]) -> RunningApi
 
     Raises BadSetting.
     """
+    if settings.rollout_mode == "restart" and settings.rollout_deployment is None and environ.get("API_URL"):
+        raise BadSetting(
+            "ROLLOUT_DEPLOYMENT is not set; with ROLLOUT_MODE=restart and API_URL a promotion would count as verified "
+            "although nobody restarted that API and asked it: set ROLLOUT_DEPLOYMENT to the API's Deployment in "
+            "Kubernetes, or ROLLOUT_MODE=reload, or leave API_URL empty where somebody else restarts and checks"
+        )
     if settings.rollout_deployment is None or settings.rollout_mode == "none":
         return RunningApi(ClientSettings.from_env(environ)) if environ.get("API_URL") else None
     if not environ.get("API_URL"):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import ModelRefused
-from fraud_detection.settings import ClientSettings
+from fraud_detection.settings import BadSetting, ClientSettings
 from jobs import rollout, running_api
 from jobs.deployment import KubernetesRefused
 from jobs.rollout import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
@@ -142,11 +142,20 @@ def test_when_no_api_runs_the_one_that_starts_next_verifies_it(installation: Ins
     assert installation.events()[-1] == "verified"
 
 
-@pytest.mark.parametrize("mode", ["none", "restart"])
-def test_in_other_modes_the_api_is_not_asked(
-    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings], mode: str
+def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: Installation) -> None:
+    installation.variables |= {"ROLLOUT_MODE": "restart", "API_URL": "http://127.0.0.1:9", "API_TOKEN": "t"}
+
+    with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* or leave API_URL empty"):
+        running_api.running_api(installation.settings, installation.variables)
+
+    del installation.variables["API_URL"]
+    assert running_api.running_api(installation.settings, installation.variables) is None
+
+
+def test_where_nothing_is_rolled_out_the_api_is_not_asked(
+    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
 ) -> None:
-    installation.variables["ROLLOUT_MODE"] = mode
+    installation.variables["ROLLOUT_MODE"] = "none"
 
     put(installation, next_version, client=api_that_stays("another"))
 
