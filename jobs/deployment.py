@@ -54,17 +54,17 @@ class State:
     @classmethod
     def of(cls, deployment: Mapping[str, Any]) -> Self:
         """Read what the Kubernetes API answers."""
-        spec, status = deployment["spec"], deployment.get("status", {})
+        spec, status = deployment["spec"], deployment.get("status") or {}
         replicas = int(spec["replicas"])
         is_observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         failures = [
             condition["message"]
-            for condition in status.get("conditions", [])
+            for condition in status.get("conditions") or []
             if (condition["type"], condition["status"], condition.get("reason"))
             == ("Progressing", "False", "ProgressDeadlineExceeded")
         ]
         return cls(
-            model_digest=spec["template"]["metadata"].get("annotations", {}).get(MODEL_DIGEST),
+            model_digest=(spec["template"]["metadata"].get("annotations") or {}).get(MODEL_DIGEST),
             replicas=replicas,
             is_paused=bool(spec.get("paused")),
             failure=failures[0] if is_observed and failures else None,  # else it speaks of the rollout before
@@ -179,8 +179,8 @@ class Deployment:
                 answer = self._send(method, query, body)
                 if answer.status_code == 200:
                     return answer.json()
-            except OSError as error:  # requests' own errors, and files of the account that are being replaced
-                problem = type(error).__name__
+            except (OSError, ValueError) as error:  # requests' own, files that are being replaced, what is no JSON
+                problem = self._in_its_own_words(error)
             else:
                 problem = f"it answers {answer.status_code}"
                 if answer.status_code == 401 and not was_denied:
@@ -207,6 +207,11 @@ class Deployment:
                 verify=str(self._account / "ca.crt"),
                 allow_redirects=False,
             )
+
+    def _in_its_own_words(self, error: Exception) -> str:
+        if isinstance(error, UnicodeError | requests.exceptions.InvalidHeader):  # whose text repeats the token
+            return f"{type(error).__name__}: {self._account / 'token'} holds no token that can be sent"
+        return f"{type(error).__name__}: {error}"
 
     def _refusal(self, method: _Method, answer: requests.Response) -> str:
         try:

@@ -56,6 +56,8 @@ class Cluster:
     """The same a method, for ever."""
     answers_lost: int = 0
     """How many restarts are begun without its being known."""
+    answers_in_html: bool = False
+    """As a proxy that stands in between does."""
     token: str = "token-1"
     requests: list[Request] = field(default_factory=list)
     deployment: dict[str, Any] = field(
@@ -160,7 +162,7 @@ class Cluster:
                 if status == 302:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
+                self.wfile.write(b"<html>" if cluster.answers_in_html else json.dumps(answer).encode())
 
             do_PATCH = do_GET  # noqa: N815  the name that http.server looks for
 

@@ -208,7 +208,7 @@ def test_nobody_else_is_taken_for_kubernetes(cluster: Cluster, deployment: Deplo
     other.start().server_close()
     (cluster.folder / "ca.crt").write_bytes((other.folder / "ca.crt").read_bytes())
 
-    with pytest.raises(KubernetesAway, match=r"\(SSLError\)"):
+    with pytest.raises(KubernetesAway, match=r"\(SSLError: .*certificate verify failed"):
         deployment.restart(DIGEST, at_once())
 
     assert cluster.requests == []
@@ -219,6 +219,42 @@ def test_where_nobody_listens_it_is_away(in_cluster: dict[str, str]) -> None:
 
     with pytest.raises(KubernetesAway, match="ConnectionError"):
         nowhere.look(at_once())
+
+
+def test_a_file_that_went_away_is_named(cluster: Cluster, deployment: Deployment) -> None:
+    (cluster.folder / "token").unlink()
+
+    with pytest.raises(KubernetesAway, match=r"FileNotFoundError: .*No such file.*/token"):
+        deployment.look(at_once())
+
+
+@pytest.mark.parametrize("token", [b"secret\xff", b"sec\nret", "secret€".encode()])
+def test_a_token_that_cannot_be_sent_is_not_repeated(cluster: Cluster, deployment: Deployment, token: bytes) -> None:
+    (cluster.folder / "token").write_bytes(token)
+
+    with pytest.raises(KubernetesAway, match="/token holds no token that can be sent") as refused:
+        deployment.look(at_once())
+
+    assert not any(part in str(refused.value) for part in ("secret", "sec\\n"))
+    assert cluster.requests == []
+
+
+def test_an_answer_that_is_no_json_is_no_answer(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.answers_in_html = True
+
+    with pytest.raises(KubernetesAway, match="JSONDecodeError: Expecting value"):
+        deployment.look(at_once())
+
+
+def test_what_kubernetes_leaves_empty_may_be_null(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.deployment["status"]["conditions"] = None
+    cluster.deployment["spec"]["template"]["metadata"]["annotations"] = None
+    filled = deployment.look(at_once())
+    cluster.deployment["status"] = None
+    empty = deployment.look(at_once())
+
+    assert (filled.model_digest, filled.failure, filled.missing) == (None, None, None)
+    assert empty.missing == "Kubernetes has not begun"
 
 
 @pytest.mark.parametrize("file", ["token", "ca.crt", "namespace"])
