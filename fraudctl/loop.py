@@ -41,7 +41,7 @@ def retrain(force: bool) -> None:
     from jobs.retrain import retrain as run
 
     here = installation()
-    done = run(here.settings, force=force, api=api_to_ask(here.settings))
+    done = run(here.settings, force=force, find_api=lambda: api_to_ask(here.settings))
     click.echo(f"{done.outcome}: {done.paragraph}")
     raise click.exceptions.Exit(done.exit_code)
 

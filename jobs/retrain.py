@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -50,6 +51,7 @@ ACTOR = "retrain"
 _ANSWERS: dict[type[Exception], tuple[RetrainOutcome, str, int]] = {
     LockHeld: ("skipped", "Nothing was done. {}.", 0),
     Restored: ("restored", "{}. Find out why before the next retraining.", 4),
+    BadSetting: ("failed", "Nothing was trained. {}", 2),
     BadFeatureList: ("failed", "Nothing was trained. {}", 2),
     ModelRefused: ("failed", "Nothing was promoted. {}", 3),
     KubernetesRefused: ("failed", "Nothing was promoted. {}", 2),
@@ -83,21 +85,26 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        return retrain(settings, force=given.force, api=running_api(settings, os.environ)).exit_code
+        return retrain(settings, force=given.force, find_api=lambda: running_api(settings, os.environ)).exit_code
     except BadSetting as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return 2
 
 
 def retrain(
-    settings: JobSettings, *, force: bool = False, api: RunningApi | None = None, now: datetime | None = None
+    settings: JobSettings,
+    *,
+    force: bool = False,
+    find_api: Callable[[], RunningApi | None] = lambda: None,
+    now: datetime | None = None,
 ) -> Retraining:
     """Run once and say what happened; nothing that goes wrong raises, and no failure promotes.
 
-    `force` trains even when nothing is due or new. With an `api` a promotion counts only once that one serves it.
+    `force` trains even when nothing is due or new. Where `find_api` (which may raise BadSetting) finds one, a promotion
+    counts only once that one serves it.
     """
     started = time.time()
-    done = _guarded(settings, force=force, api=api, now=now or datetime.now(UTC))
+    done = _guarded(settings, force=force, find_api=find_api, now=now or datetime.now(UTC))
     logger.log(logging.INFO if done.exit_code == 0 else logging.ERROR, "%s: %s", done.outcome, done.paragraph)
     push_retrain(
         settings.pushgateway_url,
@@ -117,9 +124,12 @@ def _rejections_in_a_row(settings: JobSettings) -> int | None:
         return None
 
 
-def _guarded(settings: JobSettings, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:
+def _guarded(
+    settings: JobSettings, *, force: bool, find_api: Callable[[], RunningApi | None], now: datetime
+) -> Retraining:
     """Turn every error into an outcome with its exit code."""
     try:
+        api = find_api()
         features = load_features(settings.features_file)
         with promoter_of(settings):
             return _attempt(settings, features, force=force, api=api, now=now)

@@ -526,10 +526,11 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
 ) -> None:
     monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.0)
     champion = trained.served()
+    api = RunningApi(api_that_stays(champion.digest))
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35, truths=is_fraud)
 
-    done = retrain(trained.settings, force=True, now=NOW, api=RunningApi(api_that_stays(champion.digest)))
+    done = retrain(trained.settings, force=True, now=NOW, find_api=lambda: api)
 
     assert (done.outcome, done.exit_code) == ("restored", 4)
     assert "still serves" in done.paragraph
@@ -558,7 +559,7 @@ def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
     cluster.refused = {"PATCH": refusal}
     api = running_api.running_api(installation.settings, installation.variables)
 
-    done = retrain(installation.settings, now=NOW, api=api)
+    done = retrain(installation.settings, now=NOW, find_api=lambda: api)
 
     assert (done.outcome, done.exit_code) == ("failed", exit_code)
     assert message in done.paragraph
@@ -567,10 +568,18 @@ def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
 
 @pytest.mark.parametrize("missing", ["API_URL", "API_TOKEN", "KUBERNETES_SERVICE_HOST"])
 def test_a_deployment_without_what_it_takes_to_restart_it_is_a_wrong_setting(
-    installation: Installation, pods: Pods, monkeypatch: pytest.MonkeyPatch, missing: str
+    installation: Installation,
+    pods: Pods,
+    monkeypatch: pytest.MonkeyPatch,
+    pushed: tuple[str, list[str]],
+    missing: str,
 ) -> None:
+    installation.variables["PUSHGATEWAY_URL"] = pushed[0]
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(missing)
 
     assert main(["--force"]) == 2
+    (body,) = pushed[1]
+    assert "fraud_job_succeeded 0.0" in body
+    assert 'fraud_retrain_outcome{outcome="failed"} 1.0' in body
