@@ -1,6 +1,7 @@
 """Opens SQLite or PostgreSQL the one correct way: driver, version floor, pragmas, explicit transactions."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,7 @@ def create_engine(location: str | Path, *, allow_network_filesystem: bool = Fals
             f"to begin anew on purpose, delete {marker}",
         )
     location.parent.mkdir(parents=True, exist_ok=True)
-    # The group, because jobs may run as another user of it; -wal and -shm take the same mode.
+    # The group, because jobs may run as another user of it (`share_with_group`); -wal and -shm take the same mode.
     os.close(os.open(location, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
     return _open_sqlite(location, read_only=False, allow_network_filesystem=allow_network_filesystem)
 
@@ -337,7 +338,7 @@ def _allow_all_but_attach(action: int, *_: object) -> int:
 def copy_sqlite(source: Path, target: Path) -> None:
     """Write a consistent copy of an SQLite file, in use or not, to `target`, which must not exist; whole or not at all.
 
-    Raises DatabaseRefused; FileExistsError.
+    Raises DatabaseRefused; FileExistsError; OSError with ENOSPC when the folder of the copy is full.
     """
     if target.exists():
         raise FileExistsError(target)
@@ -352,6 +353,8 @@ def copy_sqlite(source: Path, target: Path) -> None:
             _driver(connection).execute("VACUUM INTO ?", (str(partial),))
     except dbapi2.DatabaseError as error:
         partial.unlink(missing_ok=True)
+        if trouble(error) == "full":  # the source is only read
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
         raise _refusal(source, error) from error
     finally:
         engine.dispose()

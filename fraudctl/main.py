@@ -3,6 +3,7 @@
 import click
 import sqlalchemy as sa
 
+from fraud_detection.file_modes import share_with_group
 from fraudctl import audit, database, feature_list, history, loop, models, service, transactions
 
 # By name, so that a command that raises none of them does not wait for their modules, which take seconds to import.
@@ -20,6 +21,7 @@ EXIT_CODES = {
     "jobs.rollout.Restored": 4,
     "fraud_detection.lock.LockHeld": 1,
     "fraud_detection.lock.StoreInUse": 1,
+    "jobs.backup.NoRoom": 1,
     "jobs.api_client.ApiAway": 1,
     "jobs.api_client.ApiRefused": 1,
     "jobs.copy_store.CopyFailed": 1,
@@ -77,6 +79,7 @@ def main() -> None:
       fraudctl retrain
       fraudctl lineage TRANSACTION_ID
     """
+    share_with_group()
 
 
 for subject in (service, history, transactions, loop, models, audit, database, feature_list):

@@ -1,6 +1,7 @@
 """Takes everything that an installation has learned into one place: database, models, promotions, MLflow's store."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import timestamp
-from fraud_detection.database import DatabaseRefused, copy_sqlite
+from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
 from fraud_detection.features import FeatureList
 from fraud_detection.model import CURRENT, JOURNAL, PICKLE, StoredFile, sync_folder, versions, write_whole
 from fraud_detection.settings import JobSettings
@@ -34,6 +35,10 @@ MLFLOW = "mlflow"
 MLFLOW_FILES = ("mlflow.db", "mlartifacts")
 FEATURES = "features.json"
 _ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than from one night to the next
+
+
+class NoRoom(Exception):
+    """A file system without room for what is written; the message names the folder."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: 
     The API may run: databases are copied as they are at one moment, and nothing changes the models meanwhile. In
     PostgreSQL mode the rows are kept as an SQLite file. Whole or not at all; readable by nobody else.
 
-    Raises FileExistsError, LockHeld, DatabaseRefused, OSError.
+    Raises FileExistsError, LockHeld, DatabaseRefused, NoRoom, OSError.
     """
     with promoter_of(settings):
         return write_backup(target, settings, features, now=now)
@@ -66,7 +71,7 @@ def write_backup(target: Path, settings: JobSettings, features: FeatureList, *, 
     """Do what `back_up` does, only under the promoter's lock: models and MLflow's store change only under it too."""
     if target.exists():
         raise FileExistsError(f"{target}: exists already; name a new one")
-    with scratch_folder(target.parent, ".backup-") as scratch:
+    with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
         rows = _copy_databases(folder, settings, features)
@@ -172,6 +177,31 @@ def _put(folder: Path, target: Path) -> None:
     sync_tree(folder)
     folder.rename(target)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Turn a full disk inside the block, which writes to this folder alone, into NoRoom, whoever met it first."""
+    try:
+        yield
+    except NoRoom:
+        raise
+    except Exception as error:
+        if _is_of_a_full_disk(error):
+            raise NoRoom(f"{folder}: the disk has no room left; free some there, or name another folder") from error
+        raise
+
+
+def _is_of_a_full_disk(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, shutil.Error):  # of copytree: (source, target, text of the cause) for each file
+        return any(f"[Errno {errno.ENOSPC}]" in str(entry) for entry in error.args[0])
+    return (
+        (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
+        or trouble(error) == "full"
+        or _is_of_a_full_disk(error.__cause__)
+    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from jobs.backup import (
     describe_files,
     is_archive,
     mlflow_paths,
+    room_in,
     scratch_folder,
     sync_tree,
 )
@@ -61,7 +62,7 @@ def restore(
     backup has been verified whole: also what the backup lacks, which would be taken for a part of it. Broken off
     half-way, it is finished by running it again with `replace`.
 
-    Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused.
+    Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(unpacked(source, beside=settings.models_dir))
@@ -72,22 +73,27 @@ def restore(
         if not replace:
             _refuse_to_overwrite(settings, features)
         _restore_databases(folder, settings, features)
-        _restore_mlflow(folder / MLFLOW, settings)
+        with room_in(settings.latest_db.parent):
+            _restore_mlflow(folder / MLFLOW, settings)
         erased = _erase_what_is_lacking(folder, settings) if replace else []
         # Last, so that a service that is started too early finds no model, and not one without its store.
-        _restore_models(folder / MODELS, settings.models_dir, backup, actor=actor)
+        with room_in(settings.models_dir):
+            _restore_models(folder / MODELS, settings.models_dir, backup, actor=actor)
     return RestoredBackup(backup, erased)
 
 
 @contextmanager
 def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
-    """Give the folder of a backup, which an archive is unpacked to for the length of the block; raises BadBackup."""
+    """Give the folder of a backup, which an archive is unpacked to for the length of the block.
+
+    Raises BadBackup, NoRoom.
+    """
     if not is_archive(source):
         yield source
         return
     with scratch_folder(beside, ".restore-") as scratch:
         try:
-            with tarfile.open(source) as archive:
+            with tarfile.open(source) as archive, room_in(beside):
                 _extract(archive, scratch)
             (folder,) = scratch.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
@@ -188,9 +194,12 @@ def _restore_databases(folder: Path, settings: JobSettings, features: FeatureLis
             "the backup has imported history in a file of its own: let TRAIN_DB name another than LATEST_DB"
         )
     for copy, location in zip(copies, settings.store_locations, strict=False):
-        _replace_sqlite(copy, Path(location))
-        # makes of a copy a store again: write-ahead log, marker, and the tables of today
-        Store.create_or_migrate(location, features, allow_network_filesystem=settings.allow_network_filesystem).close()
+        with room_in(Path(location).parent):
+            _replace_sqlite(copy, Path(location))
+            # makes of a copy a store again: write-ahead log, marker, and the tables of today
+            Store.create_or_migrate(
+                location, features, allow_network_filesystem=settings.allow_network_filesystem
+            ).close()
 
 
 def _erase_what_is_lacking(folder: Path, settings: JobSettings) -> list[Path]:

@@ -1,11 +1,15 @@
 import json
+import shutil
+import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pysqlite3 import dbapi2
 
 from fraud_detection import model as models
 from fraud_detection.clock import Clock
@@ -15,7 +19,7 @@ from fraud_detection.lock import LockHeld, StoreInUse, in_use, promoter
 from fraud_detection.model import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ImportedRows, ScoredRequest, Store
-from jobs.backup import back_up
+from jobs.backup import NoRoom, back_up, room_in
 from jobs.restore import BadBackup, WouldOverwrite, restore
 
 CLOCK = Clock()
@@ -254,6 +258,79 @@ def test_a_backup_that_is_not_whole_touches_nothing(
 
     assert len(history_of(backed_up, features)) == 4
     assert models.load(backed_up.model_path, features).version == serving
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk is a tmpfs, which only root may mount: run this test as root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("large", ["requests.db", "models/large", "mlartifacts/large"])
+def test_a_backup_without_room_names_the_folder_that_is_full(
+    backed_up: JobSettings, features: FeatureList, small_disk: Path, large: str
+) -> None:
+    if large == "requests.db":
+        store = Store.open(backed_up.latest_db, features)
+        append(store, rows=2000)
+        store.close()
+    else:
+        version = models.current_version(backed_up.models_dir) or ""
+        path = backed_up.models_dir / version if large == "models/large" else backed_up.latest_db.parent / "mlartifacts"
+        path.mkdir(exist_ok=True)
+        (path / "large").write_bytes(b"x" * 300_000)
+
+    with pytest.raises(NoRoom, match=f"^{small_disk}: the disk has no room left"):
+        back_up(small_disk / "backup.tar.gz", backed_up, features, now=NOW)
+
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_restore_without_room_names_the_folder_that_is_full(
+    backed_up: JobSettings, features: FeatureList, sqlite_environment: dict[str, str], small_disk: Path, tmp_path: Path
+) -> None:
+    version = models.current_version(backed_up.models_dir) or ""
+    (backed_up.models_dir / version / "large").write_bytes(b"x" * 300_000)
+    back_up(tmp_path / "backup.tar", backed_up, features, now=NOW)
+    settings = JobSettings.from_env({**sqlite_environment, "MODEL_PATH": str(small_disk / "models" / "rf_model.pkl")})
+
+    with pytest.raises(NoRoom, match=f"^{small_disk / 'models'}: the disk has no room left"):
+        restore(tmp_path / "backup.tar", settings, features, actor="test", replace=True)
+
+    assert len(history_of(settings, features)) == 4
+
+
+@pytest.mark.parametrize("kind", ["file", "tree", "database"])
+def test_a_full_disk_is_known_whoever_meets_it_first(tmp_path: Path, kind: str) -> None:
+    def write(*_: object) -> None:
+        with Path("/dev/full").open("w") as full:
+            full.write("x")
+
+    def fill() -> None:
+        if kind == "file":
+            write()
+        elif kind == "tree":
+            (tmp_path / "tree").mkdir()
+            (tmp_path / "tree" / "one").write_text("x")
+            shutil.copytree(tmp_path / "tree", tmp_path / "copy", copy_function=write)
+        else:
+            with closing(dbapi2.connect(":memory:")) as connection:
+                connection.execute("PRAGMA max_page_count=1")
+                connection.execute("CREATE TABLE t (x)")
+
+    with pytest.raises(NoRoom, match=f"^{tmp_path}: the disk has no room left"), room_in(tmp_path):
+        fill()
+
+
+def test_what_is_no_full_disk_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), room_in(tmp_path):
+        (tmp_path / "none").read_text()
 
 
 def test_a_database_that_was_damaged_when_it_was_backed_up_is_not_restored(
