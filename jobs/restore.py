@@ -151,14 +151,47 @@ def verify(folder: Path, features: FeatureList) -> Backup:
 
 
 def _description(folder: Path) -> Backup:
+    """Read backup.json and require what `back_up` always writes: else what it leaves out would only be erased."""
     try:
         fields: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if fields.pop("format") != FORMAT:
             raise BadBackup(f"{folder}: was made by a newer version of this program")
         fields["files"] = {name: StoredFile(**entry) for name, entry in fields["files"].items()}
-        return Backup(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        backup = Backup(**fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadBackup(f"{folder}: is no backup of ours; its {DESCRIPTION} cannot be read ({error})") from error
+    for expected, is_so in (
+        ("created and features_digest as texts", _are(str, backup.created, backup.features_digest)),
+        ("rows as counts by the name of a database", isinstance(backup.rows, dict) and _are_counts(backup.rows)),
+        ("for every file its sha256 and size", all(_is_described(entry) for entry in backup.files.values())),
+        ("current as the name of a version, or null", backup.current is None or _is_version(backup.current)),
+        ("files below its folder", all(map(_is_below, backup.files))),
+    ):
+        if not is_so:
+            raise BadBackup(f"{folder}: is no backup of ours; its {DESCRIPTION} was expected to give {expected}")
+    databases = sorted({STORE, HISTORY} & backup.files.keys())
+    if STORE not in databases or sorted(backup.rows) != databases:
+        raise BadBackup(
+            f"{folder}: is no backup of ours; expected {STORE} among the files of its {DESCRIPTION} and the rows of "
+            f"every database there, got the files {databases} and the rows of {sorted(backup.rows)}"
+        )
+    return backup
+
+
+def _are(kind: type, *values: object) -> bool:
+    return all(type(value) is kind for value in values)  # not isinstance: True would be a count
+
+
+def _are_counts(rows: dict[str, int]) -> bool:
+    return all(type(count) is int and count >= 0 for count in rows.values())
+
+
+def _is_described(file: StoredFile) -> bool:
+    return _are(str, file.sha256) and _are(int, file.size)
+
+
+def _is_version(name: object) -> bool:
+    return isinstance(name, str) and name not in {"", ".", ".."} and Path(name).name == name
 
 
 def _refuse_to_overwrite(settings: JobSettings, features: FeatureList) -> None:

@@ -260,6 +260,58 @@ def test_a_backup_that_is_not_whole_touches_nothing(
     assert models.load(backed_up.model_path, features).version == serving
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": {}, "files": {}}, r"expected requests\.db among .* got the files \[\] and the rows of \[\]"),
+        ({"rows": {}}, r"got the files \['requests\.db'\] and the rows of \[\]"),
+        ({"rows": {"requests.db": 4, "history.db": 0}}, r"the rows of \['history\.db', 'requests\.db'\]"),
+        ({"rows": {"requests.db": 4, "../requests.db": 4}}, r"the rows of \['\.\./requests\.db', 'requests\.db'\]"),
+        ({"rows": [1]}, "expected to give rows as counts"),
+        ({"rows": {"requests.db": "4"}}, "expected to give rows as counts"),
+        ({"created": 1}, "expected to give created and features_digest as texts"),
+        ({"current": "../elsewhere"}, "expected to give current as the name of a version, or null"),
+        ({"current": 1}, "expected to give current as the name of a version, or null"),
+        ({"files": {"requests.db": {"sha256": 1, "size": 1}}}, "expected to give for every file its sha256 and size"),
+        ({"files": {"../outside": {"sha256": "", "size": 1}}}, "expected to give files below its folder"),
+        ({"files": [1]}, "cannot be read"),
+    ],
+)
+def test_a_description_that_no_backup_has_touches_nothing(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "backup" / "backup.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    with pytest.raises(BadBackup, match=message):
+        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+
+    assert len(history_of(backed_up, features)) == 4
+    assert models.current_version(backed_up.models_dir) is not None
+
+
+def test_a_folder_that_only_says_it_is_a_backup_erases_nothing(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    described = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "backup.json").write_text(json.dumps({**described, "rows": {}, "files": {}, "current": None}))
+
+    with pytest.raises(BadBackup, match=r"expected requests\.db among"):
+        restore(tmp_path / "empty", backed_up, features, actor="test", replace=True)
+
+    assert len(history_of(backed_up, features)) == 4
+
+
+def test_a_description_nested_too_deeply_is_refused(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    (tmp_path / "backup" / "backup.json").write_text("[" * 100_000 + "]" * 100_000)
+
+    with pytest.raises(BadBackup, match="cannot be read"):
+        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 kB."""
