@@ -9,6 +9,7 @@ from gunicorn import glogging
 
 from api import server
 from fraud_detection import logs
+from fraud_detection.file_modes import share_with_group
 from fraud_detection.settings import ApiSettings, BadSetting
 
 
@@ -50,7 +51,8 @@ proc_name = "fraud-detection"
 
 
 def on_starting(_arbiter: object) -> None:
-    """Log in the parent as everywhere."""
+    """Log in the parent as everywhere, and make files as everywhere; the worker inherits both."""
+    share_with_group()  # gunicorn's own setting `umask` is only for its sockets and heartbeat files
     logs.configure(_ours.log_level, _ours.log_format)
 
 

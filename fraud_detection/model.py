@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -311,11 +311,11 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
     moment = datetime.fromisoformat(complete.created)
     version = f"{moment:%Y%m%dT%H%M%SZ}-{complete.digest[:12]}"
     models_dir.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=models_dir))
+    partial = models_dir / f"{_PARTIAL}{secrets.token_hex(8)}"
+    partial.mkdir()  # not mkdtemp, which closes a folder to the group
     try:
         for name, content in (*files.items(), (MANIFEST, complete.to_json().encode())):
             _write_synced(partial / name, content)
-        partial.chmod(0o755)
         sync_folder(partial)
         if (models_dir / version).exists():  # the same model made again within one second
             return version

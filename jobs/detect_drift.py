@@ -19,6 +19,7 @@ from fraud_detection import logs
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, Matrix, load_features
+from fraud_detection.file_modes import share_with_group
 from fraud_detection.model import Model, ModelRefused, journal, load, read_manifest, versions, write_whole
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import DecisionCount, History, Store
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Run the job with the environment's settings and return the exit code."""
+    share_with_group()
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)

@@ -22,6 +22,7 @@ import numpy as np
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
 from fraud_detection.model import (
     Manifest,
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.retrain", description="Train a new model when it is due.")
     parser.add_argument("--force", action="store_true", help="train even when it is not due")
     given = parser.parse_args(arguments)
+    share_with_group()
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)

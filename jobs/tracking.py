@@ -54,6 +54,7 @@ class Tracking:
             warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
             if uri is None:
                 folder.mkdir(parents=True, exist_ok=True)
+                (folder / "mlflow.db").touch()  # SQLite itself would not let the group write
             self._client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
             known = self._client.get_experiment_by_name(experiment)
             if known is None:

@@ -41,6 +41,15 @@ def skip_or_fail(reason: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(autouse=True)
+def _umask_ends_with_the_test() -> Iterator[None]:
+    """Programs set it, and some tests run them in this process."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def features() -> FeatureList:
     return default_features()
