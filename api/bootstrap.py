@@ -1,14 +1,18 @@
 """`python -m api.bootstrap`: make what an installation needs to serve (tables, a model, links) where it is missing."""
 
+import contextlib
+import errno
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import (
     CURRENT,
@@ -29,8 +33,30 @@ from fraud_detection.store import Store
 logger = logging.getLogger(__name__)
 
 
+class CannotWrite(Exception):
+    """A folder of the installation in which nothing can be made; the message says what to do."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        self.is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if self.is_full:
+            advice = "make room there, or mount a larger volume"
+        elif error.errno == errno.EROFS:
+            advice = "mount a volume there that can be written"
+        else:
+            advice = "chown it to that user, in Kubernetes set fsGroup, or mount a volume there that it may write"
+        super().__init__(
+            f"{error.filename or folder}: {error.strerror or error}, for uid {os.geteuid()} and gid {os.getegid()}; "
+            f"the installation keeps files in {folder}: {advice}"
+        )
+
+
 def main() -> int:
-    """Run from the command line; 0, 2 bad configuration, 3 store or model refused, 1 another job holds the lock."""
+    """Run from the command line and return the exit code.
+
+    0; 1 another job holds the lock or a volume is full, so that a later attempt may succeed; 2 bad configuration;
+    3 store or model refused, or a folder that cannot be written.
+    """
+    share_with_group()
     try:
         settings = SharedSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
@@ -41,6 +67,9 @@ def main() -> int:
     except (DatabaseRefused, ModelRefused) as error:
         logger.error("%s", error)  # noqa: TRY400
         return 3
+    except CannotWrite as error:
+        logger.error("%s", error)  # noqa: TRY400
+        return 1 if error.is_full else 3
     except LockHeld as error:
         logger.error("%s", error)  # noqa: TRY400
         return 1
@@ -50,25 +79,37 @@ def main() -> int:
 def bootstrap(settings: SharedSettings) -> None:
     """Make what is missing and leave what is there.
 
-    Raises BadFeatureList, DatabaseRefused, ModelRefused, LockHeld.
+    Raises BadFeatureList, DatabaseRefused, ModelRefused, LockHeld, CannotWrite.
     """
     features = load_features(settings.features_file)
-    store = Store.create_or_migrate(
-        settings.store_location, features, allow_network_filesystem=settings.allow_network_filesystem
-    )
+    data = settings.latest_db.parent
+    with _writing(data):
+        store = Store.create_or_migrate(
+            settings.store_location, features, allow_network_filesystem=settings.allow_network_filesystem
+        )
     try:
         logger.info("store: ready for the %d features of this installation", len(features))
         # A job that waits for the roll-out of its model holds the lock, and waits for a pod that begins here.
-        version = current_version(settings.models_dir)
-        if version is None or not (settings.models_dir / PICKLE).exists():
-            with promoter(settings.models_dir, store.engine):
-                version = _complete(settings, store, features)
+        with _writing(settings.models_dir):
+            version = current_version(settings.models_dir)
+            if version is None or not (settings.models_dir / PICKLE).exists():
+                with promoter(settings.models_dir, store.engine):
+                    version = _complete(settings, store, features)
         logger.info("model: %s is in service", version)
     finally:
         store.close()
     if settings.database_url is None:
-        _link_reference(settings.latest_db.parent / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
+        with _writing(data):
+            _link_reference(data / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
     logger.info("ready: what serves next finds everything in place")
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(folder, error) from error
 
 
 def _complete(settings: SharedSettings, store: Store, features: FeatureList) -> str:

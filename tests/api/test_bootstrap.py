@@ -1,6 +1,11 @@
+import errno
 import json
 import logging
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from fraud_detection.lock import promoter
 from fraud_detection.model import AmountScaling, ModelRefused
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
+from tests.conftest import ROOT, TOKEN
 
 
 @pytest.fixture
@@ -158,6 +164,110 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
 
     assert message in caplog.records[-1].getMessage()
     assert caplog.records[-1].exc_info is None
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_who_tried(
+    run: Callable[..., int], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    assert run(MODEL_PATH=str(tmp_path / "file" / "models" / "rf_model.pkl")) == 3
+
+    said = caplog.records[-1].getMessage()
+    assert (
+        f"{tmp_path}/file/models/{models.CURRENT}: Not a directory, for uid {os.geteuid()} and gid {os.getegid()}; "
+        in said
+    )
+    assert "mount a volume there" in said
+
+
+def test_a_full_volume_may_have_room_at_the_next_attempt(
+    run: Callable[..., int], caplog: pytest.LogCaptureFixture, settings: SharedSettings
+) -> None:
+    settings.models_dir.mkdir()
+    (settings.models_dir / models.JOURNAL).symlink_to("/dev/full")
+
+    assert run() == 1
+
+    assert f"{settings.models_dir}: No space left on device, for uid" in caplog.records[-1].getMessage()
+    assert "make room there" in caplog.records[-1].getMessage()
+
+
+def test_a_volume_that_is_read_only_is_answered_by_another(tmp_path: Path) -> None:
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "models"))
+
+    refused = program.CannotWrite(tmp_path, error)
+
+    assert (refused.is_full, "mount a volume there that can be written" in str(refused)) == (False, True)
+
+
+@pytest.fixture
+def volumes(make_version: Callable[..., str]) -> Iterator[dict[str, str]]:
+    """A fresh installation in which any user may work; its data and models belong to group 0, which may write."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run programs as several users (CI does)")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        version = make_version(Path(folder, "made"))
+        Path(folder, "made", version).rename(Path(folder, "baseline"))
+        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+        for name in ("data", "models"):
+            Path(folder, name).mkdir()
+            Path(folder, name).chmod(0o775)
+        yield {
+            "API_TOKEN": TOKEN,
+            "MODEL_PATH": f"{folder}/models/rf_model.pkl",
+            "LATEST_DB": f"{folder}/data/requests.db",
+            "TRAIN_DB": f"{folder}/data/requests.db",
+            "DRIFT_RESULT": f"{folder}/data/drift_result.json",
+            "BASELINE_DIR": f"{folder}/baseline",
+        }
+
+
+def run_as(uid: int, gid: int, *module: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+    if not is_readable_by_all(Path(sys.executable)):  # such as a Python in root's own folder
+        user += [
+            "--inh-caps=+dac_read_search",
+            "--ambient-caps=+dac_read_search",
+        ]  # to read anything, and write nothing
+    return subprocess.run(
+        [*user, sys.executable, "-m", *module],
+        cwd=ROOT, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **env},
+        umask=0o022, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def is_readable_by_all(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in (*path.absolute().parents, *path.resolve().parents))
+
+
+def test_what_one_user_of_the_group_made_another_may_write(volumes: dict[str, str]) -> None:
+    first = run_as(12345, 0, "api.bootstrap", env=volumes)
+    second = run_as(54321, 0, "api.bootstrap", env=volumes)
+    drift = run_as(54321, 0, "jobs.detect_drift", env=volumes)
+    again = run_as(12345, 0, "jobs.detect_drift", env=volumes)
+    trained = run_as(54321, 0, "jobs.retrain", "--force", env=volumes)
+
+    retrained = run_as(12345, 0, "jobs.retrain", "--force", env=volumes)
+
+    for ended in (first, second, trained, retrained):
+        assert ended.returncode == 0, ended.stderr
+    for ended in (drift, again):  # this baseline has no reference; the finding is written all the same
+        assert (ended.returncode, "does not list reference_data.db" in ended.stderr) == (3, True), ended.stderr
+    assert (Path(volumes["LATEST_DB"]).parent / "mlflow.db").exists()
+    for folder in (Path(volumes["LATEST_DB"]).parent, Path(volumes["MODEL_PATH"]).parent):
+        modes = {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*") if not path.is_symlink()}
+        assert {name: oct(mode) for name, mode in modes.items() if mode not in {0o060, 0o070}} == {}
+
+
+def test_a_volume_of_somebody_else_is_one_line(volumes: dict[str, str]) -> None:
+    ended = run_as(12345, 12345, "api", env=volumes)
+
+    assert ended.returncode == 3, ended.stderr
+    assert "Permission denied, for uid 12345 and gid 12345; " in ended.stderr
+    assert "set fsGroup" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_it_does_not_come_between_another_promoter(run: Callable[..., int], settings: SharedSettings) -> None:
