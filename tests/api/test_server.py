@@ -472,6 +472,13 @@ def test_a_promoted_model_serves_within_5_s_and_no_request_fails(
     assert took < 5
 
 
+def test_what_the_worker_makes_is_for_the_group_alone(lasting_server: Server) -> None:
+    (worker,) = psutil.Process(lasting_server.process.pid).children()
+
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    assert "Umask:\t0007\n" in status
+
+
 def test_only_reload_mode_takes_a_model_up(
     sqlite_environment: dict[str, str], models_dir: Path, make_version: Callable[..., str], tmp_path: Path
 ) -> None:
