@@ -153,6 +153,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another one"),
     (
+        {"fullnameOverride": "1fraud"},
+        "the name 1fraud begins with a digit, which Kubernetes refuses for a Service: set fullnameOverride to a name "
+        "that begins with a letter",
+    ),
+    (
         {"commonLabels": {"app.kubernetes.io/component": "x"}},
         "commonLabels sets app.kubernetes.io/component, by which pods are found: use a label of your own",
     ),

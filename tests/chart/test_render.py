@@ -93,13 +93,17 @@ def test_names_are_unique(helm: Helm, ci: str) -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("release", ["fraud", "r" * 53, "fraud-detection", "1"])
-def test_every_name_fits_whatever_the_release_is_called(helm: Helm, release: str) -> None:
-    manifests = helm.render(ci="full", release=release, api_versions=EVERYTHING_OF_OPERATORS)
+@pytest.mark.parametrize(
+    ("release", "values"),
+    [("fraud", {}), ("r" * 53, {}), ("fraud-detection", {}), ("1", {"fullnameOverride": "scores"})],
+    ids=["short", "long", "as-the-chart", "number"],
+)
+def test_every_name_fits_whatever_the_release_is_called(helm: Helm, release: str, values: dict[str, str]) -> None:
+    manifests = helm.render(values, ci="full", release=release, api_versions=EVERYTHING_OF_OPERATORS)
 
     for manifest in ours(manifests):
         name = manifest["metadata"]["name"]
-        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), name
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name), name
         assert len(name) <= (
             52 if manifest["kind"] == "CronJob" else 63 if "namespace" in manifest["metadata"] else 253
         )

@@ -98,6 +98,9 @@
 {{- if and .Values.auth.requireExistingSecret (not .Values.auth.existingSecret) }}
 - auth.requireExistingSecret is true and auth.existingSecret is empty: set auth.existingSecret to a Secret whose key {{ .Values.auth.tokenKey }} is the token
 {{- end }}
+{{- if not (regexMatch "^[a-z]" (include "fraud-detection.fullname" .)) }}
+- the name {{ include "fraud-detection.fullname" . }} begins with a digit, which Kubernetes refuses for a Service: set fullnameOverride to a name that begins with a letter
+{{- end }}
 {{- if eq .Values.auth.tokenKey .Values.auth.previousTokenKey }}
 - auth.previousTokenKey is the key of the current token: name another one, which need not exist yet
 {{- end }}
