@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from sqlalchemy.pool import QueuePool
 SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
 APPLICATION_ID = 0x46726175  # "Frau", so that `file` and we recognise our own
 BUSY_TIMEOUT_MS = 5000
+_STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 10_000  # of SQLite's virtual machine: well below a millisecond
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse", "ceph", "glusterfs", "afs")
 
@@ -34,6 +36,10 @@ Reason = Literal[
 
 
 Trouble = Literal["full", "busy", "failed", "corrupt"]
+
+
+class TookTooLong(Exception):
+    """A statement that was ended because its time was up; the message says what to do."""
 
 
 class DatabaseRefused(Exception):
@@ -190,8 +196,9 @@ def _open_postgresql(url: str, *, read_only: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
-        # A server that does not answer is an error within seconds, not a thread that hangs.
-        connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+        # A server that does not answer is an error within seconds, not a thread that hangs; a database without an
+        # encoding (SQL_ASCII, as servers of the C locale make them) would answer in bytes.
+        connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000, "client_encoding": "utf8"},
         hide_parameters=True,
     )
     if read_only:
@@ -313,21 +320,58 @@ def damage(connection: sa.Connection) -> list[str]:
     return [f"{orphans} rows refer to rows that are not there"] if orphans else []
 
 
-def run_query(connection: sa.Connection, statement: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+def run_query(
+    connection: sa.Connection, statement: str, *, timeout_seconds: int | None = None
+) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """Run one statement of somebody's own SQL, unchanged, and return the names of the columns and the rows.
 
-    The connection should be of a read-only engine; it attaches no other file from then on.
+    The connection should be of a read-only engine; it attaches no other file from then on, and keeps the time limit.
+
+    Raises TookTooLong, also while the rows are read: whoever waits for them may be gone, and SQLite's write-ahead log
+    cannot shrink as long as a statement reads.
     """
     plain = connection.execution_options(no_parameters=True, stream_results=True)  # else a % would want a value
     if connection.dialect.name == "sqlite":  # read-only is only this file: ATTACH would create any other one
         _driver(connection).set_authorizer(_allow_all_but_attach)
+    if timeout_seconds is not None:
+        _end_after(connection, timeout_seconds)
     try:
-        result = plain.exec_driver_sql(statement)
+        with _in_time(timeout_seconds):
+            result = plain.exec_driver_sql(statement)
     except dbapi2.Warning as error:  # more than one statement; SQLAlchemy passes it on as it is
         raise sa.exc.ProgrammingError(statement, None, error) from error
     if not result.returns_rows:
         return [], iter(())
-    return list(result.keys()), (tuple(row) for page in result.partitions(1000) for row in page)
+    return list(result.keys()), _rows(result, timeout_seconds)
+
+
+def _rows(result: sa.CursorResult[Any], timeout_seconds: int | None) -> Iterator[tuple[Any, ...]]:
+    with _in_time(timeout_seconds):
+        for page in result.partitions(1000):
+            yield from map(tuple, page)
+
+
+def _end_after(connection: sa.Connection, seconds: int) -> None:
+    driver = _driver(connection)
+    if connection.dialect.name == "postgresql":
+        driver.execute(f"SET LOCAL statement_timeout = {seconds * 1000}")
+        return
+    end = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK)
+
+
+@contextlib.contextmanager
+def _in_time(timeout_seconds: int | None) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        is_sqlite = getattr(error.orig, "sqlite_errorcode", None) == dbapi2.SQLITE_INTERRUPT
+        if is_sqlite or isinstance(error.orig, psycopg.errors.QueryCanceled):
+            raise TookTooLong(
+                f"the statement was ended after {timeout_seconds} seconds; narrow it (WHERE, LIMIT), "
+                "or allow it more with the option timeout"
+            ) from error
+        raise
 
 
 def _allow_all_but_attach(action: int, *_: object) -> int:

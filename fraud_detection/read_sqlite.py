@@ -4,17 +4,19 @@ With the library that the service writes with: the system's own may be so old th
 """
 
 import argparse
+import contextlib
 import csv
 import itertools
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
 
-from fraud_detection.database import DatabaseRefused, open_engine, run_query
+from fraud_detection.database import DatabaseRefused, TookTooLong, open_engine, run_query
 
 EXAMPLES = """\
 examples:
@@ -24,26 +26,44 @@ examples:
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line and return the exit code: 0, 1 when the file or the statement is refused."""
+class NoSqliteFile(Exception):
+    """Something else than an SQLite file was named; the message says what."""
+
+
+def main() -> int:
+    """Run from the command line and return the exit code; `| head -1` and Ctrl-C end it as any other program."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return read(sys.argv[1:])
+
+
+def read(arguments: list[str]) -> int:
+    """Do what the arguments say and return the exit code: 0, 1 when the file or the statement is refused."""
     parser = argparse.ArgumentParser(
         prog="sqlite3",
         description="Run one SQL statement that only reads, and print its rows. The service may run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="the database")
+    parser.add_argument("file", help="the database")
     parser.add_argument("sql", nargs="?", help="the statement; without it standard input is read")
     parser.add_argument("-header", action="store_true", help="print the names of the columns first")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-csv", action="store_true", help="print comma-separated values, not a|b|c")
     form.add_argument("-line", action="store_true", help="print a line for each value, with its name")
+    parser.add_argument(
+        "-timeout",
+        type=_seconds,
+        default=60,
+        metavar="SECONDS",
+        help="end the statement after so long (%(default)s): while it reads, the write-ahead log cannot shrink",
+    )
     parser.add_argument("-readonly", action="store_true", help="accepted, because it is always so")
     given = parser.parse_args(arguments)
     sql = sys.stdin.read() if given.sql is None else given.sql
     try:
         _print_rows(given, sql)
-    except DatabaseRefused as error:
+    except (DatabaseRefused, NoSqliteFile, TookTooLong) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
     except sa.exc.DBAPIError as error:
@@ -52,11 +72,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected whole seconds from 1 to 86400, got {seconds}")
+    return seconds
+
+
 def _print_rows(given: argparse.Namespace, sql: str) -> None:
-    engine = open_engine(given.file, read_only=True, allow_network_filesystem=True)  # there only writing does harm
+    if not given.file:
+        raise NoSqliteFile("expected the name of an SQLite file, got an empty one")
+    file = Path(given.file)
+    if file.exists() and not file.is_file():
+        kind = "a directory" if file.is_dir() else "a device, pipe or socket"
+        raise NoSqliteFile(f"{file}: expected an SQLite file, got {kind}")
+    engine = open_engine(file, read_only=True, allow_network_filesystem=True)  # there only writing does harm
     try:
-        with engine.begin() as connection:
-            names, rows = run_query(connection, sql)
+        with _naming_another_kind_of_file(file), engine.begin() as connection:
+            names, rows = run_query(connection, sql, timeout_seconds=given.timeout)
             texts: Iterable[list[str]] = (list(map(_text, row)) for row in rows)
             if given.line:
                 texts = ([f"{name} = {text}\n" for name, text in zip(names, row, strict=True)] for row in texts)
@@ -70,6 +103,24 @@ def _print_rows(given: argparse.Namespace, sql: str) -> None:
                 sys.stdout.writelines("|".join(row) + "\n" for row in texts)
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def _naming_another_kind_of_file(file: Path) -> Iterator[None]:
+    """Say of a file that never was a database that it is none, where a damaged one wants its backup back."""
+    try:
+        yield
+    except DatabaseRefused as error:
+        if error.reason == "corrupt" and not _begins_as_sqlite(file):
+            raise NoSqliteFile(
+                f"{file}: expected an SQLite file, got one that does not begin as such: of another kind, or damaged"
+            ) from error
+        raise
+
+
+def _begins_as_sqlite(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(16) == b"SQLite format 3\0"
 
 
 def _text(value: Any) -> str:

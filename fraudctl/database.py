@@ -94,7 +94,15 @@ def restore(source: Path, replace: bool) -> None:
 
 @db.command()
 @click.argument("sql")
-def query(sql: str) -> None:
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.IntRange(1, 86_400),
+    default=60,
+    show_default=True,
+    help="End the statement after so many seconds: it keeps the store's write-ahead log from shrinking.",
+)
+def query(sql: str, timeout_seconds: int) -> None:
     """Run one SQL statement that only reads, and print its rows as CSV.
 
     \b
@@ -109,7 +117,7 @@ def query(sql: str) -> None:
         allow_network_filesystem=here.settings.allow_network_filesystem,
     )
     with closing(store), store.begin() as connection:
-        names, rows = run_query(connection, sql)
+        names, rows = run_query(connection, sql, timeout_seconds=timeout_seconds)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([names, *rows] if names else [])
 

@@ -19,6 +19,7 @@ EXIT_CODES = {
     "jobs.synthetic.BadStatistics": 3,
     "jobs.transaction_file.BadTransactionFile": 3,
     "jobs.rollout.Restored": 4,
+    "fraud_detection.database.TookTooLong": 1,
     "fraud_detection.lock.LockHeld": 1,
     "fraud_detection.lock.StoreInUse": 1,
     "jobs.backup.NoRoom": 1,

@@ -176,6 +176,27 @@ def test_a_postgresql_that_may_lose_commits_is_refused(postgresql_database: str)
     assert refusal(careless.render_as_string(hide_password=False)).reason == "not_durable"
 
 
+def test_a_database_without_an_encoding_of_its_own_holds_text_all_the_same(postgresql_database: str) -> None:
+    url = sa.make_url(postgresql_database)
+    server = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {url.database}_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        )
+    url = url.set(database=f"{url.database}_ascii")
+
+    store = Store.create_or_migrate(url.render_as_string(hide_password=False), default_features())
+    with store.begin() as connection:
+        store.set_meta(connection, "name", "größer")
+        found = store.get_meta(connection, "name")
+    store.close()
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {url.database}")
+    server.dispose()
+
+    assert found == "größer"
+
+
 def test_an_unreachable_server_is_named_without_its_password() -> None:
     refused = refusal("postgresql+psycopg://user:geheim@127.0.0.1:1/none")
 

@@ -1,4 +1,5 @@
 import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -6,10 +7,12 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2
 
-from fraud_detection.read_sqlite import main
+from fraud_detection.read_sqlite import read
 from tests.conftest import ROOT
 
 ALL = "SELECT * FROM payments ORDER BY id"
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"
+ENDLESS_BEFORE_ITS_FIRST_ROW = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c"
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_prints_rows_as_the_original_does(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(file), f"{ALL};"]) == 0
+    assert read([str(file), f"{ALL};"]) == 0
 
     assert capsys.readouterr().out == "1|a, b|0.1|s\n2|100 %|1e-05|\n"
 
@@ -43,13 +46,13 @@ def test_prints_rows_as_the_original_does(file: Path, capsys: pytest.CaptureFixt
 def test_prints_them_otherwise_when_asked(
     file: Path, capsys: pytest.CaptureFixture[str], option: str, printed: str
 ) -> None:
-    assert main([option, str(file), "SELECT * FROM payments WHERE shop LIKE '%\\%' ESCAPE '\\'"]) == 0
+    assert read([option, str(file), "SELECT * FROM payments WHERE shop LIKE '%\\%' ESCAPE '\\'"]) == 0
 
     assert capsys.readouterr().out == printed
 
 
 def test_csv_is_quoted_where_it_must_be(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-csv", "-header", str(file), "SELECT id, shop FROM payments"]) == 0
+    assert read(["-csv", "-header", str(file), "SELECT id, shop FROM payments"]) == 0
 
     assert capsys.readouterr().out == 'id,shop\n1,"a, b"\n2,100 %\n'
 
@@ -59,7 +62,7 @@ def test_reads_the_statement_from_standard_input(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT COUNT(*)\nFROM payments;\n"))
 
-    assert main([str(file)]) == 0
+    assert read([str(file)]) == 0
 
     assert capsys.readouterr().out == "2\n"
 
@@ -72,10 +75,10 @@ def test_sees_what_a_writer_committed_and_not_what_it_is_about_to(
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("INSERT INTO payments (shop) VALUES ('not yet')")
 
-    assert main([str(file), "SELECT shop FROM payments ORDER BY id DESC LIMIT 1"]) == 0
+    assert read([str(file), "SELECT shop FROM payments ORDER BY id DESC LIMIT 1"]) == 0
     assert capsys.readouterr().out == "committed\n"
     writer.execute("COMMIT")
-    assert main([str(file), "SELECT shop FROM payments ORDER BY id DESC LIMIT 1"]) == 0
+    assert read([str(file), "SELECT shop FROM payments ORDER BY id DESC LIMIT 1"]) == 0
     assert capsys.readouterr().out == "not yet\n"
     writer.close()
 
@@ -105,7 +108,7 @@ def test_writes_nothing_and_says_why(
     monkeypatch.chdir(file.parent)
     before = file.read_bytes()
 
-    assert main([str(file), sql]) == 1
+    assert read([str(file), sql]) == 1
 
     assert capsys.readouterr() == ("", f"Error: {message}\n")
     assert file.read_bytes() == before
@@ -113,7 +116,7 @@ def test_writes_nothing_and_says_why(
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none.db"), "SELECT 1"]) == 1
+    assert read([str(tmp_path / "none.db"), "SELECT 1"]) == 1
 
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path / 'none.db'}: no database there")
     assert list(tmp_path.iterdir()) == []
@@ -122,9 +125,72 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.Cap
 def test_a_file_that_is_no_database_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.db").write_text("plain text, and enough of it to fill the header of a database" * 20)
 
-    assert main([str(tmp_path / "text.db"), "SELECT 1"]) == 1
+    assert read([str(tmp_path / "text.db"), "SELECT 1"]) == 1
 
-    assert "text.db: is damaged or no SQLite database" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"Error: {tmp_path / 'text.db'}: expected an SQLite file, got one that does not begin as such: "
+        "of another kind, or damaged\n"
+    )
+
+
+def test_a_damaged_database_wants_its_backup_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = file.with_name("damaged.db")
+    damaged.write_bytes(file.read_bytes()[:100] + b"damaged" * 1000)
+
+    assert read([str(damaged), "SELECT 1"]) == 1
+
+    assert "damaged.db: is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "expected the name of an SQLite file, got an empty one"),
+        (".", ".: expected an SQLite file, got a directory"),
+        ("/dev/null", "/dev/null: expected an SQLite file, got a device, pipe or socket"),
+    ],
+)
+def test_what_is_no_file_is_named(capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
+    assert read([name, "SELECT 1"]) == 1
+
+    assert capsys.readouterr().err == f"Error: {message}\n"
+
+
+@pytest.mark.parametrize("columns", ["COUNT(*)", "n"], ids=["before_a_row", "between_rows"])
+def test_a_statement_without_end_is_ended(file: Path, capsys: pytest.CaptureFixture[str], columns: str) -> None:
+    numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"
+    endless = " ".join([numbers, "SELECT", columns, "FROM c WHERE n > 0"])
+
+    assert read(["-timeout", "1", str(file), endless]) == 1
+
+    assert capsys.readouterr().err == (
+        "Error: the statement was ended after 1 seconds; narrow it (WHERE, LIMIT), "
+        "or allow it more with the option timeout\n"
+    )
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "86401", "nan"])
+def test_a_limit_that_is_none_is_refused(file: Path, seconds: str) -> None:
+    with pytest.raises(SystemExit):
+        read([f"-timeout={seconds}", str(file), "SELECT 1"])
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGPIPE, signal.SIGINT])
+def test_ends_quietly_when_nobody_reads_on(file: Path, signalled: signal.Signals) -> None:
+    program = [sys.executable, "-m", "fraud_detection.read_sqlite", str(file), ENDLESS]
+
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"1\n"
+        if signalled == signal.SIGPIPE:
+            running.stdout.close()
+        else:
+            running.send_signal(signalled)
+        errors = running.stderr.read()
+
+    assert errors == b""
+    assert running.returncode == -signalled
 
 
 def test_help_shows_the_statement_that_everybody_wants() -> None:

@@ -53,6 +53,14 @@ def test_query_prints_rows_and_never_writes(fraudctl: Fraudctl, filled: Store, e
     assert fraudctl("db", "query", "SELECT COUNT(*) AS n FROM labels", env=environment).stdout == "n\n1\n"
 
 
+def test_query_is_ended_when_its_time_is_up(fraudctl: Fraudctl, filled: Store, environment: dict[str, str]) -> None:
+    endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c"
+
+    ended = fraudctl("db", "query", endless, "--timeout", 1, env=environment, exit_code=1)
+
+    assert ended.stderr.startswith("fraudctl: the statement was ended after 1 seconds; narrow it")
+
+
 @pytest.mark.parametrize("sql", ["SELECT 1; SELECT 2", "ATTACH 'other.db' AS other"])
 def test_query_runs_one_statement_on_nothing_but_the_store(
     fraudctl: Fraudctl, filled: Store, environment: dict[str, str], tmp_path: Path, sql: str
