@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# Extras stay in the lock: older pip takes `coverage[toml]` for unpinned beside `coverage==7`.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
-  --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+  --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Whatever needs neither Docker nor Helm, spread over the cores.
 ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose images)
