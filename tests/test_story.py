@@ -1,7 +1,6 @@
 """The whole loop, walked from the command line with the real server: what the front page promises, as a test."""
 
 import csv
-import gzip
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from sklearn.metrics import average_precision_score
 
 from fraud_detection import model as models
 from fraud_detection.features import default_features, load_features
+from tests.sample import CALM, Sample, made_up_sample, read_sample, shifted
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-the-story"
@@ -160,55 +160,18 @@ def serving(installation: Installation) -> Iterator[Installation]:
     assert server.wait(30) == 0, (installation.folder / "server.log").read_text()
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Real transactions in order of time."""
-
-    header: list[str]
-    lines: list[list[str]]
-
-    def write(self, path: Path, rows: slice) -> Path:
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([self.header, *self.lines[rows]])
-        return path
-
-    def scaled(self, rows: slice, scaling: dict[str, float]) -> list[list[float]]:
-        return [
-            [*map(float, line[1:29]), (float(line[29]) - scaling["mean"]) / scaling["standard_deviation"]]
-            for line in self.lines[rows]
-        ]
-
-    def truths(self, rows: slice) -> list[int]:
-        return [int(line[30]) for line in self.lines[rows]]
+@pytest.fixture(scope="session", params=["real", "made_up"])
+def sample(request: pytest.FixtureRequest) -> Sample:
+    """The real sample, then what takes its place where it is absent."""
+    return made_up_sample() if request.param == "made_up" else read_sample(request.getfixturevalue("real_data"))
 
 
-@pytest.fixture(scope="session")
-def sample(real_data: Path) -> Sample:
-    with gzip.open(real_data, "rt", newline="") as file:
-        header, *lines = csv.reader(file)
-    return Sample(header, sorted(lines, key=lambda line: float(line[0])))
-
-
-CALM = 600
-"""Transactions before the change."""
-
-SHIFT = {"V4": -4.0, "V10": 6.0, "V12": 7.0, "V14": 8.0, "V17": 7.0}
-"""What a new kind of fraud and new customers do to the features that the model in service relies on."""
-
-
-def shifted(rows: list[list[float]]) -> list[list[float]]:
-    names = default_features().names
-    return [[value + SHIFT.get(name, 0.0) for name, value in zip(names, row, strict=True)] for row in rows]
-
-
-def test_the_loop_closes_on_real_transactions(
+def test_the_loop_closes_on_transactions_of_the_public_set(
     installation: Installation, sample: Sample, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    half = len(sample.lines) // 2
-    history, calm, changed = slice(0, half), slice(half, half + CALM), slice(half + CALM, None)
-
     # import half, before anything serves
-    installation.fraudctl("import-csv", sample.write(installation.folder / "history.csv", history))
+    (installation.folder / "history.csv").write_text(sample.text(sample.history))
+    installation.fraudctl("import-csv", "history.csv")
     serving: Installation = request.getfixturevalue("serving")
     assert serving.get("/model")["trained_on"] == "synthetic"
 
@@ -220,12 +183,12 @@ def test_the_loop_closes_on_real_transactions(
 
     # score the rest over HTTP, label it; the transactions change half-way, and the model in service suffers
     calm_ids = [f"calm-{number}" for number in range(CALM)]
-    calm_rows = sample.scaled(calm, first["amount_scaling"])
+    calm_rows = sample.scaled(sample.calm, first["amount_scaling"])
     serving.predict(calm_rows, calm_ids)
-    serving.label(calm_ids, sample.truths(calm))
-    truths = sample.truths(changed)
+    serving.label(calm_ids, sample.truths(sample.calm))
+    truths = sample.truths(sample.changed)
     changed_ids = [f"changed-{number}" for number in range(len(truths))]
-    unshifted_rows = sample.scaled(changed, first["amount_scaling"])
+    unshifted_rows = sample.scaled(sample.changed, first["amount_scaling"])
     scores = serving.predict(shifted(unshifted_rows), changed_ids)
     serving.label(changed_ids, truths)
     champion = models.load(serving.models_dir / models.PICKLE, default_features())
