@@ -29,13 +29,14 @@ from fraud_detection.clock import Clock
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 CLOSING_SECONDS = 2.0
+LAST_QUESTION_SECONDS = 2.0  # a connection that rests longer is used so seldom that closing it hardly crosses a request
 DRAIN_BYTES = 65_536
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Serves a WSGI application; at the end idle connections are closed at once and requests under way are answered.
+    """Serves a WSGI application; at the end each connection is answered once more, and closed when it has no question.
 
     Nothing is monkey-patched: only the sockets of clients cooperate. The application may have a method `drain`, which
     is called when no further connection is accepted, and a method `close`, which is called last.
@@ -85,8 +86,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._part(server.pool, until)
 
     def _part(self, connections: Pool, until: float) -> None:
+        # Who keeps a connection learns from its next answer that this was the last. To close it while it rests would
+        # cross the request that is just being sent, and that one fails.
+        last_questions_until = min(until, time.monotonic() + LAST_QUESTION_SECONDS)
         while connections:
-            self._close_idle()
+            if time.monotonic() > last_questions_until:
+                self._close_idle()
             self.notify()
             if time.monotonic() > until:
                 logger.warning("%d requests were not answered in time", len(connections))

@@ -384,6 +384,19 @@ def test_the_end_answers_what_is_under_way_and_waits_for_nobody_idle(
     assert not wal.exists() or wal.stat().st_size == 0
 
 
+def test_a_kept_connection_may_ask_once_more_at_the_end(connect: Connect, server: Server) -> None:
+    """To close it at once would cross the request that its client is just sending."""
+    kept = connect(server)
+    assert kept.send(post()).answer()[0] == 200
+    server.process.terminate()
+    server.wait_until(lambda: not server.is_ready())
+
+    status, header, _ = kept.send(post()).answer()
+
+    assert (status, header["connection"]) == (200, "close")
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+
+
 def test_the_end_does_not_wait_for_ever(connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
     with running({**sqlite_environment, "GUNICORN_CMD_ARGS": "--graceful-timeout 3"}, tmp_path / "log") as server:
         under_way = connect(server).send(post()[:-10])
