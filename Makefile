@@ -7,10 +7,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
   --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Whatever needs neither Docker nor Helm, spread over the cores.
-ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose images)
+ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage lint faults images chart compose bench lock clean
+.PHONY: help setup run test coverage lint faults images chart compose kind-up e2e kind-down bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ chart: .venv/dev .venv/checkov/bin/checkov  ## test the Helm chart, its rules an
 
 compose: .venv/dev  ## start what compose.yaml describes and try it out (needs Docker)
 	@$(BIN)/python -m pytest tests/compose
+
+kind-up:  ## make a kind cluster with images, Prometheus and the chart (needs Docker, kind, kubectl, Helm)
+	@k8s-dev/up.sh $(HELM_OPTIONS)
+
+e2e: .venv/dev  ## prove in that cluster that the loop closes and that nothing is lost
+	@$(BIN)/python -m pytest tests/e2e
+
+kind-down:  ## take the cluster away, with all that is stored in it
+	@k8s-dev/down.sh
 
 lint: .venv/dev  ## style, types and who may import whom
 	@$(BIN)/ruff check .

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# From nothing to a scored transaction in a kind cluster: cluster, images, Prometheus with Grafana, our chart.
+#
+# usage: k8s-dev/up.sh [HELM OPTION]...      the options go to `helm upgrade --install` of our chart
+#
+# It can be run again at any time, and brings what was changed into the cluster. Variables:
+#   KIND_CLUSTER     name of the cluster (fraud-detection)
+#   KIND_CONFIG      what the cluster looks like (k8s-dev/kind.yaml; k8s-dev/kind-three-nodes.yaml has two workers)
+#   KIND_NODE_IMAGE  image of the nodes, and so the version of Kubernetes (kind's own choice)
+#   PYTHON_IMAGE     what our images are built on (that of the Dockerfiles)
+#   E2E_MONITORING   `installed`: Prometheus is there already; `none`: do without (kube-prometheus-stack is installed)
+#   HELM             the program (helm)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cluster=${KIND_CLUSTER:-fraud-detection}
+context=kind-$cluster
+namespace=fraud
+release=fraud-detection
+kps_version=88.1.3
+say() { printf '\n== %s\n' "$*" >&2; }
+helm() { command "${HELM:-helm}" --kube-context "$context" "$@"; }
+kubectl() { command kubectl --context "$context" "$@"; }
+
+for program in docker kind kubectl "${HELM:-helm}"; do
+  command -v "$program" >/dev/null || {
+    echo "$program is not installed. Docker: https://docs.docker.com/engine/install, kind: https://kind.sigs.k8s.io," \
+      "kubectl: https://kubernetes.io/docs/tasks/tools, Helm: https://helm.sh/docs/intro/install" >&2
+    exit 2
+  }
+done
+docker info >/dev/null 2>&1 || {
+  echo "Docker does not answer: start it, or join the group that may use it (docker info says more)" >&2
+  exit 2
+}
+
+if kind get clusters 2>/dev/null | grep -qxF "$cluster"; then
+  say "cluster $cluster is there already"
+else
+  say "making cluster $cluster"
+  kind create cluster --name "$cluster" --config "${KIND_CONFIG:-k8s-dev/kind.yaml}" --wait 180s \
+    ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"}
+fi
+
+# A tag that follows the content: what was changed is rolled out, and what was not is left alone.
+build() { # build api|jobs: build the image and print its tag
+  local id
+  id=$(BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet --file "Dockerfile.$1" \
+    ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} .) # kind cannot load an image with attestations
+  id=${id#sha256:}
+  docker tag "$id" "fraud-detection-$1:dev-${id:0:12}"
+  echo "dev-${id:0:12}"
+}
+say "building both images (minutes, the first time)"
+jobs_tag=$(build jobs)
+api_tag=$(build api)
+
+monitor() {
+  case ${E2E_MONITORING:-} in
+    installed) say "Prometheus is there already" && return ;;
+    none) say "without Prometheus, as E2E_MONITORING=none says" && return ;;
+  esac
+  local folder
+  folder=$(mktemp -d)
+  say "fetching kube-prometheus-stack $kps_version"
+  if ! helm pull oci://ghcr.io/prometheus-community/charts/kube-prometheus-stack --version "$kps_version" \
+    --destination "$folder"; then
+    say "SKIPPED: kube-prometheus-stack cannot be fetched, so there are no alerts and no dashboards. The API works." \
+      "Try again when ghcr.io can be reached; E2E_MONITORING=installed says that another Prometheus is there."
+    rm -r "$folder"
+    return
+  fi
+  say "installing it"
+  helm upgrade --install kube-prometheus-stack "$folder"/kube-prometheus-stack-*.tgz --namespace monitoring \
+    --create-namespace --values k8s-dev/kps-values.yaml --wait --timeout 8m >/dev/null
+  rm -r "$folder"
+}
+monitor
+
+ours=(--values k8s-dev/values.yaml --set "image.api.tag=$api_tag" --set "image.jobs.tag=$jobs_tag" "$@")
+say "loading the images that Docker has"
+for image in $(helm template "$release" charts/fraud-detection "${ours[@]}" | sed -n 's/^ *image: //p' | sort -u); do
+  if docker image inspect "$image" >/dev/null 2>&1; then
+    kind load docker-image --name "$cluster" "$image"
+  fi
+done
+
+say "installing our chart as release $release into namespace $namespace"
+kubectl apply -f - <<EOF
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: $namespace
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
+EOF
+helm upgrade --install "$release" charts/fraud-detection --namespace "$namespace" "${ours[@]}" --wait --timeout 5m >/dev/null
+
+say "scoring a transaction, and looking at what was stored"
+kubectl --namespace "$namespace" exec --stdin "deployment/$release-api" -- python - <<'EOF'
+import json, os, pathlib, urllib.request
+
+token = pathlib.Path(os.environ["API_TOKEN_FILE"]).read_text().strip()
+request = urllib.request.Request(
+    "http://127.0.0.1:5000/predict",
+    json.dumps({"data": [[0.0] * 29], "transaction_ids": ["first"]}).encode(),
+    {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+)
+print(urllib.request.urlopen(request).read().decode())
+EOF
+kubectl --namespace "$namespace" exec "deployment/$release-api" -- sqlite3 /app/data/requests.db \
+  "SELECT ts, transaction_id, fraud_probability, model_version FROM requests ORDER BY ts DESC LIMIT 1;"
+
+cat <<EOF
+
+Ready. Each of these runs until Ctrl-C, in a terminal of its own:
+
+  kubectl --context $context -n $namespace port-forward service/$release-api 5000
+    the API, described at http://127.0.0.1:5000/docs; its token:
+    kubectl --context $context -n $namespace get secret $release-auth -o go-template='{{index .data "api-token" | base64decode}}'
+EOF
+if kubectl --namespace monitoring get service kube-prometheus-stack-grafana >/dev/null 2>&1; then
+  cat <<EOF
+
+  kubectl --context $context -n monitoring port-forward service/kube-prometheus-stack-grafana 3000:80
+    the dashboards: http://127.0.0.1:3000/d/fraud-detection-service (user admin); the password:
+    kubectl --context $context -n monitoring get secret kube-prometheus-stack-grafana -o go-template='{{index .data "admin-password" | base64decode}}'
+EOF
+fi
+if kubectl --namespace monitoring get service prometheus-operated >/dev/null 2>&1; then
+  cat <<EOF
+
+  kubectl --context $context -n monitoring port-forward service/prometheus-operated 9090
+    figures and alerts: http://127.0.0.1:9090/alerts
+EOF
+fi
+cat <<EOF
+
+The end-to-end tests: make e2e. To take everything away: make kind-down.
+EOF
