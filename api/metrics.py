@@ -24,7 +24,7 @@ TokenId = Literal["current", "previous"]
 _SCORE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-_ENDPOINTS = ("predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json")
+_HANDLERS = ("predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json")
 _STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
@@ -43,13 +43,13 @@ class Metrics:
             "fraud_request_seconds",
             "Time from the whole header to the start of the answer.",
             _SECONDS_BUCKETS,
-            "endpoint",
+            "handler",  # not "endpoint", which Prometheus itself sets on what a ServiceMonitor finds
             "status",
         )
         # Every pair from the start: looking a child up costs as much as counting, and rates begin at 0.
         self._request_seconds = {
-            (endpoint, status): seconds.labels(endpoint, status)
-            for endpoint in (*_ENDPOINTS, "other")
+            (handler, status): seconds.labels(handler, status)
+            for handler in (*_HANDLERS, "other")
             for status in _STATUS_CLASSES
         }
         self._rejected = self._counter("fraud_rejected_requests", "Requests that were not done.", "reason")
@@ -134,8 +134,8 @@ class Metrics:
 
     def observe_request(self, path: str, status: str, seconds: float) -> None:
         """Note how long a request took; `status` begins with its three digits."""
-        endpoint = path[1:].partition("/")[0]
-        key = (endpoint, f"{status[0]}xx")
+        handler = path[1:].partition("/")[0]
+        key = (handler, f"{status[0]}xx")
         child = self._request_seconds.get(key) or self._request_seconds["other", key[1]]
         child.observe(seconds)
 

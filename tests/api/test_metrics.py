@@ -51,7 +51,7 @@ def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str,
         assert figures[f"fraud_probabilities_bucket le={bound}"] == at_most
     assert figures["fraud_rows_stored_total"] == 3
     assert figures["fraud_commit_seconds_count"] == 1
-    assert figures["fraud_request_seconds_count endpoint=predict status=2xx"] == 1
+    assert figures["fraud_request_seconds_count handler=predict status=2xx"] == 1
     assert figures["fraud_auth_requests_total token_id=current"] == 2
     assert figures["fraud_storage_ok"] == 1
 
@@ -73,8 +73,8 @@ def test_rejections_and_latencies_have_labels_of_ours_only(
 
     figures = scrape()
 
-    assert figures["fraud_request_seconds_count endpoint=other status=4xx"] == 2
-    assert figures["fraud_request_seconds_count endpoint=predict status=4xx"] == 2
+    assert figures["fraud_request_seconds_count handler=other status=4xx"] == 2
+    assert figures["fraud_request_seconds_count handler=predict status=4xx"] == 2
     assert figures["fraud_rejected_requests_total reason=not_found"] == 2
     assert not [name for name in figures if "script" in name]
 
@@ -86,7 +86,7 @@ def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: d
 
     assert figures["fraud_auth_requests_total token_id=current"] == 2  # with the one of this look
     assert figures["fraud_rejected_requests_total reason=invalid_transactions"] == 1
-    assert figures["fraud_request_seconds_count endpoint=predict status=4xx"] == 1
+    assert figures["fraud_request_seconds_count handler=predict status=4xx"] == 1
     assert figures["predictions_total decision=passed"] == 0
 
 
@@ -115,8 +115,8 @@ def test_a_volume_that_is_gone_takes_no_other_figure_with_it(tmp_path: Path) -> 
 
 
 def test_two_applications_count_apart(client: FlaskClient, lasting_client: FlaskClient, scrape: Scrape) -> None:
-    before = scrape()["fraud_request_seconds_count endpoint=health status=2xx"]
+    before = scrape()["fraud_request_seconds_count handler=health status=2xx"]
 
     lasting_client.get("/health")
 
-    assert scrape()["fraud_request_seconds_count endpoint=health status=2xx"] == before
+    assert scrape()["fraud_request_seconds_count handler=health status=2xx"] == before

@@ -104,15 +104,16 @@ def ask(prometheus_url: str, path: str, **parameters: str) -> Any:
 
 def metrics_of(prometheus_url: str, expression: str) -> set[str]:
     """The names of all metrics that a PromQL expression asks for, as Prometheus itself reads it."""
-    return set(_selected(ask(prometheus_url, "parse_query", query=expression)))
+    return set(metrics_in(ask(prometheus_url, "parse_query", query=expression)))
 
 
-def _selected(node: object) -> Iterator[str]:
+def metrics_in(node: object) -> Iterator[str]:
+    """The names of all metrics in what Prometheus's `parse_query` answers."""
     if isinstance(node, list):
         for part in node:
-            yield from _selected(part)
+            yield from metrics_in(part)
     elif isinstance(node, dict):
         if node.get("type") in {"vectorSelector", "matrixSelector"}:
             yield node["name"]
         for part in node.values():
-            yield from _selected(part)
+            yield from metrics_in(part)

@@ -118,8 +118,10 @@ def _scrape_api(url: str) -> dict[str, Any]:
 
 
 def _scrape(what: str, url: str) -> dict[str, Any]:
-    """With the labels that the operator gives to what a ServiceMonitor selects."""
+    """With the labels that the operator gives to what a ServiceMonitor selects, which win over those of the API."""
     labels = {"namespace": "fraud", "service": f"fraud-detection-{what}"}
+    if what == "api":  # the Pushgateway's monitor drops these
+        labels |= {"endpoint": "http", "pod": "fraud-detection-api-5d4f", "container": "api"}
     return {
         "job_name": f"fraud-detection-{what}",
         "honor_labels": what != "api",
