@@ -1,0 +1,170 @@
+"""What the end-to-end tests share: the cluster, a release, transactions, figures, and evidence when a test fails."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REAL_DATA, ROOT, skip_or_fail
+from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.release import NAME, SECRET, TOKEN, Release, Values, merged
+from tests.sample import Sample, made_up_sample, read_sample
+
+EVIDENCE = ROOT / "build" / "e2e"
+KEEP = bool(os.environ.get("E2E_KEEP"))
+
+Installed = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster of `make kind-up`, which stays; where there is none, one for the time of the tests."""
+    for program in ("docker", "kind", "kubectl", os.environ.get("HELM", "helm")):
+        if shutil.which(program) is None:
+            skip_or_fail(f"{program} is not installed; k8s-dev/README.md says what is needed")
+    name = os.environ.get("KIND_CLUSTER", "fraud-detection")
+    known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
+    if name in known:
+        yield Cluster(name)
+        return
+    subprocess.run([ROOT / "k8s-dev" / "up.sh"], check=True)
+    yield Cluster(name)
+    if not KEEP:
+        subprocess.run([ROOT / "k8s-dev" / "down.sh"], check=True)
+
+
+@pytest.fixture(scope="session")
+def development_values(cluster: Cluster) -> Values:
+    """The values of the release that `make kind-up` installed: its images, and how Prometheus finds it."""
+    command = [os.environ.get("HELM", "helm"), "--kube-context", cluster.context, "--namespace", "fraud"]
+    done = subprocess.run(
+        [*command, "get", "values", NAME, "--output", "json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"run `make kind-up` first, whose images are tested: {done.stderr}"
+    values: dict[str, Any] = json.loads(done.stdout)
+    return values
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, development_values: Values) -> Installed:
+    """A context manager: the chart, with these values, in a new namespace where something may be prepared before."""
+
+    @contextmanager
+    def install(name: str, prepare: Callable[[Namespace], None] = lambda _: None, **values: Any) -> Iterator[Release]:
+        namespace = cluster.namespace(f"fraud-{name}-{secrets.token_hex(2)}")
+        namespace.kubectl("create", "secret", "generic", SECRET, f"--from-literal=api-token={TOKEN}")
+        # Labels of today count, and nothing begins by the clock.
+        ours = {
+            "auth": {"existingSecret": SECRET},
+            "config": {"labelMaturityDays": 0, "retrainCooldownDays": 0, "driftWindowRows": 1000},
+            "jobs": {"detectDrift": {"suspend": True}, "retrain": {"suspend": True}},
+        }
+        release = Release(namespace, merged(merged(development_values, ours), values))
+        try:
+            prepare(namespace)
+            release.upgrade()
+            yield release
+        finally:
+            if not KEEP:
+                namespace.delete()
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def release(installed: Installed) -> Iterator[Release]:
+    """A release for tests that leave it as they found it; its retraining may change two annotations and no more."""
+    with installed("e2e", rbac={"restrictPatchWithAdmissionPolicy": True}) as release:
+        yield release
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    """The real transactions or, where they are absent, made-up ones."""
+    return read_sample(REAL_DATA) if REAL_DATA.exists() else made_up_sample()
+
+
+LACKING: dict[str, Callable[[Cluster], bool]] = {
+    "grafana": lambda cluster: _none(
+        cluster.core.list_namespaced_service("monitoring"), "kube-prometheus-stack-grafana"
+    ),
+    "network_policies": lambda cluster: _none(cluster.apps.list_namespaced_daemon_set("kube-system"), "kindnet"),
+    "three_nodes": lambda cluster: len(cluster.core.list_node().items) < 3,
+}
+"""How to see that a cluster lacks what a test is marked with. kind's own network enforces policies since 0.24."""
+
+
+def _none(found: Any, name: str) -> bool:
+    return name not in {each.metadata.name for each in found.items}
+
+
+@pytest.fixture(autouse=True)
+def _what_it_is_marked_with(request: pytest.FixtureRequest, cluster: Cluster) -> None:
+    for marker, is_lacking in LACKING.items():
+        if request.node.get_closest_marker(marker) and is_lacking(cluster):
+            skip_or_fail(f"this cluster lacks {marker.replace('_', ' ')}; k8s-dev/README.md says what brings it")
+
+
+# -- what was measured -----------------------------------------------------------------------------------------------
+
+_FIGURES = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note something that was measured; all of it is told at the end."""
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    return lambda text: figures.append((request.node.name, text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell what was measured."""
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("measured")
+    for name, text in figures:
+        terminalreporter.write_line(f"{name}: {text}")
+
+
+# -- evidence --------------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Keep logs, events and manifests of the cluster when a test fails, before anything is cleaned up."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        folder = EVIDENCE / item.name / report.when
+        keep_evidence(cluster, folder)
+        report.sections.append(("evidence", f"logs, events and manifests are in {folder.relative_to(ROOT)}"))
+    return report
+
+
+def keep_evidence(cluster: Cluster, folder: Path) -> None:
+    """Write what a person would look at: of every namespace of ours its objects, events, and the log of each pod."""
+    namespaces = [each.metadata.name for each in cluster.core.list_namespace().items]
+    for namespace in [name for name in namespaces if name.startswith("fraud")]:
+        here = folder / namespace
+        here.mkdir(parents=True, exist_ok=True)
+        kinds = "all,configmaps,persistentvolumeclaims,networkpolicies,servicemonitors,prometheusrules"
+        for file, *command in (
+            ("objects.yaml", "get", kinds, "--output=yaml"),
+            ("events.txt", "get", "events", "--sort-by=.lastTimestamp"),
+            ("pods.txt", "describe", "pods"),
+        ):
+            said = cluster.kubectl("--namespace", namespace, *command, exit_code=None)
+            (here / file).write_text(said.stdout + said.stderr)
+        for pod in cluster.core.list_namespaced_pod(namespace).items:
+            for which in ((), ("--previous",)):
+                log = ("--namespace", namespace, "logs", pod.metadata.name, "--all-containers", *which)
+                said = cluster.kubectl(*log, exit_code=None)
+                if said.returncode == 0:
+                    (here / f"{pod.metadata.name}{'-previous' * len(which)}.log").write_text(said.stdout)
