@@ -62,16 +62,21 @@ kind-up:  ## make a kind cluster with images, Prometheus and the chart (needs Do
 	@k8s-dev/up.sh $(HELM_OPTIONS)
 
 e2e: .venv/dev  ## prove in that cluster that the loop closes and that nothing is lost
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
 
 kind-down:  ## take the cluster away, with all that is stored in it
 	@k8s-dev/down.sh
 
-lint: .venv/dev  ## style, types and who may import whom
+lint: .venv/dev  ## style, types, who may import whom, shell scripts and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/shellcheck .ci/run k8s-dev/*.sh .github/scripts/*.sh
+	@$(BIN)/zizmor --offline --no-progress --quiet --persona auditor .github
+	@PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; else \
+	  echo "actionlint is not installed, so the workflows' syntax was not checked (https://github.com/rhysd/actionlint)"; \
+	  test "$$CI" != true; fi
 
 bench: .venv/dev  ## compare ours with the naive application and an empty route
 	@$(BIN)/python -m bench.compare
