@@ -1,5 +1,6 @@
 """What the end-to-end tests share: the cluster, a release, transactions, figures, and evidence when a test fails."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -23,21 +24,32 @@ KEEP = bool(os.environ.get("E2E_KEEP"))
 Installed = Callable[..., Any]
 
 
+MADE_FOR_THE_TESTS = EVIDENCE / "cluster-made-for-the-tests"
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Cluster:
     """The cluster of `make kind-up`, which stays; where there is none, one for the time of the tests."""
     for program in ("docker", "kind", "kubectl", os.environ.get("HELM", "helm")):
         if shutil.which(program) is None:
             skip_or_fail(f"{program} is not installed; k8s-dev/README.md says what is needed")
     name = os.environ.get("KIND_CLUSTER", "fraud-detection")
-    known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
-    if name in known:
-        yield Cluster(name)
-        return
-    subprocess.run([ROOT / "k8s-dev" / "up.sh"], check=True)
-    yield Cluster(name)
-    if not KEEP:
+    EVIDENCE.mkdir(parents=True, exist_ok=True)
+    with (EVIDENCE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may run the tests
+        known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
+        if name not in known:
+            MADE_FOR_THE_TESTS.touch()
+            subprocess.run([ROOT / "k8s-dev" / "up.sh"], check=True)
+    return Cluster(name)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take the cluster away that was made for the tests, once the last process is done with it."""
+    is_worker = hasattr(session.config, "workerinput")
+    if MADE_FOR_THE_TESTS.exists() and not is_worker and not KEEP:
         subprocess.run([ROOT / "k8s-dev" / "down.sh"], check=True)
+        MADE_FOR_THE_TESTS.unlink()
 
 
 @pytest.fixture(scope="session")
@@ -114,23 +126,26 @@ def _what_it_is_marked_with(request: pytest.FixtureRequest, cluster: Cluster) ->
 
 # -- what was measured -----------------------------------------------------------------------------------------------
 
-_FIGURES = pytest.StashKey[list[tuple[str, str]]]()
-
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Note something that was measured; all of it is told at the end."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda text: figures.append((request.node.name, text))
+    return lambda text: request.node.user_properties.append(("measured", text))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was measured."""
-    figures = config.stash.get(_FIGURES, [])
-    if figures:
+    ended = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    measured = [
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in ended
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == "measured"
+    ]
+    if measured:
         terminalreporter.section("measured")
-    for name, text in figures:
-        terminalreporter.write_line(f"{name}: {text}")
+        terminalreporter.write_line("\n".join(measured))
 
 
 # -- evidence --------------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ ln -sfn by-hand current
 @pytest.fixture(scope="module")
 def trained(installed: Installed, sample: Sample, development_values: dict[str, dict[str, str]]) -> Iterator[Release]:
     """A release with history, whose new pods find the model spoilt when a test says so."""
-    rollout = {"timeoutSeconds": 100}
-    with installed("bad", api={"progressDeadlineSeconds": 90}, jobs={"retrain": {"rollout": rollout}}) as release:
+    rollout = {"timeoutSeconds": 60}
+    with installed("bad", api={"progressDeadlineSeconds": 50}, jobs={"retrain": {"rollout": rollout}}) as release:
         image = release.deployment.spec.template.spec.containers[0].image
         spoiler = {
             "name": "spoiler",
@@ -48,7 +48,7 @@ def trained(installed: Installed, sample: Sample, development_values: dict[str, 
             },
             "volumeMounts": [{"name": "data", "mountPath": MODELS, "subPath": "models"}],
         }
-        release.upgrade(api={"progressDeadlineSeconds": 90, "initContainers": [spoiler]})
+        release.upgrade(api={"progressDeadlineSeconds": 50, "initContainers": [spoiler]})
         with release.admin() as admin:
             admin.run("fraudctl", "import-csv", "/dev/stdin", stdin=sample.text(sample.history))
         yield release

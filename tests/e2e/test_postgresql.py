@@ -105,8 +105,9 @@ def test_a_killed_replica_costs_a_retry_and_no_row(
 ) -> None:
     with traffic(replicas, rows, name="one-killed", attempts=6) as load:
         replicas.kill_container(replicas.pods()[0])
+        wait_for("the container's restart", lambda: _restarts(replicas) == 1)
         wait_for("all replicas", lambda: sum(map(is_ready, replicas.pods())) == REPLICAS)
-        time.sleep(5)
+        time.sleep(3)
         seen = load.stop()
     with replicas.admin() as admin:
         stored = stored_rows(admin.sql, "one-killed")
@@ -117,6 +118,10 @@ def test_a_killed_replica_costs_a_retry_and_no_row(
     assert [name for name, found in stored.items() if len(found) != 1] == []
     assert keys[0][0] == keys[0][1]  # the load sends one row a request
     figure(f"one of {REPLICAS} replicas killed, clients try again with the same key: {seen}")
+
+
+def _restarts(release: Release) -> int:
+    return sum(pod.status.container_statuses[0].restart_count for pod in release.pods())
 
 
 def test_every_replica_serves(replicas: Release) -> None:

@@ -52,6 +52,7 @@ def test_what_was_stored_outlives_the_release(lived_in: Release) -> None:
     digest = lived_in.get("/model")["digest"]
 
     lived_in.helm("uninstall", NAME, "--wait")
+    lived_in.namespace.kubectl("wait", "pods", "--selector", LABELS, "--for=delete", "--timeout=120s")
     left = lived_in.namespace.kubectl("get", KINDS, "--selector", LABELS, "--output=name").stdout.split()
     lived_in.upgrade()
 

@@ -39,16 +39,16 @@ class Seen:
         return list(dict.fromkeys(answer["digest"] for answer in sorted(self.answers, key=lambda each: each["at"])))
 
     @property
-    def longest_gap_seconds(self) -> float:
-        """The longest time in which nothing was answered."""
+    def gaps_seconds(self) -> list[float]:
+        """The times from each answer to the next."""
         times: list[float] = sorted(answer["at"] for answer in self.answers)
-        return max(after - before for before, after in itertools.pairwise(times))
+        return [after - before for before, after in itertools.pairwise(times)]
 
     def __str__(self) -> str:
         """For people."""
         return (
             f"{len(self.answers) + len(self.failures):,} requests at {self.rate:.0f}/s, "
-            f"{len(self.failures)} failed, longest gap {self.longest_gap_seconds:.2f} s"
+            f"{len(self.failures)} failed, longest gap {max(self.gaps_seconds):.2f} s"
         )
 
     def failed_with(self) -> dict[str, int]:
