@@ -44,6 +44,11 @@ class Seen:
         times: list[float] = sorted(answer["at"] for answer in self.answers)
         return [after - before for before, after in itertools.pairwise(times)]
 
+    def last_failure_before(self, moment: float) -> float:
+        """When the last request that was sent before this moment and failed had failed, in seconds since 1970."""
+        ends: list[float] = [each["at"] + each["took"] for each in self.failures if each["at"] < moment]
+        return max(ends)
+
     def __str__(self) -> str:
         """For people."""
         return (
