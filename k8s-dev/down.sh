@@ -5,6 +5,8 @@
 set -euo pipefail
 
 kind delete cluster --name "${KIND_CLUSTER:-fraud-detection}"
-docker image ls --format '{{.Repository}}:{{.Tag}}' \
-  | { grep -E '^fraud-detection-(api|jobs):dev-[0-9a-f]{12}$' || true; } \
-  | xargs --no-run-if-empty docker image rm >/dev/null
+for image in $(docker image ls --format '{{.Repository}}:{{.Tag}}'); do
+  case $image in
+    fraud-detection-api:dev-* | fraud-detection-jobs:dev-*) docker image rm "$image" >/dev/null ;;
+  esac
+done

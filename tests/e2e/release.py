@@ -133,7 +133,8 @@ class Release:
 
     def _has_only_wanted_pods(self) -> bool:
         pods = self.namespace.cluster.core.list_namespaced_pod(self.namespace.name, label_selector=API_PODS).items
-        return bool(len(pods) == self.deployment.spec.replicas)
+        wanted = [pod for pod in pods if is_ready(pod) and pod.metadata.deletion_timestamp is None]
+        return bool(len(pods) == len(wanted) == self.deployment.spec.replicas)
 
     def start_job(self, job: str, name: str, *, force: bool = False) -> str:
         """Start `detect-drift`, `retrain` or `fraudctl` now, `force` with --force."""
