@@ -104,6 +104,7 @@ def sample() -> Sample:
 
 
 LACKING: dict[str, Callable[[Cluster], bool]] = {
+    "prometheus": lambda cluster: _none(cluster.core.list_namespaced_service("monitoring"), "prometheus-operated"),
     "grafana": lambda cluster: _none(
         cluster.core.list_namespaced_service("monitoring"), "kube-prometheus-stack-grafana"
     ),
@@ -169,9 +170,10 @@ def keep_evidence(cluster: Cluster, folder: Path) -> None:
     for namespace in [name for name in namespaces if name.startswith("fraud")]:
         here = folder / namespace
         here.mkdir(parents=True, exist_ok=True)
-        kinds = "all,configmaps,persistentvolumeclaims,networkpolicies,servicemonitors,prometheusrules"
+        kinds = "all,configmaps,persistentvolumeclaims,networkpolicies"
         for file, *command in (
             ("objects.yaml", "get", kinds, "--output=yaml"),
+            ("monitoring.yaml", "get", "servicemonitors,prometheusrules", "--output=yaml"),
             ("events.txt", "get", "events", "--sort-by=.lastTimestamp"),
             ("pods.txt", "describe", "pods"),
         ):

@@ -60,6 +60,7 @@ def rows(trained: Release, sample: Sample) -> list[list[float]]:
     return sample.scaled(sample.calm, trained.get("/model")["amount_scaling"])
 
 
+@pytest.mark.prometheus
 def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     figure(f"a corrupt model by hand: refused and taken back, {seen}")
 
 
+@pytest.mark.prometheus
 def test_a_new_model_that_does_not_serve_is_taken_back(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:

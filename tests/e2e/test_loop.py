@@ -154,6 +154,7 @@ def _change_the_world(loop: Release, sample: Sample, scaling: dict[str, float]) 
     return Change(rows, truths, scores, float(average_precision_score(truths, as_before)))
 
 
+@pytest.mark.prometheus
 def test_every_query_of_the_dashboards_finds_something(loop: Release, sample: Sample) -> None:
     """After a whole loop; what only kube-state-metrics and the kubelet tell is asked for, but need not be there."""
     rows = sample.scaled(sample.calm, loop.get("/model")["amount_scaling"])

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.chart.test_rules import in_the_files, names
 from tests.e2e.cluster import Cluster, wait_for
 from tests.e2e.release import NAME, Release
+
+pytestmark = pytest.mark.prometheus
 
 
 def test_prometheus_scrapes_the_api_with_the_token_of_the_secret(

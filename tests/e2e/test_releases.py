@@ -15,6 +15,8 @@ KINDS = (
     "persistentvolumeclaims,servicemonitors,prometheusrules"
 )
 
+pytestmark = pytest.mark.prometheus  # whose objects are upgraded too
+
 
 @pytest.fixture(scope="module")
 def lived_in(installed: Installed) -> Iterator[Release]:

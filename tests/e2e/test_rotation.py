@@ -5,6 +5,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.e2e.cluster import wait_for
 from tests.e2e.conftest import Installed
 from tests.e2e.release import NAME, SECRET, TOKEN, Api, Release
@@ -12,6 +14,7 @@ from tests.e2e.traffic import LEAST_RATE, lost_or_altered, stored_rows, traffic
 from tests.sample import Sample
 
 
+@pytest.mark.prometheus
 def test_a_rotation_turns_nobody_away(installed: Installed, sample: Sample, figure: Callable[[str], None]) -> None:
     new = secrets.token_hex(32)
     with installed("rotation") as release:
