@@ -40,6 +40,7 @@ def test_new_values_are_rolled_out_and_rolled_back(lived_in: Release, figure: Ca
     before = _versions(lived_in)
 
     seconds = lived_in.upgrade(config={"fraudThreshold": 0.7})
+    lived_in.wait_until_rolled_out()  # Helm 3 waits for the new pod, not for the end of the old one
     assert _versions(lived_in) != before
     assert lived_in.get("/model")["threshold"] == 0.7
 
