@@ -219,10 +219,13 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     worker: Worker
     headers_sent: bool
     _head = b""
+    _is_at_the_end = False
 
     def should_close(self) -> bool:
         """Whether this is the last answer: at the end, or when more of the body is unread than is worth receiving."""
-        if not self.worker.alive:
+        if not self.headers_sent:
+            self._is_at_the_end = not self.worker.alive  # only once: what the header says must hold
+        if self._is_at_the_end:
             return True
         body = self.req.body
         left = getattr(body.reader, "length", 0)
