@@ -86,7 +86,8 @@ def _shell(of: Workflow) -> str | None:
 
 
 def images_without_a_digest(of: Workflow) -> list[str]:
-    return re.findall(r"kindest/node:[\w.]+(?!@sha256:[0-9a-f]{64})(?![\w.@])", yaml.safe_dump(of, width=1000))
+    named = re.findall(r"kindest/node:[\w.:@-]+", yaml.safe_dump(of, width=1000))
+    return [each for each in named if not re.fullmatch(r"kindest/node:[\w.]+@sha256:[0-9a-f]{64}", each)]
 
 
 def required_without(of: Workflow) -> list[str]:
