@@ -4,9 +4,10 @@
 # usage: k8s-dev/down.sh                     KIND_CLUSTER as for up.sh
 set -euo pipefail
 
-kind delete cluster --name "${KIND_CLUSTER:-fraud-detection}"
+cluster=${KIND_CLUSTER:-fraud-detection}
+kind delete cluster --name "$cluster"
 for image in $(docker image ls --format '{{.Repository}}:{{.Tag}}'); do
-  case $image in
-    fraud-detection-api:dev-* | fraud-detection-jobs:dev-*) docker image rm "$image" >/dev/null ;;
-  esac
+  if [[ $image =~ ^fraud-detection-(api|jobs):"$cluster"-[0-9a-f]{12}$ ]]; then
+    docker image rm "$image" >/dev/null
+  fi
 done

@@ -5,7 +5,7 @@
 #
 # It can be run again at any time, and brings what was changed into the cluster. Variables:
 #   KIND_CLUSTER     name of the cluster (fraud-detection)
-#   KIND_CONFIG      what the cluster looks like (k8s-dev/kind.yaml; k8s-dev/kind-three-nodes.yaml has two workers)
+#   KIND_CONFIG      what it looks like, from the project's folder (k8s-dev/kind.yaml; k8s-dev/kind-three-nodes.yaml has two workers)
 #   KIND_NODE_IMAGE  image of the nodes, and so the version of Kubernetes (kind's own choice)
 #   PYTHON_IMAGE     what our images are built on (that of the Dockerfiles)
 #   E2E_MONITORING   `installed`: Prometheus is there already; `none`: do without (kube-prometheus-stack is installed)
@@ -34,7 +34,12 @@ docker info >/dev/null 2>&1 || {
   exit 2
 }
 
-if kind get clusters 2>/dev/null | grep -qxF "$cluster"; then
+case $(docker info --format '{{.Architecture}}') in
+  x86_64 | amd64) ;;
+  *) echo "Docker runs on another machine than amd64, for which pysqlite3 has no wheel: our images cannot be built" >&2 && exit 2 ;;
+esac
+
+if kind get clusters 2>/dev/null | grep -xF "$cluster" >/dev/null; then
   say "cluster $cluster is there already"
 else
   say "making cluster $cluster"
@@ -42,14 +47,19 @@ else
     ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"}
 fi
 
+kubectl wait nodes --all --for=condition=Ready --timeout=180s >/dev/null || {
+  echo "cluster $cluster does not work; if it was never finished, take it away (make kind-down) and begin anew" >&2
+  exit 1
+}
+
 # A tag that follows the content: what was changed is rolled out, and what was not is left alone.
-build() { # build api|jobs: build the image and print its tag
+build() { # build api|jobs: build the image and print its tag; within $(…) bash itself would go on after a failure
   local id
   id=$(BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet --file "Dockerfile.$1" \
-    ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} .) # kind cannot load an image with attestations
+    ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} .) || return # kind cannot load an image with attestations
   id=${id#sha256:}
-  docker tag "$id" "fraud-detection-$1:dev-${id:0:12}"
-  echo "dev-${id:0:12}"
+  docker tag "$id" "fraud-detection-$1:$cluster-${id:0:12}" || return
+  echo "$cluster-${id:0:12}"
 }
 say "building both images (minutes, the first time)"
 jobs_tag=$(build jobs)
@@ -59,6 +69,8 @@ monitor() {
   case ${E2E_MONITORING:-} in
     installed) say "Prometheus is there already" && return ;;
     none) say "without Prometheus, as E2E_MONITORING=none says" && return ;;
+    '') ;;
+    *) echo "E2E_MONITORING: expected installed, none or nothing, got $E2E_MONITORING" >&2 && exit 2 ;;
   esac
   local folder
   folder=$(mktemp -d)
@@ -78,10 +90,16 @@ monitor() {
 monitor
 
 ours=(--values k8s-dev/values.yaml --set "image.api.tag=$api_tag" --set "image.jobs.tag=$jobs_tag" "$@")
+version=$(kubectl get --raw /version | sed -n 's/.*"gitVersion": "\(v[0-9.]*\).*/\1/p')
+images=$(helm template "$release" charts/fraud-detection --kube-version "$version" "${ours[@]}" |
+  sed -n 's/^ *image: //p' | sort -u)
 say "loading the images that Docker has"
-for image in $(helm template "$release" charts/fraud-detection "${ours[@]}" | sed -n 's/^ *image: //p' | sort -u); do
+for image in $images; do
   if docker image inspect "$image" >/dev/null 2>&1; then
-    kind load docker-image --name "$cluster" "$image"
+    kind load docker-image --name "$cluster" "$image" || case $image in
+      fraud-detection-*) exit 1 ;;
+      *) say "$image cannot be loaded from this Docker, so the nodes pull it" ;;
+    esac
   fi
 done
 
