@@ -59,11 +59,11 @@ class Cluster:
         return kubernetes.client.BatchV1Api(self.api)
 
     def kubectl(
-        self, *arguments: str, stdin: str | None = None, exit_code: int | None = 0, seconds: float = 600
+        self, *arguments: str, stdin: str | None = None, exit_code: int | None = 0
     ) -> "subprocess.CompletedProcess[str]":
         """Run kubectl; any exit code will do when it is None."""
         command = ["kubectl", "--context", self.context, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=seconds)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=600)
         if exit_code is not None:
             assert done.returncode == exit_code, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done
@@ -111,16 +111,14 @@ class Namespace:
     name: str
 
     def kubectl(
-        self, *arguments: str, stdin: str | None = None, exit_code: int | None = 0, seconds: float = 600
+        self, *arguments: str, stdin: str | None = None, exit_code: int | None = 0
     ) -> "subprocess.CompletedProcess[str]":
         """Run kubectl here."""
-        return self.cluster.kubectl(
-            "--namespace", self.name, *arguments, stdin=stdin, exit_code=exit_code, seconds=seconds
-        )
+        return self.cluster.kubectl("--namespace", self.name, *arguments, stdin=stdin, exit_code=exit_code)
 
-    def execute(self, where: str, *command: str, stdin: str | None = None, exit_code: int | None = 0) -> str:
+    def execute(self, where: str, *command: str, stdin: str | None = None) -> str:
         """Run a command in a pod, as `kubectl exec -i WHERE -- COMMAND` does, and return what it printed."""
-        return self.kubectl("exec", "--stdin", where, "--", *command, stdin=stdin, exit_code=exit_code).stdout
+        return self.kubectl("exec", "--stdin", where, "--", *command, stdin=stdin).stdout
 
     def create(self, *manifests: dict[str, Any]) -> None:
         """Make these objects; `kubectl apply` would keep a second copy in an annotation, which has no room for much."""
@@ -154,10 +152,6 @@ class Namespace:
         log = "".join(self.kubectl("logs", pod.metadata.name, exit_code=None).stdout for pod in pods)
         codes = [end.exit_code for end in ends if end is not None]
         return EndedJob(verdict == "Complete", codes, log, time.monotonic() - started)
-
-    def run_job(self, cronjob: str, name: str, *, arguments: tuple[str, ...] = (), seconds: float = 600) -> EndedJob:
-        """Start a job and wait until it has ended."""
-        return self.wait_for_job(self.start_job(cronjob, name, arguments=arguments), seconds=seconds)
 
     def _verdict(self, job: str) -> str | None:
         conditions = self.cluster.batch.read_namespaced_job(job, self.name).status.conditions or []

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ KEEP = bool(os.environ.get("E2E_KEEP"))
 Installed = Callable[..., Any]
 
 
+BEGAN = time.time()
 MADE_FOR_THE_TESTS = EVIDENCE / "cluster-made-for-the-tests"
+"""Holds the name of a cluster that a session of these tests made, while that lasts."""
 
 
 @pytest.fixture(scope="session")
@@ -37,19 +40,22 @@ def cluster() -> Cluster:
     EVIDENCE.mkdir(parents=True, exist_ok=True)
     with (EVIDENCE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may run the tests
-        known = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
-        if name not in known:
-            MADE_FOR_THE_TESTS.touch()
+        known = subprocess.run(["kind", "get", "clusters"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        if name not in known.split():
+            MADE_FOR_THE_TESTS.write_text(name)
             subprocess.run([ROOT / "k8s-dev" / "up.sh"], check=True)
     return Cluster(name)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Take the cluster away that was made for the tests, once the last process is done with it."""
-    is_worker = hasattr(session.config, "workerinput")
-    if MADE_FOR_THE_TESTS.exists() and not is_worker and not KEEP:
-        subprocess.run([ROOT / "k8s-dev" / "down.sh"], check=True)
-        MADE_FOR_THE_TESTS.unlink()
+    if hasattr(session.config, "workerinput") or not MADE_FOR_THE_TESTS.exists():
+        return
+    is_of_this_session = MADE_FOR_THE_TESTS.stat().st_mtime >= BEGAN  # an older one was broken off, or kept on purpose
+    name = MADE_FOR_THE_TESTS.read_text()
+    MADE_FOR_THE_TESTS.unlink()
+    if is_of_this_session and not KEEP:
+        subprocess.run([ROOT / "k8s-dev" / "down.sh"], env={**os.environ, "KIND_CLUSTER": name}, check=True)
 
 
 @pytest.fixture(scope="session")
@@ -77,14 +83,20 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
             "auth": {"existingSecret": SECRET},
             "config": {"labelMaturityDays": 0, "retrainCooldownDays": 0, "driftWindowRows": 1000},
             "jobs": {"detectDrift": {"suspend": True}, "retrain": {"suspend": True}},
+            # Grafana would show each dashboard once for every release, and lose it when one of them goes.
+            "metrics": {"dashboards": {"enabled": False}},
         }
         release = Release(namespace, merged(merged(development_values, ours), values))
         try:
             prepare(namespace)
             release.upgrade()
             yield release
+        except BaseException:
+            keep_evidence(cluster, EVIDENCE / namespace.name)
+            raise
         finally:
             if not KEEP:
+                release.helm("uninstall", NAME, "--ignore-not-found")  # what it has outside of its namespace too
                 namespace.delete()
 
     return install
@@ -104,17 +116,17 @@ def sample() -> Sample:
 
 
 LACKING: dict[str, Callable[[Cluster], bool]] = {
-    "prometheus": lambda cluster: _none(cluster.core.list_namespaced_service("monitoring"), "prometheus-operated"),
-    "grafana": lambda cluster: _none(
+    "prometheus": lambda cluster: _lacks(cluster.core.list_namespaced_service("monitoring"), "prometheus-operated"),
+    "grafana": lambda cluster: _lacks(
         cluster.core.list_namespaced_service("monitoring"), "kube-prometheus-stack-grafana"
     ),
-    "network_policies": lambda cluster: _none(cluster.apps.list_namespaced_daemon_set("kube-system"), "kindnet"),
+    "network_policies": lambda cluster: _lacks(cluster.apps.list_namespaced_daemon_set("kube-system"), "kindnet"),
     "three_nodes": lambda cluster: len(cluster.core.list_node().items) < 3,
 }
 """How to see that a cluster lacks what a test is marked with. kind's own network enforces policies since 0.24."""
 
 
-def _none(found: Any, name: str) -> bool:
+def _lacks(found: Any, name: str) -> bool:
     return name not in {each.metadata.name for each in found.items}
 
 
@@ -154,7 +166,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Keep logs, events and manifests of the cluster when a test fails, before anything is cleaned up."""
+    """Keep logs, events and manifests of the cluster when a test fails; its releases go only afterwards."""
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster):
@@ -165,9 +177,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def keep_evidence(cluster: Cluster, folder: Path) -> None:
-    """Write what a person would look at: of every namespace of ours its objects, events, and the log of each pod."""
+    """Write what a person would look at: the nodes, and of each namespace its objects, events, and the pods' logs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nodes.txt").write_text(cluster.kubectl("describe", "nodes", exit_code=None).stdout)
     namespaces = [each.metadata.name for each in cluster.core.list_namespace().items]
-    for namespace in [name for name in namespaces if name.startswith("fraud")]:
+    for namespace in [name for name in namespaces if name.startswith(("fraud", "monitoring"))]:
         here = folder / namespace
         here.mkdir(parents=True, exist_ok=True)
         kinds = "all,configmaps,persistentvolumeclaims,networkpolicies"

@@ -36,6 +36,7 @@ def main() -> None:
     told_to_stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_stop.set())
     began = time.monotonic()
+    sent: list[str] = []
 
     def score_every_nth(first: int) -> None:
         with _session(given.attempts) as session:
@@ -43,6 +44,7 @@ def main() -> None:
             while not told_to_stop.wait(max(0.0, began + number / given.rate - time.monotonic())):
                 name = f"{given.name}-{number}"
                 _print({"transaction_id": name, **_score(session, name, rows[number % len(rows)])})
+                sent.append(name)
                 number += given.connections
 
     threads = [threading.Thread(target=score_every_nth, args=(first,)) for first in range(given.connections)]
@@ -50,7 +52,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    _print({"seconds": time.monotonic() - began})
+    _print({"seconds": time.monotonic() - began, "sent": len(sent)})
 
 
 def _session(attempts: int) -> requests.Session:

@@ -1,6 +1,7 @@
 """A model that cannot serve does not serve, whoever put it there, and a promotion that is broken off is finished."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -31,9 +32,9 @@ ln -sfn by-hand current
 
 
 @pytest.fixture(scope="module")
-def trained(installed: Installed, sample: Sample, development_values: dict[str, dict[str, str]]) -> Iterator[Release]:
+def trained(installed: Installed, sample: Sample) -> Iterator[Release]:
     """A release with history, whose new pods find the model spoilt when a test says so."""
-    rollout = {"timeoutSeconds": 60}
+    rollout = {"timeoutSeconds": 60}  # more than Kubernetes takes to give a rollout up
     with installed("bad", api={"progressDeadlineSeconds": 50}, jobs={"retrain": {"rollout": rollout}}) as release:
         image = release.deployment.spec.template.spec.containers[0].image
         spoiler = {
@@ -64,7 +65,7 @@ def rows(trained: Release, sample: Sample) -> list[list[float]]:
 def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:
-    before, version = trained.get("/model"), trained.current().version
+    before, version, since = trained.get("/model"), trained.current().version, time.time()
     with traffic(trained, rows, name="by-hand") as load:
         with trained.admin() as admin:
             admin.run("sh", "-ec", PUT_BY_HAND)
@@ -80,7 +81,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     assert trained.current().version == version
     _assert_nobody_noticed(trained, seen, "by-hand")
     assert seen.digests == [before["digest"][:12]]
-    _wait_for_the_alert(trained)
+    _wait_for_the_alert(trained, since)
     figure(f"a corrupt model by hand: refused and taken back, {seen}")
 
 
@@ -88,7 +89,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
 def test_a_new_model_that_does_not_serve_is_taken_back(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:
-    before, version = trained.get("/model"), trained.current().version
+    before, version, since = trained.get("/model"), trained.current().version, time.time()
     with trained.admin() as admin:
         admin.run("sh", "-ec", f"printf {version} > {MARK}")
     with traffic(trained, rows, name="taken-back") as load:
@@ -105,7 +106,7 @@ def test_a_new_model_that_does_not_serve_is_taken_back(
     assert trained.get("/model") == before
     _assert_nobody_noticed(trained, seen, "taken-back")
     assert seen.digests == [before["digest"][:12]]
-    _wait_for_the_alert(trained)
+    _wait_for_the_alert(trained, since)
     figure(f"a new model that does not serve: job {retraining.seconds:.0f} s until taken back, {seen}")
 
 
@@ -150,6 +151,10 @@ def _assert_nobody_noticed(release: Release, seen: Seen, name: str) -> None:
     assert lost_or_altered(seen.answers, stored_rows(release.sql, name)) == []
 
 
-def _wait_for_the_alert(release: Release) -> None:
+def _wait_for_the_alert(release: Release, since: float) -> None:
+    """The alert of a retraining that ended after `since`, not that of one before."""
+    pushed = "fraud_job_last_attempt_timestamp_seconds"
+    ended = f'{pushed}{{namespace="{release.namespace.name}", job="fraud-retrain"}} > {since}'
+    wait_for("the retraining's figures", lambda: release.namespace.cluster.series(ended))
     alert = f'ALERTS{{alertname="FraudModelRestored", alertstate="firing", namespace="{release.namespace.name}"}}'
     wait_for("alert FraudModelRestored", lambda: release.namespace.cluster.series(alert))

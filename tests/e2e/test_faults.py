@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.cluster import wait_for
 from tests.e2e.conftest import Installed
-from tests.e2e.release import Release
+from tests.e2e.release import Release, is_ready
 from tests.e2e.traffic import Seen, Stored, lost_or_altered, stored_rows, traffic
 from tests.sample import Sample
 
@@ -57,7 +57,7 @@ def test_eviction(sturdy: Release, rows: Sequence[Sequence[float]], figure: Call
         sturdy.namespace.cluster.core.create_namespaced_pod_eviction(
             evicted, sturdy.namespace.name, kubernetes.client.V1Eviction(metadata=metadata)
         )
-        wait_for("another pod", lambda: evicted not in {pod.metadata.name for pod in sturdy.pods()})
+        wait_for("another ready pod", lambda: [pod for pod in sturdy.pods() if is_ready(pod)])
         sturdy.wait_until_rolled_out()
         seen = load.stop()
 

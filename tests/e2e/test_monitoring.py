@@ -1,6 +1,5 @@
 """Prometheus takes up what the chart offers, with the token from the Secret, and every rule works there."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from tests.e2e.release import NAME, Release
 pytestmark = pytest.mark.prometheus
 
 
-def test_prometheus_scrapes_the_api_with_the_token_of_the_secret(
-    cluster: Cluster, release: Release, figure: Callable[[str], None]
-) -> None:
+def test_prometheus_scrapes_the_api_with_the_token_of_the_secret(cluster: Cluster, release: Release) -> None:
     query = f'up{{namespace="{release.namespace.name}", service="{NAME}-api"}} == 1'
     found = wait_for("the API's target", lambda: cluster.series(query))
 

@@ -104,8 +104,9 @@ def test_a_killed_replica_costs_a_retry_and_no_row(
     replicas: Release, rows: list[list[float]], figure: Callable[[str], None]
 ) -> None:
     with traffic(replicas, rows, name="one-killed", attempts=6) as load:
+        before = _restarts(replicas)
         replicas.kill_container(replicas.pods()[0])
-        wait_for("the container's restart", lambda: _restarts(replicas) == 1)
+        wait_for("the container's restart", lambda: _restarts(replicas) == before + 1)
         wait_for("all replicas", lambda: sum(map(is_ready, replicas.pods())) == REPLICAS)
         time.sleep(3)
         seen = load.stop()
