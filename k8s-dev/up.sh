@@ -41,6 +41,7 @@ esac
 
 if kind get clusters 2>/dev/null | grep -xF "$cluster" >/dev/null; then
   say "cluster $cluster is there already"
+  kind export kubeconfig --name "$cluster" 2>/dev/null # kubectl may look elsewhere by now
 else
   say "making cluster $cluster"
   kind create cluster --name "$cluster" --config "${KIND_CONFIG:-k8s-dev/kind.yaml}" --wait 180s \
