@@ -160,12 +160,14 @@ def serving(installation: Installation) -> Iterator[Installation]:
     assert server.wait(30) == 0, (installation.folder / "server.log").read_text()
 
 
-@pytest.fixture(scope="session", params=["real", "made_up"])
+@pytest.fixture(scope="session")
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """The real sample, then what takes its place where it is absent."""
-    return made_up_sample() if request.param == "made_up" else read_sample(request.getfixturevalue("real_data"))
+    """The real sample, or what takes its place where it is absent."""
+    is_made_up = getattr(request, "param", "real") == "made_up"
+    return made_up_sample() if is_made_up else read_sample(request.getfixturevalue("real_data"))
 
 
+@pytest.mark.parametrize("sample", ["real", "made_up"], indirect=True)
 def test_the_loop_closes_on_transactions_of_the_public_set(
     installation: Installation, sample: Sample, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
