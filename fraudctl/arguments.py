@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from fraud_detection.clock import parse_timestamp
-from jobs.transaction_file import stored_time
+from jobs.exchange.transaction_file import stored_time
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

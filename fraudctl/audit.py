@@ -3,8 +3,8 @@
 import click
 
 from fraudctl.installation import installation
-from jobs.lineage import lineage as trace
-from jobs.lineage import tell
+from jobs.reporting.lineage import lineage as trace
+from jobs.reporting.lineage import tell
 
 
 @click.command()
@@ -35,8 +35,8 @@ def forget(transaction: str) -> None:
     \b
       fraudctl forget order-1001 --yes
     """
-    from jobs.forget import forget as erase
-    from jobs.forget import tell as told
+    from jobs.upkeep.forget import forget as erase
+    from jobs.upkeep.forget import tell as told
 
     here = installation()
     click.echo(told(transaction, erase(transaction, here.settings, here.features), here.settings))

@@ -13,8 +13,8 @@ from fraud_detection.settings import BadSetting
 from fraud_detection.store import Store
 from fraudctl.arguments import seekable
 from fraudctl.installation import actor, installation
-from jobs.check import check as look_through
-from jobs.copy_store import copy_stores
+from jobs.upkeep.check import check as look_through
+from jobs.upkeep.copy_store import copy_stores
 
 REPLACE = click.option("--replace", is_flag=True, help="Erase what is there already.")
 
@@ -50,8 +50,8 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
 
     With --into the new archive is unpacked and verified before an older one goes, and no file of another name does.
     """
-    from jobs.backup import back_up
-    from jobs.dated_backups import back_up_into
+    from jobs.upkeep.backup import back_up
+    from jobs.upkeep.dated_backups import back_up_into
 
     if (target is None) == (into is None) or (keep is not None and into is None):
         raise click.UsageError("expected TARGET, or --into FOLDER with or without --keep")
@@ -80,7 +80,7 @@ def restore(source: Path, replace: bool) -> None:
       fraudctl db restore backups/2026-08-22.tar.gz --replace
       kubectl exec -i job/admin -- fraudctl db restore /dev/stdin --replace < 2026-08-22.tar.gz
     """
-    from jobs.restore import restore as put_back
+    from jobs.upkeep.restore import restore as put_back
 
     here = installation()
     with seekable(source, ".tar") as readable:

@@ -10,7 +10,7 @@ from fraud_detection.model import ModelRefused, load
 from fraud_detection.store import Store
 from fraudctl.arguments import FILE
 from fraudctl.installation import installation
-from jobs.feature_file import feature_list_of, to_json
+from jobs.exchange.feature_file import feature_list_of, to_json
 
 
 @click.group()

@@ -7,9 +7,9 @@ import click
 
 from fraudctl.arguments import FILE, Moment, seekable
 from fraudctl.installation import installation
-from jobs.import_csv import Imported, import_csv
-from jobs.import_db import import_db
-from jobs.transaction_file import PUBLIC_START
+from jobs.exchange.import_csv import Imported, import_csv
+from jobs.exchange.import_db import import_db
+from jobs.exchange.transaction_file import PUBLIC_START
 
 IGNORE = click.option(
     "--ignore", "ignored", multiple=True, metavar="COLUMN", help="Leave a column behind; may be given several times."

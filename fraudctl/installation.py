@@ -8,7 +8,7 @@ from pathlib import Path
 from fraud_detection import logs
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
-from jobs.running_api import RunningApi, running_api
+from jobs.rollout.running_api import RunningApi, running_api
 
 TOKEN_FILE = Path(".api_token")
 """Where `fraudctl serve --first-time` keeps the token that it makes."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from fraudctl.installation import api_to_ask, client_settings, installation
-from jobs.api_client import ApiClient
+from jobs.exchange.api_client import ApiClient
 
 
 @click.command()
@@ -17,7 +17,7 @@ def drift() -> None:
     It changes nothing else: the next `fraudctl retrain` reads the file. Exit code 3 when nothing could be compared.
     """
     from jobs.detect_drift import detect_drift
-    from jobs.drift_report import paragraph
+    from jobs.drift.report import paragraph
 
     here = installation()
     report = detect_drift(here.settings)
@@ -67,7 +67,7 @@ def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
       fraudctl simulate-drift --shift V14=1.5 --shift V4=-1
       fraudctl drift
     """
-    from jobs.simulate_drift import simulate_drift as run
+    from jobs.synthetic.simulate_drift import simulate_drift as run
 
     here = installation()
     with ApiClient(client_settings()) as client:

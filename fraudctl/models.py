@@ -58,7 +58,7 @@ def promote(version: str, reason: str) -> None:
     \b
       fraudctl models promote 20260822T101530Z-3f9ac1d07b52 --reason "the newer one misses refunds"
     """
-    from jobs.promotions import promote_by_hand
+    from jobs.rollout.by_hand import promote_by_hand
 
     here = installation()
     name = Path(version).name
@@ -70,7 +70,7 @@ def promote(version: str, reason: str) -> None:
 @REASON
 def rollback(reason: str) -> None:
     """Go back to the version that served before; doing it again goes back one more."""
-    from jobs.promotions import roll_back
+    from jobs.rollout.by_hand import roll_back
 
     here = installation()
     version = roll_back(here.settings, here.features, actor=actor(), reason=reason, api=api_to_ask(here.settings))

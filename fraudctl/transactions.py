@@ -15,10 +15,10 @@ from fraud_detection.clock import timestamp
 from fraud_detection.schema import SOURCES
 from fraudctl.arguments import FILE, Moment
 from fraudctl.installation import client_settings, installation
-from jobs.api_client import ApiClient
-from jobs.label_file import label_file
-from jobs.list_transactions import write_transactions
-from jobs.score_file import ScoredFile, score_file
+from jobs.exchange.api_client import ApiClient
+from jobs.exchange.label_file import label_file
+from jobs.exchange.listing import write_transactions
+from jobs.exchange.score_file import ScoredFile, score_file
 
 OUT = click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of the terminal."
@@ -199,7 +199,7 @@ def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: 
       fraudctl demo-data --out demo.csv
       fraudctl demo-data --rows 5000 --fraud-share 0.02 --send
     """
-    from jobs.demo_data import write_demo_data
+    from jobs.synthetic.demo_data import write_demo_data
 
     here = installation()
     with tempfile.TemporaryDirectory(prefix="fraud-demo-") as scratch:

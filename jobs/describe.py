@@ -15,8 +15,8 @@ from fraud_detection import logs
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.model import AmountScaling, write_whole
 from fraud_detection.settings import BadSetting, JobSettings
-from jobs.synthetic import BadStatistics, Transactions, describe, to_json
-from jobs.transaction_file import SCALED_AMOUNT, BadTransactionFile, pages, read_layout
+from jobs.exchange.transaction_file import SCALED_AMOUNT, BadTransactionFile, pages, read_layout
+from jobs.synthetic.transactions import BadStatistics, Transactions, describe, to_json
 
 PUBLIC_SCALING = AmountScaling(88.35, 250.12)  # of the whole public data set, 284,807 transactions
 

@@ -23,10 +23,10 @@ from fraud_detection.file_modes import share_with_group
 from fraud_detection.model import Model, ModelRefused, journal, load, read_manifest, versions, write_whole
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import DecisionCount, History, Store
-from jobs.drift import Decisions, Reference, Window, compare
-from jobs.drift_report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
-from jobs.pushgateway import Run, push_drift
-from jobs.reference import read_reference
+from jobs.drift.compare import Decisions, Reference, Window, compare
+from jobs.drift.reference import read_reference
+from jobs.drift.report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
+from jobs.reporting.pushgateway import Run, push_drift
 
 PERIOD = timedelta(days=14)  # older transactions say nothing about today
 RELOAD = timedelta(seconds=5)  # in which a running API takes up a promoted model

@@ -35,18 +35,19 @@ from fraud_detection.model import (
     write_version,
 )
 from fraud_detection.settings import BadSetting, JobSettings
-from jobs import explanation, run_record
-from jobs.challenger import Challenger, train, verdict_on, with_verdict
-from jobs.deployment import KubernetesAway, KubernetesRefused
-from jobs.due import DriftFinding, due, last_judgement, rejections_in_a_row
-from jobs.gate import Verdict
-from jobs.history import read_history
-from jobs.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
-from jobs.rollout import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
-from jobs.running_api import RunningApi, require_rollout, running_api
-from jobs.selection import Held, Selection, select
-from jobs.tracking import Tracking, TrackingFailed
-from jobs.truth import label_coverage
+from jobs.evaluation.gate import Verdict
+from jobs.reporting import mlflow_run as run_record
+from jobs.reporting import paragraph as explanation
+from jobs.reporting.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
+from jobs.rollout.deployment import KubernetesAway, KubernetesRefused
+from jobs.rollout.promotion import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.rollout.running_api import RunningApi, require_rollout, running_api
+from jobs.rollout.tracking import Tracking, TrackingFailed
+from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
+from jobs.training.due import DriftFinding, due, last_judgement, rejections_in_a_row
+from jobs.training.history import read_history
+from jobs.training.selection import Held, Selection, select
+from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
 _ANSWERS: dict[type[Exception], tuple[RetrainOutcome, str, int]] = {

@@ -18,10 +18,8 @@ from fraud_detection.features import BadFeatureList, FeatureList, default_featur
 from fraud_detection.model import MANIFEST, ONNX, REFERENCE, Manifest, holdout_of, write_version
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import History
-from jobs.export import export, golden, library_versions, require_parity, score
-from jobs.history import read_history
-from jobs.reference import reference_bytes
-from jobs.synthetic import (
+from jobs.drift.reference import reference_bytes
+from jobs.synthetic.transactions import (
     PUBLIC_STATISTICS,
     BadStatistics,
     Statistics,
@@ -30,7 +28,9 @@ from jobs.synthetic import (
     read_statistics,
     synthetic,
 )
-from jobs.training import fit
+from jobs.training.export import export, golden, library_versions, require_parity, score
+from jobs.training.forest import fit
+from jobs.training.history import read_history
 
 ROWS = 40_000
 

@@ -27,7 +27,7 @@ from fraud_detection.features import FeatureList, Matrix, default_features
 from fraud_detection.model import AmountScaling, Golden, Manifest, holdout_of
 from fraud_detection.settings import ApiSettings, JobSettings
 from fraud_detection.store import ImportedRows, Store
-from jobs.reference import reference_bytes
+from jobs.drift.reference import reference_bytes
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-tests-only"

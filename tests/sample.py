@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fraud_detection.features import default_features
 from fraud_detection.model import AmountScaling
-from jobs.synthetic import synthetic
+from jobs.synthetic.transactions import synthetic
 
 CALM = 600
 """Transactions before the change."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api.metrics import Metrics
-from jobs.pushgateway import METRICS, Run, push_retrain
+from jobs.reporting.pushgateway import METRICS, Run, push_retrain
 from tests.chart.helm import CHART, Helm, pods
 from tests.chart.observability import ask, metrics_of, pushgateway
 from tests.chart.real_run import real_run

@@ -14,7 +14,7 @@ import pytest
 from fraud_detection import model as models
 from fraud_detection.features import FeatureList
 from jobs.seed import seed_baseline
-from jobs.synthetic import PUBLIC_STATISTICS, read_statistics, synthetic
+from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics, synthetic
 from tests.conftest import ROOT, TOKEN
 from tests.faults.service import post, service
 

@@ -11,7 +11,7 @@ import pytest
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.settings import JobSettings
-from jobs.history import read_history
+from jobs.training.history import read_history
 from tests.conftest import ROOT, api_process
 from tests.fraudctl.conftest import Fraudctl
 

@@ -38,7 +38,12 @@ def image(kind: str, request: pytest.FixtureRequest) -> str:
 def files_of(packages: tuple[str, ...], root: Path = ROOT) -> set[str]:
     """What belongs to these packages: Python, and the data that pyproject.toml names."""
     modules = {str(path.relative_to(root)) for package in packages for path in (root / package).rglob("*.py")}
-    data = {f"{package}/{name}" for package in packages for name in SETUPTOOLS["package-data"].get(package, [])}
+    data = {
+        f"{package.replace('.', '/')}/{name}"
+        for package, names in SETUPTOOLS["package-data"].items()
+        for name in names
+        if package.split(".")[0] in packages
+    }
     return modules | data
 
 
@@ -154,7 +159,7 @@ def build(checkout: Path, dockerfile: str, python_image: str, tag: str) -> subpr
     [
         ("Dockerfile.api", "api/labels.py", "from jobs import training"),
         ("Dockerfile.api", "api/labels.py", "import sklearn"),
-        ("Dockerfile.jobs", "jobs/due.py", "from api import app"),
+        ("Dockerfile.jobs", "jobs/training/due.py", "from api import app"),
         ("Dockerfile.jobs", "fraudctl/audit.py", "import flask"),
     ],
 )

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fraud_detection import model as models
-from jobs.deployment import MODEL_DIGEST
+from jobs.rollout.deployment import MODEL_DIGEST
 
 NAMESPACE, NAME = "payments", "fraud-detection-api"
 PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{NAME}"

@@ -14,8 +14,8 @@ import sqlalchemy.exc
 from mlflow import MlflowClient
 
 from fraud_detection.settings import ClientSettings
-from jobs import deployment, running_api
 from jobs.retrain import retrain
+from jobs.rollout import deployment, running_api
 from tests.jobs.cluster import NAME, Cluster, Pods
 from tests.jobs.installation import NOW, Installation, made_up
 

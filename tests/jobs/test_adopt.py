@@ -19,10 +19,10 @@ from fraud_detection.model import AmountScaling
 from fraud_detection.settings import JobSettings
 from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
 from jobs.describe import PUBLIC_SCALING
-from jobs.reference import read_reference
-from jobs.rollout import tracking_of
-from jobs.synthetic import BadStatistics, synthetic
-from jobs.tracking import TrackingFailed
+from jobs.drift.reference import read_reference
+from jobs.rollout.promotion import tracking_of
+from jobs.rollout.tracking import TrackingFailed
+from jobs.synthetic.transactions import BadStatistics, synthetic
 from tests.jobs.installation import FEATURES, NOW, Installation, made_up
 
 
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_pickle_is_refused(
 def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
     stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("jobs.training.export.TOLERANCE", -1.0)
 
     with pytest.raises(CannotAdopt, match="score 1200 rows differently"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
@@ -193,7 +193,7 @@ def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
 def test_a_model_that_loads_only_in_this_process_is_not_promoted(
     stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.export.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("jobs.training.export.CHECK_SECONDS", 0.01)
 
     with pytest.raises(CannotAdopt, match="does not load in a new process"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)

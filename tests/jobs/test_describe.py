@@ -7,8 +7,8 @@ import pytest
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model import AmountScaling
 from jobs.describe import PUBLIC_SCALING, main, read_labelled
-from jobs.synthetic import PUBLIC_STATISTICS, read_statistics
-from jobs.transaction_file import BadTransactionFile
+from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics
 
 SCALING = AmountScaling(mean=10, standard_deviation=2)
 

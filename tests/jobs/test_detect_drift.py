@@ -18,8 +18,8 @@ from fraud_detection.model import Holdout, holdout_of
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ScoredRequest, Store
 from jobs.detect_drift import detect_drift
-from jobs.drift_report import DriftReport
-from jobs.reference import reference_bytes
+from jobs.drift.reference import reference_bytes
+from jobs.drift.report import DriftReport
 
 NOW = datetime(2030, 3, 1, 12, tzinfo=UTC)
 ANOTHER = "0" * 64  # digest of another model

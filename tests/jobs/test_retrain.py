@@ -15,11 +15,11 @@ from fraud_detection.clock import timestamp
 from fraud_detection.lock import promoter
 from fraud_detection.settings import ClientSettings
 from jobs import retrain as retrain_module
-from jobs import running_api
-from jobs.reference import read_reference
+from jobs.drift.reference import read_reference
 from jobs.retrain import main, retrain
-from jobs.rollout import tracking_of
-from jobs.running_api import RunningApi
+from jobs.rollout import running_api
+from jobs.rollout.promotion import tracking_of
+from jobs.rollout.running_api import RunningApi
 from tests.jobs.cluster import Cluster, Pods
 from tests.jobs.installation import FEATURES, NOW, Installation, made_up
 

@@ -12,9 +12,16 @@ from fraud_detection.model import Manifest, install_version, read_manifest, read
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.describe import PUBLIC_SCALING, read_labelled
-from jobs.reference import read_reference
+from jobs.drift.reference import read_reference
 from jobs.seed import main, seed_baseline, statistics_for
-from jobs.synthetic import PUBLIC_STATISTICS, BadStatistics, Transactions, describe, read_statistics, to_json
+from jobs.synthetic.transactions import (
+    PUBLIC_STATISTICS,
+    BadStatistics,
+    Transactions,
+    describe,
+    read_statistics,
+    to_json,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEVEN = FeatureList(tuple(Feature(f"field_{number}") for number in range(7)))

@@ -1,0 +1,1 @@
+"""Whether transactions have changed since the model was trained."""

@@ -1,0 +1,151 @@
+"""What a look for drift found, as drift_result.json and as a paragraph for an analyst."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from jobs.drift.distance import FeatureChange
+
+State = Literal["ok", "warn", "drift", "insufficient_data", "error"]
+STATES: tuple[State, ...] = get_args(State)
+Reason = Literal["error", "insufficient_data", "baseline_reference", "data_quality", "features", "alert_rate", "score"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """One feature in both halves."""
+
+    name: str
+    older: FeatureChange
+    newer: FeatureChange
+    d_since_first: float | None  # the newer half against the oldest kept reference; decides nothing
+
+    @property
+    def d(self) -> float:
+        """The larger distance of the two halves."""
+        return max(self.older.d, self.newer.d)
+
+    @property
+    def is_warned(self) -> bool:
+        """Whether either half is."""
+        return self.older.is_warned or self.newer.is_warned
+
+
+@dataclass(frozen=True)
+class AlertRate:
+    """The share of flagged transactions, when the model was judged and now."""
+
+    holdout_rows: int
+    holdout_alerts: int
+    rows: int
+    alerts: int
+    ratio: float | None  # now / then; None when nothing was flagged then
+    p: float  # Fisher's exact test, two-sided
+    threshold_differs: bool  # then the two rates mean different things, and no alarm is raised
+    is_changed: bool
+
+
+@dataclass(frozen=True)
+class WindowBounds:
+    """Which rows one half held."""
+
+    rows: int
+    scored_rows: int
+    start: str | None
+    end: str | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which model and which reference a report is about."""
+
+    model_version: str
+    reference_digest: str  # the model whose reference was compared with
+    served_digest: str | None  # the model that the newest rows name; None without rows
+    seed: int | None  # that drew the reference sample
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What was found; to_json() writes it as drift_result.json."""
+
+    state: State
+    reasons: tuple[Reason, ...]
+    retrain: bool
+    explanation: tuple[str, ...]  # a sentence for each reason
+    notes: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+    reference_rows: int = 0
+    older: WindowBounds | None = None
+    newer: WindowBounds | None = None
+    features: tuple[FeatureDrift, ...] = ()
+    alert_rate: AlertRate | None = None
+    score_psi_older: float | None = None
+    score_psi_newer: float | None = None
+
+    @property
+    def warned(self) -> tuple[str, ...]:
+        """The features warned in either half."""
+        return tuple(feature.name for feature in self.features if feature.is_warned)
+
+    @property
+    def d_max(self) -> float | None:
+        """The largest distance of any feature in either half; None when nothing was compared."""
+        return max((feature.d for feature in self.features), default=None)
+
+    @property
+    def score_psi(self) -> float | None:
+        """The larger score PSI of the two halves; None when scores were not compared."""
+        return max((psi for psi in (self.score_psi_older, self.score_psi_newer) if psi is not None), default=None)
+
+    @property
+    def d_since_first(self) -> float | None:
+        """The largest distance of any feature from the oldest kept reference; None without one."""
+        distances = (feature.d_since_first for feature in self.features)
+        return max((d for d in distances if d is not None), default=None)
+
+
+def unable_to_compare(why: str, provenance: Provenance | None = None) -> DriftReport:
+    """Return the report of a run that could compare nothing: state `error`, never `ok`."""
+    return DriftReport("error", ("error",), retrain=False, explanation=(why,), provenance=provenance)
+
+
+def paragraph(report: DriftReport) -> str:
+    """Say in plain words what was found and what to do about it.
+
+    >>> paragraph(unable_to_compare("There is no model"))
+    'Drift could not be judged. There is no model. Repair this first: no other figure of the model can be trusted.'
+    """
+    opening, advice = _WORDS[report.state]
+    if report.state == "drift":
+        advice = "The next retraining is due." if report.retrain else "Nothing is retrained until that is repaired."
+    sentences = (f"{sentence.rstrip('.')}." for sentence in (opening, *report.explanation, advice) if sentence)
+    return " ".join(sentences)
+
+
+def to_json(report: DriftReport) -> str:
+    """Return the text of drift_result.json: `drift` at the top level, the same report always the same text.
+
+    It holds no NaN and no infinity; what could not be computed is null.
+    """
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "drift": report.state == "drift",
+        "d_max": report.d_max,
+        "d_since_first": report.d_since_first,
+        "warned": report.warned,
+        **asdict(report),
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+_WORDS: dict[State, tuple[str, str]] = {
+    "ok": ("Transactions look like those that the model in service learned from.", "Nothing is to be done."),
+    "warn": ("Something is worth a look, and nothing is started because of it.", ""),
+    "drift": ("Transactions no longer look like those that the model in service learned from.", ""),
+    "insufficient_data": ("Drift could not be judged yet.", "Nothing is to be done but wait."),
+    "error": ("Drift could not be judged.", "Repair this first: no other figure of the model can be trusted."),
+}

@@ -1,0 +1,178 @@
+"""Brings history with the truth about it into a store: labelled transactions of before this installation, as CSV."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from tqdm import tqdm
+
+from fraud_detection.clock import Clock, timestamp
+from fraud_detection.features import FeatureList
+from fraud_detection.lock import alone_with
+from fraud_detection.model import CURRENT, AmountScaling, ModelRefused, read_manifest
+from fraud_detection.store import ImportedRows, Store
+from jobs.exchange.transaction_file import (
+    PUBLIC_START,
+    BadTransactionFile,
+    Layout,
+    Page,
+    amount_scaling_of,
+    pages,
+    read_layout,
+)
+
+AMOUNT_SCALING = "amount_scaling"
+"""The fact in schema_meta that every later import follows."""
+
+
+class AlreadyImported(Exception):
+    """The same history was imported before; the message says when."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import brought in."""
+
+    rows: int
+    frauds: int
+    genuine: int
+    first_ts: str
+    last_ts: str
+    scaling: AmountScaling | None
+    """How the amounts were scaled; None where they came scaled."""
+
+    @property
+    def unknown(self) -> int:
+        """Rows of which nobody knows what they turned out to be."""
+        return self.rows - self.frauds - self.genuine
+
+
+class Tally:
+    """Counts pages on their way into the store."""
+
+    def __init__(self) -> None:
+        self.frauds = self.genuine = 0
+        self.first_ts = self.last_ts = ""
+
+    def add(self, ts: list[str], is_fraud: list[bool | None]) -> None:
+        """Count one page."""
+        self.frauds += is_fraud.count(True)
+        self.genuine += is_fraud.count(False)
+        self.first_ts = min(self.first_ts or ts[0], *ts)
+        self.last_ts = max(self.last_ts, *ts)
+
+    def imported(self, rows: int, scaling: AmountScaling | None) -> Imported:
+        """Say what came in."""
+        return Imported(rows, self.frauds, self.genuine, self.first_ts, self.last_ts, scaling)
+
+
+def import_csv(
+    path: Path,
+    location: str | Path,
+    features: FeatureList,
+    *,
+    models_dir: Path,
+    now: datetime,
+    start: datetime = PUBLIC_START,
+    ignored: Collection[str] = (),
+    again: bool = False,
+    allow_network_filesystem: bool = False,
+) -> Imported:
+    """Bring a file into the store at `location`, which is made where there is none: all of it or nothing.
+
+    A plain Amount is scaled as the store says, else as the model in service, else by this file's own amounts; from
+    then on the store says so. Not twice the same file (by its sha256) unless `again`.
+
+    Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.
+    """
+    layout = read_layout(path, features, ignored=ignored)
+    with alone_with(location):
+        store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
+        try:
+            with store.begin() as connection:
+                remember_import(store, connection, file_sha256(path), path.name, now, again=again)
+                scaling = _scaling(store, connection, path, layout, models_dir)
+                tally = Tally()
+                rows = store.import_history(
+                    connection,
+                    _with_progress(
+                        path, pages(path, features, layout, scaling=scaling, start=start), tally, latest_time(now)
+                    ),
+                    reporter=path.name,
+                    received_at=timestamp(now),
+                )
+            return tally.imported(rows, scaling)
+        finally:
+            store.close()
+
+
+def remember_import(
+    store: Store, connection: sa.Connection, sha256: str, name: str, now: datetime, *, again: bool
+) -> None:
+    """Write down that a history is being imported; raises AlreadyImported when it was, unless `again`."""
+    key = f"import:{sha256}"
+    known = store.get_meta(connection, key)
+    if known is not None and not again:
+        before = json.loads(known)
+        raise AlreadyImported(
+            f"{name}: was imported before, as {before['name']} at {before['at']}; "
+            "its transactions would count twice (if that is wanted: --again)"
+        )
+    store.set_meta(connection, key, json.dumps({"name": name, "at": timestamp(now)}))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file that may be larger than memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _scaling(
+    store: Store, connection: sa.Connection, path: Path, layout: Layout, models_dir: Path
+) -> AmountScaling | None:
+    if layout.amount_place is None:
+        return None
+    known = store.get_meta(connection, AMOUNT_SCALING)
+    if known is not None:
+        return AmountScaling(**json.loads(known))
+    scaling = _scaling_of_model_in_service(models_dir, store.features) or amount_scaling_of(path, layout)
+    fixed = {"mean": scaling.mean, "standard_deviation": scaling.standard_deviation}
+    store.set_meta(connection, AMOUNT_SCALING, json.dumps(fixed))
+    return scaling
+
+
+def _scaling_of_model_in_service(models_dir: Path, features: FeatureList) -> AmountScaling | None:
+    try:
+        manifest = read_manifest(models_dir / CURRENT)
+    except ModelRefused:  # none yet, or one that does not serve either
+        return None
+    return manifest.amount_scaling if manifest.features_digest == features.digest else None
+
+
+def latest_time(now: datetime) -> str:
+    """Return the latest time that history may have: a day from now, for clocks and time zones that are wrong."""
+    return timestamp(now + timedelta(days=1))
+
+
+def _with_progress(path: Path, read: Iterable[Page], tally: Tally, latest: str) -> Iterator[ImportedRows]:
+    clock = Clock()
+    with tqdm(
+        total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
+    ) as bar:
+        for page in read:
+            for line, ts in zip(page.lines, page.ts, strict=True):
+                if ts > latest:
+                    raise BadTransactionFile(f"{path}, line {line}: expected a time that has come, got {ts[:19]}")
+            tally.add(page.ts, page.is_fraud)
+            yield imported_rows(page, clock)
+            bar.update(page.bytes_read - bar.n)
+
+
+def imported_rows(page: Page, clock: Clock) -> ImportedRows:
+    """Give a page the id under which its rows are stored: to the store it is one request of so many rows."""
+    _, request_id = clock.tick()
+    return ImportedRows(request_id, page.ts, page.matrix, page.is_fraud, page.transaction_ids)

@@ -1,0 +1,209 @@
+"""Brings in the `requests` table of an older installation: transactions that it scored, labelled or not."""
+
+import hashlib
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from tqdm import tqdm
+
+from fraud_detection.clock import Clock, timestamp
+from fraud_detection.database import open_engine, reachable
+from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
+from fraud_detection.lock import alone_with
+from fraud_detection.store import ImportedRows, Store
+from jobs.exchange.import_csv import Imported, Tally, latest_time, remember_import
+from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID, stored_time
+
+SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
+"""Names under which older installations kept what their model said."""
+
+
+class BadOldDatabase(Exception):
+    """A database whose requests cannot be brought in; the message names row and column."""
+
+
+@dataclass(frozen=True)
+class _OldTable:
+    """Where an older installation keeps what; the columns in the order in which they are read."""
+
+    table: sa.Table
+    features: list[sa.Column[Any]]
+    truth: sa.Column[Any] | None
+    ts: sa.Column[Any] | None
+    transaction_id: sa.Column[Any] | None
+    left_behind: list[str]
+
+    def query(self) -> sa.Select[Any]:
+        optional = (self.truth, self.ts, self.transaction_id)
+        columns = [*self.features, *(sa.null() if column is None else column for column in optional)]
+        order = [sa.literal_column("rowid")] if self.ts is None else [self.ts, sa.literal_column("rowid")]
+        return sa.select(*columns).select_from(self.table).order_by(*order)
+
+
+@dataclass(frozen=True)
+class ImportedDatabase:
+    """What came in, and which columns did not."""
+
+    imported: Imported
+    left_behind: list[str]
+
+
+def import_db(
+    path: Path,
+    location: str | Path,
+    features: FeatureList,
+    *,
+    now: datetime,
+    ignored: Collection[str] = (),
+    with_labels: bool = True,
+    again: bool = False,
+    allow_network_filesystem: bool = False,
+) -> ImportedDatabase:
+    """Bring the rows of an SQLite file's table `requests` into the store at `location`: all of them or none.
+
+    Its scores stay behind: without the model and the threshold behind them they are no decisions. `with_labels=False`
+    leaves its Class behind as well, for installations that filled it from their own scores. Rows without a time are
+    taken to be a second apart, the last one now.
+
+    Raises BadOldDatabase, AlreadyImported, StoreInUse, DatabaseRefused.
+    """
+    engine = open_engine(path, read_only=True, allow_network_filesystem=True)
+    try:
+        with reachable(path), engine.connect() as old, alone_with(location):
+            table = _recognise(path, old, features, ignored, with_labels=with_labels)
+            store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
+            try:
+                with store.begin() as connection:
+                    imported = _copy(_Rows(path, old, table, features, now), store, connection, now, again=again)
+            finally:
+                store.close()
+    finally:
+        engine.dispose()
+    return ImportedDatabase(imported, table.left_behind)
+
+
+def _recognise(
+    path: Path, old: sa.Connection, features: FeatureList, ignored: Collection[str], *, with_labels: bool
+) -> _OldTable:
+    known = sa.inspect(old)
+    if known.has_table("alembic_version"):
+        raise BadOldDatabase(
+            f"{path}: is a store of this program; name it in TRAIN_DB, and training reads it beside LATEST_DB"
+        )
+    if not known.has_table("requests"):
+        raise BadOldDatabase(f"{path}: has no table `requests`")
+    table = sa.Table("requests", sa.MetaData(), autoload_with=old)
+    columns = {column.name.lower(): column for column in table.columns}
+    for column in table.columns:
+        column.type = sa.types.NullType()  # as it is stored: a declared BOOLEAN would turn a 2 into True
+    missing = [name for name in features.names if name.lower() not in columns]
+    if missing:
+        raise BadOldDatabase(f"{path}: its requests have no column {missing[0]}; expected all {len(features)} features")
+    taken = {name.lower() for name in features.names} | {"ts", "transaction_id"}
+    left_behind = {"id"} | SCORES | {name.lower() for name in ignored}
+    if with_labels:
+        taken.add("class")
+    else:
+        left_behind.add("class")
+    for name, column in columns.items():
+        if name not in taken | left_behind:
+            raise BadOldDatabase(
+                f"{path}: column {column.name!r} would be dropped; say so with `--ignore {column.name}`"
+            )
+    return _OldTable(
+        table,
+        [columns[name.lower()] for name in features.names],
+        truth=columns.get("class") if with_labels else None,
+        ts=columns.get("ts"),
+        transaction_id=columns.get("transaction_id"),
+        left_behind=sorted(column.name for name, column in columns.items() if name in left_behind),
+    )
+
+
+class _Rows:
+    """The old rows, in order of time, as the store takes them."""
+
+    def __init__(self, path: Path, old: sa.Connection, table: _OldTable, features: FeatureList, now: datetime) -> None:
+        self.path, self.old, self.table, self.features = path, old, table, features
+        self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
+        self.first_second = now - timedelta(seconds=self.count)
+        self.latest = latest_time(now)
+        self.tally = Tally()
+        self.digest = hashlib.sha256()
+
+    def pages(self) -> Iterator[ImportedRows]:
+        clock = Clock()
+        done = 0
+        read = self.old.execution_options(stream_results=True).execute(self.table.query()).partitions(PAGE_ROWS)
+        with tqdm(total=self.count, desc=self.path.name, unit=" rows", delay=1, disable=None, leave=False) as bar:
+            for rows in read:
+                self.digest.update(repr([tuple(row) for row in rows]).encode())
+                yield self.page(clock, rows, done)
+                done += len(rows)
+                bar.update(len(rows))
+
+    def page(self, clock: Clock, rows: Any, done: int) -> ImportedRows:
+        matrix = self.matrix([[*row[:-3]] for row in rows], done)
+        places = range(done, done + len(rows))
+        is_fraud = [self.truth(place, row[-3]) for place, row in zip(places, rows, strict=True)]
+        ts = [self.time(place, row[-2]) for place, row in zip(places, rows, strict=True)]
+        ids = [self.transaction_id(place, row[-1]) for place, row in zip(places, rows, strict=True)]
+        self.tally.add(ts, is_fraud)
+        return ImportedRows(clock.tick()[1], ts, matrix, is_fraud, ids)
+
+    def matrix(self, numbers: list[list[object]], done: int) -> Matrix:
+        try:
+            return self.features.to_matrix(numbers)
+        except InvalidTransactions:
+            for place, row in enumerate(numbers, done):
+                try:
+                    self.features.to_matrix([row])
+                except InvalidTransactions as error:
+                    raise self.bad(place, str(error).removeprefix("row 0, ")) from error
+            raise
+
+    def truth(self, place: int, value: object) -> bool | None:
+        if value is None or value == "":
+            return None
+        if value in {0, 1, "0", "1"}:
+            return value in {1, "1"}
+        raise self.bad(place, "Class: expected 0, 1 or nothing")
+
+    def transaction_id(self, place: int, value: object) -> str | None:
+        if value is None or value == "":
+            return None
+        if not TRANSACTION_ID.fullmatch(str(value)):
+            raise self.bad(place, "transaction_id: expected 1 to 128 visible ASCII characters without spaces")
+        return str(value)
+
+    def time(self, place: int, value: object) -> str:
+        """Read what older installations wrote: a text, or seconds since 1970."""
+        try:
+            if self.table.ts is None:
+                return timestamp(self.first_second + timedelta(seconds=place))
+            if isinstance(value, int | float) and math.isfinite(value):
+                ts = timestamp(datetime.fromtimestamp(value, UTC))
+            else:
+                ts = stored_time(str(value))
+        except (ValueError, OverflowError, OSError):
+            raise self.bad(place, "ts: expected a time such as 2026-08-22 10:15:30") from None
+        if ts > self.latest:
+            raise self.bad(place, f"ts: expected a time that has come, got {ts[:19]}")
+        return ts
+
+    def bad(self, place: int, what: str) -> BadOldDatabase:
+        return BadOldDatabase(f"{self.path}, row {place + 1} in order of time: {what}")
+
+
+def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:
+    if rows.count == 0:
+        raise BadOldDatabase(f"{rows.path}: its table `requests` is empty")
+    imported = store.import_history(connection, rows.pages(), reporter=rows.path.name, received_at=timestamp(now))
+    # Known only now that all is read: part of it may have been in the file's write-ahead log.
+    remember_import(store, connection, rows.digest.hexdigest(), rows.path.name, now, again=again)
+    return rows.tally.imported(imported, None)

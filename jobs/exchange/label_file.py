@@ -1,0 +1,114 @@
+"""Tells a running API what the transactions of a file turned out to be."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from jobs.exchange.api_client import MAX_ROWS, ApiClient, ApiRefused
+from jobs.exchange.transaction_file import BadTransactionFile, open_csv, read_truth, stored_time
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """What became of a file of labels."""
+
+    labels: int
+    new: int
+    empty: int
+    """Lines that leave open what the transaction was."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    lines: list[int]
+    labels: list[dict[str, object]]
+
+
+def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
+    """Send every label of a CSV file; `source` is that of lines without one. Sending a file again changes nothing.
+
+    Its columns: `transaction_id`, or `request_id` and `row`; `is_fraud` (or `Class`): 1, 0, or empty where nobody
+    knows yet; optional `source`, `reported_at`, `reporter`. Other columns are passed over.
+
+    Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier thousands are in),
+    ApiAway.
+    """
+    batches, empty = _read(path, source)
+    sent = sum(len(batch.labels) for batch in batches)
+    new = 0
+    for batch in tqdm(batches, desc=path.name, unit=" thousand", delay=1, disable=None, leave=False):
+        try:
+            new += client.label(batch.labels)
+        except ApiRefused as error:
+            place = re.search(r"\blabel (\d+)\b", str(error))
+            if place is None:
+                raise
+            line = batch.lines[int(place[1])]
+            raise ApiRefused(error.status, f"{path}, line {line}: {error}") from error
+    return LabelledFile(sent, new, empty)
+
+
+def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
+    batches: list[_Batch] = []
+    empty = 0
+    for number, fields in _named_fields(path):
+        try:
+            label = _label(fields, source)
+        except ValueError as error:
+            raise BadTransactionFile(f"{path}, line {number}: {error}") from None
+        if label is None:
+            empty += 1
+            continue
+        if not batches or len(batches[-1].labels) == MAX_ROWS:
+            batches.append(_Batch([], []))
+        batches[-1].lines.append(number)
+        batches[-1].labels.append(label)
+    return batches, empty
+
+
+def _named_fields(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    with open_csv(path) as (reader, _):
+        header = [name.strip() for name in next(reader, [])]
+        if not {"is_fraud", "Class"} & set(header) or not (
+            "transaction_id" in header or {"request_id", "row"} <= set(header)
+        ):
+            raise BadTransactionFile(
+                f"{path}, line 1: expected the columns transaction_id (or request_id and row) and is_fraud"
+            )
+        for line in reader:
+            if line:
+                if len(line) != len(header):
+                    raise BadTransactionFile(
+                        f"{path}, line {reader.line_num}: expected {len(header)} columns, got {len(line)}"
+                    )
+                yield reader.line_num, dict(zip(header, map(str.strip, line), strict=True))
+
+
+def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
+    column = "is_fraud" if "is_fraud" in fields else "Class"
+    try:
+        is_fraud = read_truth(fields[column])
+    except ValueError as error:
+        raise ValueError(f"column {column}: {error}") from None
+    if is_fraud is None:
+        return None
+    label: dict[str, object] = {"is_fraud": is_fraud, "source": fields.get("source") or source}
+    if fields.get("request_id"):
+        if not fields.get("row", "").isdecimal():
+            raise ValueError("column row: expected the place of the transaction in its request, from 0")
+        label |= {"request_id": fields["request_id"], "row": int(fields["row"])}
+    elif fields.get("transaction_id"):
+        label["transaction_id"] = fields["transaction_id"]
+    else:
+        raise ValueError("expected a transaction_id, or request_id and row")
+    if fields.get("reported_at"):
+        try:
+            label["reported_at"] = stored_time(fields["reported_at"]).replace(" ", "T") + "Z"
+        except ValueError:
+            raise ValueError("column reported_at: expected a time such as 2026-08-22 10:15:30") from None
+    if fields.get("reporter"):
+        label["reporter"] = fields["reporter"]
+    return label

@@ -1,0 +1,1 @@
+"""What jobs report to Prometheus, MLflow and people."""

@@ -1,0 +1,68 @@
+"""The paragraph that every retraining ends with, for a fraud analyst: what happened, why, and what to do."""
+
+from fraud_detection.model import Manifest
+from jobs.evaluation.gate import Verdict
+from jobs.training.challenger import Challenger
+from jobs.training.selection import Selection
+
+_TELLING = {"better_or_equal", "beats_baseline", "better_than_guessing", "recall", "alerts_per_day", "alert_ratio"}
+"""The checks that say something of the model's worth; of the others only a failure is news."""
+
+
+def what_was_tried(challenger: Challenger, selection: Selection) -> str:
+    """Say what the new model learned from and how well it did."""
+    training, holdout, measured = selection.training, selection.holdout, challenger.evaluation
+    first, last = challenger.manifest.training_window or ("", "")
+    learned = (
+        f"A new model learned from {len(training):,} transactions ({training.frauds:,} frauds) "
+        f"from {first[:10]} to {last[:10]}"
+    )
+    if selection.label_source == "derived":
+        return (
+            f"{learned}, none of whose truth is known: the labels are the decisions of the model in service "
+            "(ALLOW_DERIVED_LABELS). Nobody can say how good it is."
+        )
+    tried = f"{learned} and was judged on {len(holdout):,} later ones with {holdout.frauds:,} frauds."
+    if measured.recall is not None and measured.precision is not None:
+        tried += (
+            f" It flags {measured.recall:.0%} of these frauds, and {measured.precision:.0%} of what it flags is fraud."
+        )
+    if selection.holdout.sources.get("external"):
+        tried += (
+            f" {holdout.sources['external']:,} of these labels were written into the table by hand; "
+            "nobody vouches for them."
+        )
+    return tried
+
+
+def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> str:
+    """Say that a new model serves."""
+    told = f"{tried} {_comparison(verdict)} It now serves as {version}"
+    told += f" in place of {manifest.parent}." if manifest.parent else ", the first model of this installation."
+    if manifest.trained_on == "derived":
+        told += (
+            " It was never judged against the truth: label transactions, and go back with `fraudctl models rollback` "
+            "if alerts change."
+        )
+    return told
+
+
+def rejected(tried: str, verdict: Verdict, served: str | None) -> str:
+    """Say that a new model was not good enough."""
+    return (
+        f"{tried} It was not good enough: {_failures(verdict)} {stays(served)} Nothing is to be done; "
+        "the next retraining learns from more. Does it happen again, look whether recent labels are right."
+    )
+
+
+def stays(served: str | None) -> str:
+    """Say what goes on serving."""
+    return f"{served} goes on serving." if served else "There is still no model in service."
+
+
+def _comparison(verdict: Verdict) -> str:
+    return " ".join(check.sentence for check in verdict.checks if check.name in _TELLING)
+
+
+def _failures(verdict: Verdict) -> str:
+    return " ".join(check.sentence for check in verdict.checks if not check.passed)

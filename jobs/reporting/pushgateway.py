@@ -1,0 +1,175 @@
+"""The jobs' numbers for Prometheus, left at a Pushgateway because a job is gone before anybody could scrape it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
+
+from jobs.drift.report import REASONS, STATES, DriftReport
+from jobs.evaluation.measures import Evaluation
+
+RetrainOutcome = Literal[
+    "skipped",
+    "held_rows",
+    "held_frauds",
+    "held_one_class",
+    "held_derived",
+    "rejected",
+    "promoted",
+    "failed",
+    "restored",
+]
+RETRAIN_OUTCOMES: tuple[RetrainOutcome, ...] = get_args(RetrainOutcome)
+
+METRICS = {
+    "fraud_job_last_attempt_timestamp_seconds": "When the last run ended.",
+    "fraud_job_last_success_timestamp_seconds": "When a run last did its work, or had none to do.",
+    "fraud_job_duration_seconds": "How long the last run took.",
+    "fraud_job_succeeded": "Whether the last run did its work, or had none to do: 1 or 0.",
+    "fraud_drift_state": "State of the last drift report: 1 for the one that holds, 0 for the others.",
+    "fraud_drift_reason": "Why the last drift report says so: 1 for each reason that holds, 0 for the others.",
+    "fraud_drift_d_max": "Largest Kolmogorov-Smirnov distance of a feature from the reference.",
+    "fraud_drift_d_since_first": "Largest Kolmogorov-Smirnov distance from the oldest kept reference.",
+    "fraud_drift_features_warned": "Features warned in either half.",
+    "fraud_drift_alert_rate_ratio": "Share of flagged transactions, now / when the model was judged.",
+    "fraud_drift_score_psi": "Population stability index of the scores, the larger of both halves.",
+    "fraud_retrain_outcome": "What the last retraining did: 1 for the outcome that holds, 0 for the others.",
+    "fraud_retrain_rejections_in_a_row": "New models that the gate refused since another one last came into service.",
+    "model_accuracy": "Accuracy of the newest model on its hold-out; where fraud is rare it says little.",
+    "fraud_trivial_accuracy": "Accuracy of never saying fraud, on the same transactions.",
+    "fraud_average_precision": "Average precision on the hold-out.",
+    "fraud_precision": "Share of flagged transactions that are frauds, at the threshold.",
+    "fraud_recall": "Share of frauds that are flagged, at the threshold.",
+    "fraud_alerts_per_day": "Flagged transactions a day in the hold-out.",
+    "fraud_precision_at_reviews": "Share of frauds among as many of the highest scores as can be reviewed.",
+    "fraud_calibration_error": "Expected calibration error of the scores.",
+    "fraud_holdout_frauds": "Known frauds in the hold-out, on which these figures rest.",
+    "fraud_model_label_ratio": "Share of the newest model's training labels that came from each source.",
+    "fraud_label_coverage_ratio": "Share of transactions with a true label, by age.",
+}
+"""Every name that the jobs publish, with its meaning; the names without prefix are the contract's."""
+
+DRIFT_JOB, RETRAIN_JOB = "fraud-drift", "fraud-retrain"  # the only grouping keys: a gateway never forgets one
+TIMEOUT_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a job; its times are seconds since 1970."""
+
+    started: float
+    finished: float
+    succeeded: bool  # it did its work, or had none to do
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a run of the retraining measured; `champion` is None when there was no model to compare with."""
+
+    label_source: Literal["true", "derived"]
+    challenger: Evaluation
+    champion: Evaluation | None
+    training_labels: Mapping[str, int]  # how many each source gave
+
+
+def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
+    """Publish a drift report and return whether the gateway took it.
+
+    Best effort: without a URL nothing happens, and a gateway that is away or slow (2 s) is only logged. A report of
+    state `error` leaves the figures of the one before where they are.
+    """
+    numbers = _Numbers(run)
+    for state in STATES:
+        numbers.set("fraud_drift_state", float(state == report.state), state=state)
+    for reason in REASONS:
+        numbers.set("fraud_drift_reason", float(reason in report.reasons), reason=reason)
+    if report.state != "error":
+        numbers.set("fraud_drift_d_max", report.d_max)
+        numbers.set("fraud_drift_d_since_first", report.d_since_first)
+        numbers.set("fraud_drift_features_warned", len(report.warned))
+        numbers.set("fraud_drift_alert_rate_ratio", report.alert_rate.ratio if report.alert_rate else None)
+        numbers.set("fraud_drift_score_psi", report.score_psi)
+    return _push(url, DRIFT_JOB, numbers, replace=report.state != "error")
+
+
+def push_retrain(
+    url: str | None,
+    outcome: RetrainOutcome,
+    run: Run,
+    *,
+    judgement: Judgement | None = None,
+    label_coverage: Mapping[str, float] | None = None,
+    rejections_in_a_row: int | None = None,
+) -> bool:
+    """Publish what a retraining did and return whether the gateway took it; best effort, as push_drift.
+
+    A run that judged nothing, or failed, leaves the figures of the last judgement where they are.
+    """
+    numbers = _Numbers(run)
+    for each in RETRAIN_OUTCOMES:
+        numbers.set("fraud_retrain_outcome", float(each == outcome), outcome=each)
+    numbers.set("fraud_retrain_rejections_in_a_row", rejections_in_a_row)
+    for age, ratio in (label_coverage or {}).items():
+        numbers.set("fraud_label_coverage_ratio", ratio, age=age)
+    if judgement is not None:
+        _judged(numbers, judgement)
+    return _push(url, RETRAIN_JOB, numbers, replace=judgement is not None and run.succeeded)
+
+
+class _Numbers:
+    """The gauges of one push, in a registry of their own."""
+
+    def __init__(self, run: Run) -> None:
+        self.registry = CollectorRegistry()
+        self._gauges: dict[str, Gauge] = {}
+        self.set("fraud_job_last_attempt_timestamp_seconds", run.finished)
+        self.set("fraud_job_duration_seconds", run.finished - run.started)
+        self.set("fraud_job_succeeded", float(run.succeeded))
+        if run.succeeded:
+            self.set("fraud_job_last_success_timestamp_seconds", run.finished)
+
+    def set(self, name: str, value: float | None, **labels: str) -> None:
+        """Give a series its value; None makes none, because 0 would be a claim."""
+        if value is None:
+            return
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, METRICS[name], list(labels), registry=self.registry)
+        gauge = self._gauges[name].labels(**labels) if labels else self._gauges[name]
+        gauge.set(value)
+
+
+def _judged(numbers: _Numbers, judgement: Judgement) -> None:
+    numbers.set("model_accuracy", judgement.challenger.accuracy, label_source=judgement.label_source)
+    numbers.set("fraud_trivial_accuracy", judgement.challenger.trivial_accuracy)
+    numbers.set("fraud_holdout_frauds", judgement.challenger.frauds)
+    for model, evaluation in (("challenger", judgement.challenger), ("champion", judgement.champion)):
+        if evaluation is not None:
+            numbers.set("fraud_average_precision", evaluation.average_precision, model=model)
+            numbers.set("fraud_precision", evaluation.precision, model=model)
+            numbers.set("fraud_recall", evaluation.recall, model=model)
+            numbers.set("fraud_alerts_per_day", evaluation.alerts_per_day, model=model)
+            numbers.set("fraud_precision_at_reviews", evaluation.precision_at_reviews, model=model)
+            numbers.set("fraud_calibration_error", evaluation.calibration_error, model=model)
+    labels = sum(judgement.training_labels.values())
+    for source, count in judgement.training_labels.items():
+        numbers.set("fraud_model_label_ratio", count / labels, source=source)
+
+
+def _push(url: str | None, job: str, numbers: _Numbers, *, replace: bool) -> bool:
+    if url is None:
+        return False
+    # PUT takes the older series of the group away, POST leaves those that this push does not name.
+    push = push_to_gateway if replace else pushadd_to_gateway
+    try:
+        push(url, job=job, registry=numbers.registry, timeout=TIMEOUT_SECONDS)
+    except (OSError, HTTPException) as error:
+        logger.warning("the Pushgateway did not take the numbers of %s: %s", job, error)
+        return False
+    logger.info("pushed the numbers of %s", job)
+    return True

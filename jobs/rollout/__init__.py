@@ -1,0 +1,1 @@
+"""From a version that passed the gate to one that serves."""

@@ -1,0 +1,149 @@
+"""Bring the running API to a promoted model, by itself or restarted by Kubernetes, and ask it what it serves."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import requests
+
+from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from jobs.rollout.deployment import Deployment, KubernetesAway, KubernetesRefused, NotRolledOut
+
+SERVED_WITHIN_SECONDS = 30.0
+"""How long an API may take that need not be restarted."""
+KUBERNETES_ANSWERS_WITHIN_SECONDS = 30.0
+ANSWERS_IN_A_ROW = 5  # behind a Service the old pod still answers for seconds, and every replica has its turn
+_ASK_EVERY_SECONDS = 0.25
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunningApi:
+    """How to ask the API what it serves and, in Kubernetes, how to restart it."""
+
+    client: ClientSettings
+    deployment: Deployment | None = None
+
+
+def running_api(settings: JobSettings, environ: Mapping[str, str]) -> RunningApi | None:
+    """Return how to reach the API that serves the models; None where none is named, and nobody is asked then.
+
+    Raises BadSetting.
+    """
+    if settings.rollout_mode == "restart" and settings.rollout_deployment is None and environ.get("API_URL"):
+        raise BadSetting(
+            "ROLLOUT_DEPLOYMENT is not set; with ROLLOUT_MODE=restart and API_URL a promotion would count as verified "
+            "although nobody restarted that API and asked it: set ROLLOUT_DEPLOYMENT to the API's Deployment in "
+            "Kubernetes, or ROLLOUT_MODE=reload, or leave API_URL empty where somebody else restarts and checks"
+        )
+    if settings.rollout_deployment is None or settings.rollout_mode == "none":
+        return RunningApi(ClientSettings.from_env(environ)) if environ.get("API_URL") else None
+    if not environ.get("API_URL"):
+        raise BadSetting(
+            "API_URL is not set; with ROLLOUT_DEPLOYMENT it is required: the address of the Service of its pods, "
+            "which are asked what they serve"
+        )
+    deployment = Deployment.of_this_cluster(settings.rollout_deployment, environ)
+    return RunningApi(ClientSettings.from_env(environ), deployment)
+
+
+def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:
+    """Find out beforehand whether Kubernetes would let a model be rolled out.
+
+    Raises KubernetesRefused, KubernetesAway.
+    """
+    if api is None or api.deployment is None:
+        return
+    deadline = time.monotonic() + KUBERNETES_ANSWERS_WITHIN_SECONDS
+    if settings.rollout_mode == "restart":
+        api.deployment.require_restart(deadline)
+    else:
+        api.deployment.look(deadline)
+
+
+def does_not_come_to(digest: str, settings: JobSettings, api: RunningApi) -> str | None:
+    """Bring the API to the model in service, as ROLLOUT_MODE says; return why it does not serve it, None when it does.
+
+    None too where nothing has to serve it at the moment: the API that starts next verifies it before it is ready.
+    """
+    try:
+        if settings.rollout_mode == "reload":
+            return _taken_up(digest, api)
+        if settings.rollout_mode == "restart" and api.deployment is not None:
+            return _restarted(digest, api.client, api.deployment, settings.rollout_timeout_seconds)
+    except (KubernetesRefused, KubernetesAway, NotRolledOut) as error:
+        return str(error)
+    return None
+
+
+def _taken_up(digest: str, api: RunningApi) -> str | None:
+    deadline = time.monotonic() + SERVED_WITHIN_SECONDS
+    if api.deployment is None:
+        return _served(digest, api.client, deadline, may_be_stopped=True)
+    if api.deployment.look(deadline).replicas == 0:
+        logger.warning("%s: has 0 replicas, so that nothing serves", api.deployment)
+        return None
+    return _served(digest, api.client, deadline)
+
+
+def _restarted(digest: str, client: ClientSettings, deployment: Deployment, timeout_seconds: float) -> str | None:
+    deadline = time.monotonic() + timeout_seconds
+    restarted_for = deployment.look(deadline).model_digest
+    if restarted_for is None and _served(digest, client, time.monotonic()) is None:
+        return None  # the model with which the installation began
+    if restarted_for == digest:
+        logger.info("%s: was restarted for this model before", deployment)
+        if deployment.wait_until_rolled_out(deadline) == 0:
+            return None
+        if _served(digest, client, min(deadline, time.monotonic() + SERVED_WITHIN_SECONDS)) is None:
+            return None
+        # Somebody went back to another model since and restarted the pods by hand; they serve that one.
+    deployment.restart(digest, deadline)
+    return None if deployment.wait_until_rolled_out(deadline) == 0 else _served(digest, client, deadline)
+
+
+def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stopped: bool = False) -> str | None:
+    """Ask until several answers in a row name the model; return what was wrong with the last one at the deadline.
+
+    Where the API `may_be_stopped`, an address at which nobody listens is fine.
+    """
+    answers = 0
+    while True:
+        try:
+            problem = _ask(client, digest)
+        except requests.ConnectionError as error:
+            if may_be_stopped and _is_refused(error):
+                return None
+            problem = f"{client.api_url} cannot be reached ({type(error).__name__})"
+        if problem is not None and time.monotonic() > deadline:
+            return problem
+        answers = answers + 1 if problem is None else 0
+        if answers == ANSWERS_IN_A_ROW:
+            return None
+        time.sleep(_ASK_EVERY_SECONDS)
+
+
+def _ask(client: ClientSettings, digest: str) -> str | None:
+    """Return what is wrong with one answer; over a connection of its own, for an open one leads to the same old pod."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # our own API is not behind the proxy
+            answer = session.get(
+                f"{client.api_url}/model", headers={"Authorization": f"Bearer {client.api_token}"}, timeout=5
+            )
+        if answer.ok:
+            served = answer.json()["digest"]
+            return None if served == digest else f"{client.api_url} still serves {served[:12]}"
+    except requests.ConnectionError:
+        raise
+    except (requests.RequestException, KeyError, TypeError) as error:
+        return f"{client.api_url} gives no usable answer ({type(error).__name__})"
+    return f"{client.api_url} answers {answer.status_code}"
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -1,0 +1,74 @@
+"""A drill: sends transactions through a running API that differ from what its model knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from fraud_detection.features import FeatureList, Matrix
+from fraud_detection.model import CURRENT, load
+from fraud_detection.settings import JobSettings
+from jobs.drift.reference import read_reference
+from jobs.exchange.api_client import ApiClient, rows_per_request
+
+
+class UnknownFeature(Exception):
+    """A shift of a feature that this installation does not have; the message names those it has."""
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What was sent."""
+
+    rows: int
+    flagged: int
+    transaction_id: str
+    """The one under which all of it is stored, so that `forget` takes it out again."""
+
+
+def shifted(reference: Matrix, features: FeatureList, shifts: Mapping[str, float]) -> Matrix:
+    """Move features by so many of their standard deviations, within the bounds of each.
+
+    >>> from fraud_detection.features import Feature
+    >>> two = FeatureList((Feature("amount", maximum=10), Feature("age_days")))
+    >>> shifted(np.array([[1.0, 0.0], [3.0, 0.0]]), two, {"amount": 8})
+    array([[ 9.,  0.],
+           [10.,  0.]])
+
+    Raises UnknownFeature.
+    """
+    unknown = sorted(set(shifts) - set(features.names))
+    if unknown:
+        raise UnknownFeature(f"{unknown[0]}: no such feature; there are {', '.join(features.names)}")
+    amounts = np.array([shifts.get(name, 0.0) for name in features.names])
+    moved: Matrix = np.clip(reference + amounts * reference.std(axis=0), features.minimums, features.maximums)
+    return moved
+
+
+def simulate_drift(
+    settings: JobSettings,
+    features: FeatureList,
+    client: ApiClient,
+    *,
+    shifts: Mapping[str, float],
+    rows: int,
+    seed: int,
+    run: str,
+) -> Drill:
+    """Draw `rows` transactions from the reference of the model in service, shift them, have them scored and stored.
+
+    Raises UnknownFeature, ModelRefused, ApiRefused, ApiAway.
+    """
+    load(settings.model_path, features)  # refuses a model of other features before its reference is read
+    reference = read_reference(settings.models_dir / CURRENT, features)
+    drawn = np.random.default_rng(seed).choice(reference, rows)
+    matrix = shifted(drawn, features, shifts)
+    transaction_id = f"drill-{run}"
+    flagged = 0
+    size = rows_per_request(features)
+    for start in tqdm(range(0, rows, size), desc="sending", unit=" requests", delay=1, disable=None, leave=False):
+        part = matrix[start : start + size]
+        scored = client.score(part.tolist(), [transaction_id] * len(part), idempotency_key=f"{transaction_id}-{start}")
+        flagged += sum(scored.is_flagged)
+    return Drill(rows, flagged, transaction_id)

@@ -1,0 +1,1 @@
+"""From stored transactions with labels to a challenger."""

@@ -1,0 +1,161 @@
+"""Turn a classifier into the two files of a version, model.onnx and rf_model.pkl, and prove that they score alike."""
+
+import importlib.metadata
+import logging
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+import jobs
+from fraud_detection.features import Feature, FeatureList, Matrix
+from fraud_detection.model import ONNX, PICKLE, Golden, open_session, read_manifest, read_version
+
+TOLERANCE = 1e-6
+GOLDEN_ROWS = 24
+_OPSET = 17
+CHECK_SECONDS = 120
+_LIBRARIES = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+
+logger = logging.getLogger(__name__)
+
+
+class ExportFailed(Exception):
+    """A classifier that cannot become model.onnx, or whose files disagree; the message says by how much."""
+
+
+def to_onnx(classifier: Any, features: FeatureList) -> bytes:
+    """Convert a fitted scikit-learn classifier of two classes: float32 rows in, `probabilities` (n, 2) out.
+
+    Raises ExportFailed.
+    """
+    try:
+        # In float64, since a float32 sum over 100 trees strays up to 7e-7 from scikit-learn's; so it is 5e-8.
+        return _convert(classifier, len(features), DoubleTensorType, onnx.TensorProto.DOUBLE)
+    except Exception:  # the converters raise whatever they meet
+        logger.info("%s has no float64 form; trying float32", type(classifier).__name__)
+    try:
+        return _convert(classifier, len(features), FloatTensorType, onnx.TensorProto.FLOAT)
+    except Exception as error:
+        raise ExportFailed(
+            f"{type(classifier).__name__} cannot be converted to ONNX ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _convert(classifier: Any, width: int, tensor: Any, kind: int) -> bytes:
+    graph = convert_sklearn(
+        classifier,
+        name="fraud_probability",  # by default a random one, and equal models would differ in their digest
+        initial_types=[("converted", tensor([None, width]))],
+        options={id(classifier): {"zipmap": False}},
+        target_opset=_OPSET,
+    )
+    cast = onnx.helper.make_node("Cast", ["transactions"], ["converted"], to=kind)
+    graph.graph.node.insert(0, cast)
+    del graph.graph.input[:]
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("transactions", onnx.TensorProto.FLOAT, [None, width]))
+    content: bytes = graph.SerializeToString()
+    score(content, np.zeros((1, width)))  # some graphs convert and cannot run
+    return content
+
+
+def export(classifier: Any, features: FeatureList) -> dict[str, bytes]:
+    """Return model.onnx and rf_model.pkl of a classifier; whether they agree is for `largest_difference` to say.
+
+    Raises ExportFailed.
+    """
+    return {ONNX: to_onnx(classifier, features), PICKLE: pickle.dumps(classifier)}
+
+
+def score(onnx_bytes: bytes, rows: Matrix) -> NDArray[np.float64]:
+    """Return what a version with this model.onnx will score, shape (n,), from 0 to 1."""
+    (probabilities,) = open_session(onnx_bytes).run(["probabilities"], {"transactions": rows.astype(np.float32)})
+    scores: NDArray[np.float64] = np.clip(probabilities[:, 1].astype(np.float64), 0.0, 1.0)
+    return scores
+
+
+def largest_difference(files: Mapping[str, bytes], rows: Matrix) -> float:
+    """Return by how much the scores of model.onnx and rf_model.pkl differ at most on `rows` (at least one).
+
+    TOLERANCE is accepted; NaN, which compares as false, is not.
+    """
+    classifier = pickle.loads(files[PICKLE])  # noqa: S301  written by `export`
+    return float(np.abs(score(files[ONNX], rows) - _probabilities(classifier, rows)).max())
+
+
+def _probabilities(classifier: Any, rows: Matrix) -> NDArray[np.float64]:
+    with warnings.catch_warnings():
+        # one that was trained on a table with names wants names; the order of our columns was checked against them
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        probabilities: NDArray[np.float64] = classifier.predict_proba(rows)[:, 1]
+    return probabilities
+
+
+def require_parity(files: Mapping[str, bytes], rows: Matrix) -> float:
+    """Return the largest difference; raises ExportFailed when it is above TOLERANCE."""
+    difference = largest_difference(files, rows)
+    if not difference <= TOLERANCE:
+        raise ExportFailed(
+            f"ONNX and pickle score {len(rows)} rows differently, by up to {difference:.2g} ({TOLERANCE:g} is accepted)"
+        )
+    return difference
+
+
+def golden(onnx_bytes: bytes, rows: Matrix, seed: int) -> Golden:
+    """Return made-up rows with their scores: each column of `rows` drawn by itself, so that no row is anybody's."""
+    random = np.random.default_rng(seed)
+    shuffled = np.column_stack([random.choice(column, GOLDEN_ROWS) for column in rows.T])
+    return Golden(shuffled.tolist(), score(onnx_bytes, shuffled).tolist())
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what makes and scores a model, for its manifest."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def loads_in_fresh_process(directory: Path) -> str | None:
+    """Read a version as the API does, and its pickle as anybody does, in a new process; return what went wrong, if so.
+
+    A file may load here only because of what this process has imported or kept in memory.
+    """
+    try:
+        child = subprocess.run(  # noqa: S603  our own module, without a shell
+            [sys.executable, "-m", "jobs.training.export", str(directory.absolute())],
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+            check=False,
+            cwd=Path(jobs.__path__[0]).parent,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {CHECK_SECONDS} seconds"
+    if child.returncode == 0:
+        return None
+    return (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m jobs.training.export DIRECTORY`: read and score a version; the child of `loads_in_fresh_process`."""
+    directory = Path(arguments[0])
+    manifest = read_manifest(directory)
+    model = read_version(directory, FeatureList(tuple(Feature(name) for name in manifest.features)))
+    rows = np.array(manifest.golden.rows)
+    classifier = joblib.load(directory / PICKLE)  # reads what pickle wrote; this is what people will use
+    difference = np.abs(_probabilities(classifier, rows) - model.score(rows)).max()
+    if not difference <= TOLERANCE:
+        raise ExportFailed(f"golden rows: ONNX and pickle differ by {difference:.2g}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

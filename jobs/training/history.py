@@ -1,0 +1,58 @@
+"""Every stored transaction that training may read: the stores of the settings as one history."""
+
+import json
+
+import numpy as np
+from tqdm import tqdm
+
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import FeatureList
+from fraud_detection.model import AmountScaling
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import History, Store
+from jobs.exchange.import_csv import AMOUNT_SCALING
+
+
+def read_history(settings: JobSettings, features: FeatureList) -> tuple[History, AmountScaling | None]:
+    """Return the union of all stores, each read from a snapshot, and the Amount scaling that the first of them fixes.
+
+    A transaction that is stored twice counts once: as the store that knows its label has it, else as the first.
+    An SQLite file that does not exist yet holds nothing.
+
+    Raises DatabaseRefused, also when none of the stores exists.
+    """
+    parts, scalings = [], []
+    with tqdm(settings.store_locations, desc="reading", unit=" stores", delay=1, disable=None, leave=False) as bar:
+        missing: DatabaseRefused | None = None
+        for location in bar:
+            try:
+                store = Store.open(
+                    location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
+                )
+            except DatabaseRefused as error:
+                if error.reason != "missing":
+                    raise
+                missing = error
+                continue
+            try:
+                with store.snapshot() as connection:
+                    parts.append(store.history(connection))
+                    scalings.append(store.get_meta(connection, AMOUNT_SCALING))
+            finally:
+                store.close()
+    if missing is not None and not parts:
+        raise missing
+    scaling = next((AmountScaling(**json.loads(fixed)) for fixed in scalings if fixed is not None), None)
+    return _union(parts), scaling
+
+
+def _union(parts: list[History]) -> History:
+    """Join histories in order of time, without repetitions."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = History(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    labelled_first = np.argsort(joined.is_fraud < 0, kind="stable")
+    keys = np.rec.fromarrays([joined.request_id[labelled_first], joined.row_index[labelled_first]])
+    _, first = np.unique(keys, return_index=True)
+    kept = labelled_first[first]
+    return joined.take(kept[np.lexsort((joined.row_index[kept], joined.request_id[kept], joined.ts[kept]))])

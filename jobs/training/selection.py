@@ -1,0 +1,148 @@
+"""Which transactions train a challenger and which judge it, or what is missing and what to do about it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from fraud_detection.model import Manifest
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import History
+from jobs.reporting.pushgateway import RetrainOutcome
+from jobs.training.truth import Known, Split, derived_labels, split, truly_labelled
+
+MIN_TRAINING_ROWS = 100
+MIN_TRAINING_FRAUDS = 10  # and as many genuine ones; fewer teach a forest their own quirks
+
+_LABEL = (
+    "Say what transactions turned out to be: `POST /labels`, `fraudctl label`, `fraudctl import-labels FILE`, or "
+    "import history that has a Class column (`fraudctl import-csv FILE`)."
+)
+
+
+class Held(Exception):
+    """Too little is known to train or to judge; `outcome` says what, the message what to do."""
+
+    def __init__(self, outcome: RetrainOutcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome: RetrainOutcome = outcome
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What trains and what judges, and whether people or the model before said what is fraud."""
+
+    training: Known
+    holdout: Known
+    label_source: Literal["true", "derived"]
+
+
+def select(history: History, served: Manifest | None, settings: JobSettings, now: datetime) -> Selection:
+    """Choose from everything that is stored.
+
+    Only true labels, unless there is not a single one and ALLOW_DERIVED_LABELS is set; the two never mix.
+
+    Raises Held.
+    """
+    known = truly_labelled(
+        history,
+        cutoff=now,
+        maturity_days=settings.label_maturity_days,
+        negatives_by_maturity=settings.negatives_by_maturity,
+    )
+    label_source: Literal["true", "derived"] = "true"
+    if len(known) == 0:
+        if not settings.allow_derived_labels:
+            raise Held("held_derived", _nothing_is_known(history, settings))
+        known, label_source = derived_labels(history), "derived"
+    _require_both_classes(known, history, label_source, settings)
+    parts = split(
+        known,
+        trained_until=served.training_window[1] if served is not None and served.training_window else None,
+        min_frauds=settings.gate_min_frauds,
+    )
+    _require_enough(parts, label_source, settings)
+    return Selection(parts.training, parts.holdout, label_source)
+
+
+def _nothing_is_known(history: History, settings: JobSettings) -> str:
+    return (
+        f"Of {len(history):,} stored transactions none has a true label that counts yet. "
+        f"{_unsettled(history, settings)}What the model itself decided is no truth: a model that learns from it learns "
+        f"to agree with the one before, and finds less fraud each time. {_LABEL}"
+    )
+
+
+def _unsettled(history: History, settings: JobSettings) -> str:
+    unsettled = int((history.is_fraud == 0).sum())
+    if not unsettled:
+        return ""
+    return (
+        f"{unsettled:,} are labelled as genuine, but are younger than LABEL_MATURITY_DAYS "
+        f"({settings.label_maturity_days:g}): a report may still come. "
+    )
+
+
+def _require_both_classes(known: Known, history: History, label_source: str, settings: JobSettings) -> None:
+    rows = len(known)
+    if 0 < known.frauds < rows:
+        return
+    if rows == 0:
+        raise Held("held_rows", "No transaction was scored yet, so there is nothing to learn from.")
+    if label_source == "derived":
+        flagged = "flagged all" if known.frauds else "flagged none"
+        raise Held(
+            "held_one_class", f"The model in service {flagged} of {rows:,} transactions: nothing is to be learned."
+        )
+    if known.frauds == 0:
+        raise Held(
+            "held_one_class",
+            f"All {rows:,} transactions with a settled true label are genuine; frauds are needed too. {_LABEL}",
+        )
+    raise Held(
+        "held_one_class",
+        f"All {rows:,} transactions with a settled true label are frauds. "
+        f"{_unsettled(history, settings)}{_only_frauds(settings)}",
+    )
+
+
+def _only_frauds(settings: JobSettings) -> str:
+    if settings.negatives_by_maturity:
+        return (
+            "NEGATIVES_BY_MATURITY is set, but no transaction was scored, passed, and left without a report for "
+            f"LABEL_MATURITY_DAYS ({settings.label_maturity_days:g}) yet: wait, or label genuine ones."
+        )
+    return (
+        "A model needs genuine ones too. Do you hear of every fraud, so that silence means genuine? Then set "
+        "NEGATIVES_BY_MATURITY=true: a transaction that was scored, not flagged, and not reported within "
+        f"LABEL_MATURITY_DAYS ({settings.label_maturity_days:g}) counts as genuine (a flagged one never does: what was "
+        "stopped is never reported). If not, label a random sample of genuine transactions as well."
+    )
+
+
+def _require_enough(parts: Split, label_source: str, settings: JobSettings) -> None:
+    training, holdout = parts.training, parts.holdout
+    if label_source == "true" and holdout.frauds < settings.gate_min_frauds:
+        missing = settings.gate_min_frauds - holdout.frauds
+        since = (
+            f" since {holdout.window[0][:10]}"
+            if holdout.window
+            else " newer than what the model in service learned from"
+        )
+        raise Held(
+            "held_frauds",
+            f"Among the newest transactions, on which models are judged, {holdout.frauds} frauds are known; "
+            f"{settings.gate_min_frauds} are needed (GATE_MIN_FRAUDS), so {missing} are missing. Label {missing} more "
+            f"frauds among transactions{since}: with fewer, luck decides which of two models looks better.",
+        )
+    if len(training) < MIN_TRAINING_ROWS:
+        raise Held(
+            "held_rows",
+            f"{len(training):,} labelled transactions are left to learn from, {MIN_TRAINING_ROWS} are needed. {_LABEL}",
+        )
+    if training.frauds < MIN_TRAINING_FRAUDS:
+        raise Held(
+            "held_frauds",
+            f"{training.frauds} known frauds are left to learn from, {MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
+        )
+    if len(training) - training.frauds < MIN_TRAINING_FRAUDS or holdout.frauds == len(holdout):
+        raise Held("held_one_class", f"Hardly any genuine transaction is known. {_only_frauds(settings)}")

@@ -1,0 +1,1 @@
+"""Backups, restores, deletion and checks of an installation."""

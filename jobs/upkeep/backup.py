@@ -1,0 +1,234 @@
+"""Takes everything that an installation has learned into one place: database, models, promotions, MLflow's store."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fraud_detection.clock import timestamp
+from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
+from fraud_detection.features import FeatureList
+from fraud_detection.model import CURRENT, JOURNAL, PICKLE, StoredFile, sync_folder, versions, write_whole
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import Store
+from jobs.rollout.promotion import promoter_of
+from jobs.upkeep.copy_store import copy_contents
+
+DESCRIPTION = "backup.json"
+FORMAT = 1
+STORE = "requests.db"
+HISTORY = "history.db"
+MODELS = "models"
+MLFLOW = "mlflow"
+MLFLOW_FILES = ("mlflow.db", "mlartifacts")
+FEATURES = "features.json"
+_ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than from one night to the next
+
+
+class NoRoom(Exception):
+    """A file system without room for what is written; the message names the folder."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds; backup.json says the same."""
+
+    created: str
+    features_digest: str
+    rows: dict[str, int]
+    """Transactions in each database."""
+    current: str | None
+    """The version in service."""
+    files: dict[str, StoredFile]
+    """Every other file, by its path in the backup."""
+
+
+def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: datetime) -> Backup:
+    """Write a backup to `target`: a directory, or an archive when it is called .tar or .tar.gz.
+
+    The API may run: databases are copied as they are at one moment, and nothing changes the models meanwhile. In
+    PostgreSQL mode the rows are kept as an SQLite file. Whole or not at all; readable by nobody else.
+
+    Raises FileExistsError, LockHeld, DatabaseRefused, NoRoom, OSError.
+    """
+    with promoter_of(settings):
+        return write_backup(target, settings, features, now=now)
+
+
+def write_backup(target: Path, settings: JobSettings, features: FeatureList, *, now: datetime) -> Backup:
+    """Do what `back_up` does, only under the promoter's lock: models and MLflow's store change only under it too."""
+    if target.exists():
+        raise FileExistsError(f"{target}: exists already; name a new one")
+    with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
+        folder = scratch / "backup"
+        folder.mkdir(mode=0o700)
+        rows = _copy_databases(folder, settings, features)
+        current = _copy_models(folder / MODELS, settings.models_dir)
+        _copy_mlflow(folder / MLFLOW, settings)
+        if settings.features_file is not None:
+            shutil.copyfile(settings.features_file, folder / FEATURES)
+        backup = Backup(timestamp(now), features.digest, rows, current, describe_files(folder))
+        description = json.dumps({"format": FORMAT, **asdict(backup)}, indent=2) + "\n"
+        write_whole(folder / DESCRIPTION, description.encode())
+        _put(folder, target)
+    return backup
+
+
+def _copy_databases(folder: Path, settings: JobSettings, features: FeatureList) -> dict[str, int]:
+    rows = {}
+    for location, name in zip(settings.store_locations, (STORE, HISTORY), strict=False):
+        try:
+            store = Store.open(
+                location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
+            )
+        except DatabaseRefused as error:
+            if error.reason == "missing" and name == HISTORY:  # nothing was imported yet
+                continue
+            raise
+        with closing(store):
+            if isinstance(location, Path):
+                store.copy_to(folder / name)
+            else:
+                _copy_postgresql(store, folder / name)
+        copy = Store.open(folder / name, features, read_only=True, allow_network_filesystem=True)
+        with closing(copy), copy.begin() as connection:
+            rows[name] = copy.count_rows(connection)
+    return rows
+
+
+def _copy_postgresql(store: Store, target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=target.parent.parent) as scratch:
+        copy = Store.create_or_migrate(Path(scratch) / target.name, store.features, allow_network_filesystem=True)
+        with closing(copy), store.snapshot() as connection:
+            copy_contents([(store, connection)], copy)
+            copy.copy_to(target)  # leaves the write-ahead log behind
+
+
+def _copy_models(folder: Path, models_dir: Path) -> str | None:
+    folder.mkdir()
+    names = versions(models_dir)
+    for version in tqdm(names, desc="models", unit=" versions", delay=1, disable=None, leave=False):
+        shutil.copytree(models_dir / version, folder / version)
+    for name in (CURRENT, PICKLE):
+        if (models_dir / name).is_symlink():
+            (folder / name).symlink_to((models_dir / name).readlink())
+    if (models_dir / JOURNAL).exists():
+        shutil.copyfile(models_dir / JOURNAL, folder / JOURNAL)
+    return (folder / CURRENT).readlink().name if (folder / CURRENT).is_symlink() else None
+
+
+def _copy_mlflow(folder: Path, settings: JobSettings) -> None:
+    folder.mkdir()
+    database, artifacts = mlflow_paths(settings)
+    if settings.mlflow_tracking_uri is not None:
+        return  # a server's store is backed up where the server is
+    if database.exists():
+        copy_sqlite(database, folder / database.name)
+    if artifacts.exists():
+        shutil.copytree(artifacts, folder / artifacts.name)
+
+
+def mlflow_paths(settings: JobSettings) -> tuple[Path, Path]:
+    """Return where MLflow's database and its artefacts lie when no server has them."""
+    database, artifacts = (settings.latest_db.parent / name for name in MLFLOW_FILES)
+    return database, artifacts
+
+
+def describe_files(folder: Path) -> dict[str, StoredFile]:
+    """Return sha256 and size of every file below a folder but its description, by path; links are left out."""
+    described = {}
+    for path in tqdm(_files(folder), desc="checksums", unit=" files", delay=1, disable=None, leave=False):
+        name = path.relative_to(folder).as_posix()
+        if name != DESCRIPTION:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            described[name] = StoredFile(sha256, path.stat().st_size)
+    return described
+
+
+def _files(folder: Path) -> list[Path]:
+    return [
+        Path(parent) / name
+        for parent, _, names in sorted(os.walk(folder))  # which does not follow links to folders
+        for name in sorted(names)
+        if not (Path(parent) / name).is_symlink()
+    ]
+
+
+def _put(folder: Path, target: Path) -> None:
+    if is_archive(target):
+        packed = folder.with_name("packed")
+        with tarfile.open(packed, "w:gz" if target.suffix == ".gz" else "w") as archive:
+            archive.add(folder, arcname=target.name.removesuffix(".gz").removesuffix(".tar"))
+        packed.chmod(0o600)
+        folder = packed
+    sync_tree(folder)
+    folder.rename(target)
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Turn a full disk inside the block, which writes to this folder alone, into NoRoom, whoever met it first."""
+    try:
+        yield
+    except NoRoom:
+        raise
+    except Exception as error:
+        if _is_of_a_full_disk(error):
+            raise NoRoom(f"{folder}: the disk has no room left; free some there, or name another folder") from error
+        raise
+
+
+def _is_of_a_full_disk(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, shutil.Error):  # of copytree: (source, target, text of the cause) for each file
+        return any(f"[Errno {errno.ENOSPC}]" in str(entry) for entry in error.args[0])
+    return (
+        (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
+        or trouble(error) == "full"
+        or _is_of_a_full_disk(error.__cause__)
+    )
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give a folder in `parent` for the length of the block, after erasing those whose makers were killed.
+
+    Else each of them would keep the room of a whole backup for ever.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*"):
+        if left.stat().st_mtime < time.time() - _ABANDONED_AFTER_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:
+        yield Path(scratch)
+
+
+def sync_tree(top: Path) -> None:
+    """Make a file, or a folder with all that is in it, survive a power cut."""
+    for path in (top, *top.rglob("*")):
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a backup of this name is one file."""
+    return path.name.endswith((".tar", ".tar.gz"))

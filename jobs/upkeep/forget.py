@@ -1,0 +1,115 @@
+"""Erases a transaction everywhere it is stored, and says what was done and what cannot be reached."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fraud_detection.database import DatabaseRefused, empty_wal
+from fraud_detection.features import Feature, FeatureList
+from fraud_detection.model import ModelRefused, read_manifest, versions
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import Store
+from jobs.drift.reference import forget_in_reference
+from jobs.rollout.promotion import promoter_of
+
+_WAIT_FOR_READERS_MS = 2000
+
+
+@dataclass
+class Forgotten:
+    """What was erased where."""
+
+    rows: int = 0
+    labels: int = 0
+    idempotency_keys: int = 0
+    references: dict[str, int] = field(default_factory=dict)
+    """Rows erased from the reference of each model version that held some."""
+    unreadable: list[str] = field(default_factory=list)
+    """Versions whose reference could not be searched, with the reason."""
+    still_in_log: list[str] = field(default_factory=list)
+    """Stores whose write-ahead log a reader kept from being emptied."""
+
+
+def forget(identifier: str, settings: JobSettings, features: FeatureList) -> Forgotten:
+    """Erase what an identifier names, as `Store.decisions` reads it: rows, labels and keys of every store, references.
+
+    References come first: they are searched by the keys that only the stores know, so that a run that is killed can
+    be repeated. Safe while the API runs. Raises LockHeld, DatabaseRefused.
+    """
+    done = Forgotten()
+    with promoter_of(settings):  # a retraining under way would write the transaction into a new reference
+        stores = _open_stores(settings, features)
+        try:
+            keys: set[tuple[str, int]] = set()
+            for store in stores:
+                with store.begin() as connection:
+                    keys.update(store.rows_of(connection, identifier))
+            if keys:
+                _forget_in_references(settings.models_dir, keys, done)
+            for store in stores:
+                _forget_in_store(store, identifier, done)
+        finally:
+            for store in stores:
+                store.close()
+    return done
+
+
+def _open_stores(settings: JobSettings, features: FeatureList) -> list[Store]:
+    stores = []
+    for location in settings.store_locations:
+        try:
+            stores.append(Store.open(location, features, allow_network_filesystem=settings.allow_network_filesystem))
+        except DatabaseRefused as error:
+            if error.reason != "missing":
+                raise
+    return stores
+
+
+def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Forgotten) -> None:
+    for version in versions(models_dir):
+        try:
+            # its own features: an older version may have others than the installation has now
+            names = read_manifest(models_dir / version).features
+            features = FeatureList(tuple(Feature(name) for name in names))
+            erased = forget_in_reference(models_dir, version, features, keys)
+        except ModelRefused as error:
+            done.unreadable.append(f"{version} ({error})")
+        else:
+            if erased:
+                done.references[version] = erased
+
+
+def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
+    with store.begin() as connection:
+        erased = store.forget(connection, identifier)
+    done.rows += len(erased.keys)
+    done.labels += erased.labels
+    done.idempotency_keys += erased.idempotency_keys
+    if erased.keys and isinstance(store.location, Path):
+        with store.engine.connect() as connection:  # the log still holds the pages as they were before
+            if not empty_wal(connection, busy_timeout_ms=_WAIT_FOR_READERS_MS):
+                done.still_in_log.append(str(store.location))
+
+
+def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
+    """Say it in words, also what stays."""
+    if done.rows == 0:
+        lines = [f"{identifier}: nothing is stored under this id."]
+    else:
+        lines = [
+            f"{identifier}: erased {done.rows} stored rows with their features and scores, {done.labels} labels "
+            f"and {done.idempotency_keys} idempotency keys."
+        ]
+    lines += [f"Erased {rows} rows from the reference of {version}." for version, rows in done.references.items()]
+    lines += [f"NOT searched: the reference of {version}." for version in done.unreadable]
+    lines += [
+        f"The write-ahead log of {location} still holds old pages because somebody is reading; the running API "
+        "overwrites them soon, or run this again."
+        for location in done.still_in_log
+    ]
+    if settings.database_url:
+        lines.append("PostgreSQL keeps erased rows inside its files until VACUUM has run.")
+    lines.append(
+        "Out of reach: backups and exports made before, and what a trained model has learned from many transactions "
+        "together (the next retraining does without this one). MLflow's artefacts and manifests hold no transactions."
+    )
+    return "\n".join(lines)

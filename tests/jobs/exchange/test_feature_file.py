@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.features import BadFeatureList, load_features
+from jobs.exchange.feature_file import feature_list_of, to_json
+from jobs.exchange.transaction_file import BadTransactionFile
+
+
+def written(folder: Path, *lines: str) -> Path:
+    path = folder / "history.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_names_from_the_header_and_generous_bounds_from_the_values(tmp_path: Path) -> None:
+    lines = ["ts,amount,balance,shop,constant,Class", "x,1,-10,corner,5,0", "", "x,101,10,corner,5,1"]
+
+    features = feature_list_of(written(tmp_path, *lines), left_out=("shop",))
+
+    assert [(each.name, each.minimum, each.maximum) for each in features.features] == [
+        ("amount", 0, 1200),
+        ("balance", -210, 210),
+        ("constant", 0, 55),
+    ]
+    assert features.features[1].description == "seen from -10 to 10"
+
+
+def test_what_is_written_is_a_features_file(tmp_path: Path) -> None:
+    features = feature_list_of(written(tmp_path, "amount,age_days", "1,2", "0,-1e300"))
+    (tmp_path / "features.json").write_text(to_json(features))
+
+    assert load_features(tmp_path / "features.json") == features
+    assert features.features[1].minimum == -1e9
+
+
+def test_reads_files_of_any_length(tmp_path: Path) -> None:
+    features = feature_list_of(written(tmp_path, "amount", *map(str, range(25_000))))
+
+    assert features.features[0].description == "seen from 0 to 24999"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["Class,Time"], "line 1: expected a header line that names the features"),
+        (["amount,Class"], "holds no transactions"),
+        (["amount,shop", "1,corner"], "line 2: column shop: expected a number; .*`--leave-out shop`"),
+        (["amount", "1", "nan"], "line 3: column amount: expected a number"),
+        (["amount,age", "1"], "line 2: expected 2 columns, got 1"),
+    ],
+)
+def test_names_what_is_no_feature(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(BadTransactionFile, match=message):
+        feature_list_of(written(tmp_path, *lines))
+
+
+def test_a_name_that_cannot_be_a_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFeatureList, match=r"letters, digits and _ .* 'amount in euro'"):
+        feature_list_of(written(tmp_path, "amount in euro", "1"))

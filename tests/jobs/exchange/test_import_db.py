@@ -1,0 +1,186 @@
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import Feature, FeatureList
+from fraud_detection.store import History, Store
+from jobs.exchange.import_csv import AlreadyImported
+from jobs.exchange.import_db import BadOldDatabase, ImportedDatabase, import_db
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+TWO = FeatureList((Feature("V1"), Feature("Amount_scaled")))
+
+
+def old_database(folder: Path, columns: str, *rows: tuple[object, ...]) -> Path:
+    path = folder / "old.db"
+    connection = sqlite3.connect(path)
+    connection.execute(f"CREATE TABLE requests ({columns})")
+    for row in rows:
+        places = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO requests VALUES ({places})", row)  # noqa: S608  only question marks
+    connection.commit()
+    connection.close()
+    return path
+
+
+def imported(
+    path: Path, location: str | Path, *, ignored: tuple[str, ...] = (), with_labels: bool = True, again: bool = False
+) -> ImportedDatabase:
+    return import_db(path, location, TWO, now=NOW, ignored=ignored, with_labels=with_labels, again=again)
+
+
+def stored(location: str | Path) -> History:
+    store = Store.open(location, TWO, read_only=True)
+    try:
+        with store.begin() as connection:
+            return store.history(connection)
+    finally:
+        store.close()
+
+
+CLASSIC = "id INTEGER PRIMARY KEY, ts TEXT, V1 REAL, amount_scaled REAL, prob REAL, Class INTEGER"
+
+
+def test_brings_in_an_older_installation(location: str | Path, tmp_path: Path) -> None:
+    path = old_database(
+        tmp_path,
+        CLASSIC,
+        (1, "2026-01-02 00:00:00", 0.5, 1.5, 0.9, 1),
+        (2, "2026-01-01T00:00:00Z", 0.25, 2, 0.1, None),
+    )
+
+    done = imported(path, location)
+
+    history = stored(location)
+    assert (done.imported.rows, done.imported.frauds, done.imported.unknown) == (2, 1, 1)
+    assert done.left_behind == ["id", "prob"]
+    assert history.ts.tolist() == ["2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000"]
+    assert history.matrix.tolist() == [[0.25, 2], [0.5, 1.5]]
+    assert history.is_fraud.tolist() == [-1, 1]
+    assert history.label_source.tolist() == ["", "import"]
+
+
+def test_leaves_labels_that_were_scores_behind(tmp_path: Path) -> None:
+    path = old_database(tmp_path, CLASSIC, (1, "2026-01-01", 0.5, 1.5, 0.9, 1))
+
+    done = imported(path, tmp_path / "requests.db", with_labels=False)
+
+    assert stored(tmp_path / "requests.db").is_fraud.tolist() == [-1]
+    assert done.left_behind == ["Class", "id", "prob"]
+
+
+def test_takes_seconds_since_1970_and_client_ids(tmp_path: Path) -> None:
+    path = old_database(
+        tmp_path,
+        "ts REAL, V1 REAL, Amount_scaled REAL, transaction_id",
+        (1767225600.5, 1, 2, 77),
+        (1767225601, 1, 2, None),
+        (1767225602, 1, 2, ""),
+    )
+
+    imported(path, tmp_path / "requests.db")
+
+    store = Store.open(tmp_path / "requests.db", TWO)
+    with store.begin() as connection:
+        (decision,) = store.decisions(connection, "77")
+        listed = [row["transaction_id"] for row in store.listing(connection)]
+    store.close()
+    assert decision.ts == "2026-01-01 00:00:00.500000"
+    assert listed == ["77", None, None]
+
+
+def test_takes_values_as_they_are_stored_whatever_their_columns_were_declared_as(tmp_path: Path) -> None:
+    path = old_database(
+        tmp_path,
+        "ts TIMESTAMP, V1 NUMERIC(10,4), Amount_scaled DECIMAL, Class BOOLEAN",
+        (1700000000.5, 0.25, 2, 1),
+        ("2026-01-01 10:00:00", 0.5, 3, 0),
+    )
+
+    imported(path, tmp_path / "requests.db")
+
+    history = stored(tmp_path / "requests.db")
+    assert history.ts.tolist() == ["2023-11-14 22:13:20.500000", "2026-01-01 10:00:00.000000"]
+    assert history.matrix.tolist() == [[0.25, 2], [0.5, 3]]
+    assert history.is_fraud.tolist() == [1, 0]
+
+
+def test_rows_without_a_time_end_now(tmp_path: Path) -> None:
+    path = old_database(tmp_path, "V1 REAL, Amount_scaled REAL", (1, 2), (3, 4))
+
+    imported(path, tmp_path / "requests.db")
+
+    assert stored(tmp_path / "requests.db").ts.tolist() == ["2026-02-28 23:59:58.000000", "2026-02-28 23:59:59.000000"]
+
+
+def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
+    path = old_database(tmp_path, CLASSIC, (1, "2026-01-01", 0.5, 1.5, 0.9, 1))
+    imported(path, tmp_path / "requests.db")
+
+    with pytest.raises(AlreadyImported):
+        imported(path, tmp_path / "requests.db")
+    assert len(stored(tmp_path / "requests.db")) == 1
+
+    imported(path, tmp_path / "requests.db", again=True)
+    assert len(stored(tmp_path / "requests.db")) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "message"),
+    [
+        ("V1 REAL", (1,), "no column Amount_scaled; expected all 2 features"),
+        ("V1 REAL, Amount_scaled REAL, shop TEXT", (1, 2, "x"), "column 'shop' would be dropped; .*`--ignore shop`"),
+        ("V1 REAL, Amount_scaled REAL", None, "its table `requests` is empty"),
+        ("V1 REAL, Amount_scaled REAL", (1, None), "row 1 in order of time: feature Amount_scaled: expected a number"),
+        ("V1 REAL, Amount_scaled REAL, Class", (1, 2, "yes"), "row 1 in order of time: Class: expected 0, 1"),
+        ("V1 REAL, Amount_scaled REAL, Class BOOLEAN", (1, 2, 2), "row 1 in order of time: Class: expected 0, 1"),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "noon"), "row 1 in order of time: ts: expected a time"),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "2062-01-01"), "row 1 in order of time: ts: expected .* has come"),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 1e300), "row 1 in order of time: ts: expected a time"),
+        ("V1 REAL, Amount_scaled REAL, transaction_id", (1, 2, "a b"), "row 1 in order of time: transaction_id"),
+    ],
+)
+def test_names_what_is_wrong_and_brings_in_nothing(
+    tmp_path: Path, columns: str, row: tuple[object, ...] | None, message: str
+) -> None:
+    path = old_database(tmp_path, columns, *([] if row is None else [row]))
+
+    with pytest.raises(BadOldDatabase, match=message):
+        imported(path, tmp_path / "requests.db")
+
+    Store.create_or_migrate(tmp_path / "requests.db", TWO).close()
+    assert len(stored(tmp_path / "requests.db")) == 0
+
+
+def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
+    path = old_database(tmp_path, "V1 REAL, Amount_scaled REAL, Shop TEXT", (1, 2, "x"))
+
+    done = imported(path, tmp_path / "requests.db", ignored=("shop",))
+
+    assert done.left_behind == ["Shop"]
+
+
+def test_refuses_a_store_of_ours(tmp_path: Path) -> None:
+    Store.create_or_migrate(tmp_path / "other.db", TWO).close()
+
+    with pytest.raises(BadOldDatabase, match="name it in TRAIN_DB"):
+        imported(tmp_path / "other.db", tmp_path / "requests.db")
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no database there"), (b"x" * 4096, "no SQLite database")])
+def test_refuses_what_is_no_database(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "old.db").write_bytes(content)
+
+    with pytest.raises(DatabaseRefused, match=message):
+        imported(tmp_path / "old.db", tmp_path / "requests.db")
+
+
+def test_refuses_a_database_without_requests(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "old.db").close()
+
+    with pytest.raises(BadOldDatabase, match="has no table `requests`"):
+        imported(tmp_path / "old.db", tmp_path / "requests.db")

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.features import default_features
+from fraud_detection.settings import ClientSettings
+from fraud_detection.store import Store
+from jobs.exchange.api_client import ApiClient, ApiRefused
+from jobs.exchange.label_file import label_file
+from jobs.exchange.transaction_file import BadTransactionFile
+
+
+def written(folder: Path, *lines: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_sends_what_each_line_says(running_api: dict[str, str], tmp_path: Path) -> None:
+    client = ApiClient(ClientSettings.from_env(running_api))
+    row = [0.0] * 29
+    scored = client.score([row, row, row], ["a", "b", None], idempotency_key="k")
+    path = written(
+        tmp_path,
+        "request_id,row,transaction_id,is_fraud,source,reported_at,reporter,note",
+        ",,a,1,chargeback,2026-01-02 03:04:05,bank,x",
+        ",,b,,,,,not looked at yet",
+        f"{scored.request_id},2,,false,,,,",
+    )
+
+    with client:
+        done = label_file(path, client, source="analyst")
+        unknown = written(tmp_path, "transaction_id,Class", "a,1", "b,", "nobody,0")
+        with pytest.raises(ApiRefused, match=r"labels\.csv, line 4: the API answered 404: label 1: no such") as refused:
+            label_file(unknown, client, source="analyst")
+        with pytest.raises(ApiRefused, match=r"line 2: the API answered 422: label 0, source: expected one of"):
+            label_file(written(tmp_path, "transaction_id,Class", "a,1"), client, source="rumour")
+
+    assert (done.labels, done.new, done.empty) == (2, 2, 1)
+    assert refused.value.status == 404
+    assert _labels(Path(running_api["LATEST_DB"]), "a") == [("chargeback", "bank", True, "2026-01-02 03:04:05.000000")]
+    assert _labels(Path(running_api["LATEST_DB"]), f"{scored.request_id}:2")[0][:3] == ("analyst", "api", False)
+
+
+def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]:
+    store = Store.open(database, default_features(), read_only=True)
+    with store.begin() as connection:
+        (decision,) = store.decisions(connection, identifier)
+    store.close()
+    return [(label.source, label.reporter, label.is_fraud, label.reported_at) for label in decision.labels]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["transaction_id"], "line 1: expected the columns transaction_id"),
+        (["request_id,is_fraud"], "line 1: expected the columns transaction_id"),
+        (["transaction_id,is_fraud", "a"], "line 2: expected 2 columns, got 1"),
+        (["transaction_id,is_fraud", "a,1", "b,maybe"], "line 3: column is_fraud: expected 0, 1 or nothing"),
+        (["transaction_id,is_fraud", ",1"], "line 2: expected a transaction_id, or request_id and row"),
+        (["request_id,row,is_fraud", "r,first,1"], "line 2: column row: expected the place"),
+        (["transaction_id,is_fraud,reported_at", "a,1,soon"], "line 2: column reported_at: expected a time"),
+    ],
+)
+def test_a_bad_line_is_named_before_anything_is_sent(tmp_path: Path, lines: list[str], message: str) -> None:
+    nobody = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"))
+
+    with nobody, pytest.raises(BadTransactionFile, match=message):
+        label_file(written(tmp_path, *lines), nobody, source="analyst")

@@ -1,0 +1,130 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fraud_detection import model as models
+from fraud_detection.clock import Clock
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import FeatureList
+from fraud_detection.model import Model
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from jobs.reporting.lineage import UnknownDecision, lineage, tell
+
+CLOCK = Clock()
+EARLY, LATE = "2026-02-01 00:00:00.000000", "2026-02-02 00:00:00.000000"
+
+
+def append(store: Store, transaction_id: str, version: str, digest: str) -> str:
+    ts, request_id = CLOCK.tick()
+    request = ScoredRequest(
+        request_id=request_id,
+        ts=ts,
+        matrix=np.full((1, 29), 0.5),
+        fraud_probability=[0.75],
+        threshold=0.4,
+        model_version=version,
+        model_digest=digest,
+        transaction_ids=[transaction_id],
+    )
+    with store.begin() as connection:
+        store.append(connection, [request])
+    return request_id
+
+
+def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
+    store: Store, job_settings: JobSettings, make_version: Callable[..., str]
+) -> None:
+    parent = make_version(job_settings.models_dir, seed=1)
+    version = make_version(
+        job_settings.models_dir,
+        seed=2,
+        rows={"fraud": 123, "genuine": 4567},
+        label_sources={"import": 4690},
+        parent=parent,
+        verdict={
+            "decision": "promote",
+            "checks": [{"name": "recall", "passed": True, "sentence": "It flags as many of the frauds."}],
+        },
+    )
+    models.promote(job_settings.models_dir, version, actor="retrain", reason="drift")
+    model = models.load(job_settings.model_path, store.features)
+    request_id = append(store, "t", model.version, model.digest)
+    with store.begin() as connection:
+        for is_fraud, source, reported_at in ((True, "chargeback", EARLY), (False, "analyst", LATE)):
+            store.add_labels(connection, [NewLabel(is_fraud, source, "ann", reported_at, request_id, 0)], LATE)
+
+    (found,) = lineage("t", job_settings, store.features)
+    story = tell(found)
+
+    assert "Transaction t\n" in story
+    assert "V1=0.5, V2=0.5" in story
+    assert "score 0.7500, flagged at threshold 0.4" in story
+    assert f"fraud, says chargeback (ann), reported {EARLY}\n" in story
+    assert f"genuine, says analyst (ann), reported {LATE}; this label counts" in story
+    assert f"{version}, in service now\n  sha256    {model.digest}\n" in story
+    assert "on 123 fraud, 4,567 genuine from 2025-12-01" in story
+    assert "true labels (4,690 import)" in story
+    assert f"replaced  {parent}" in story
+    assert "verdict   promote\n  passed    It flags as many of the frauds." in story
+    assert "promoted by retrain: drift" in story
+
+
+def test_a_decision_of_a_model_that_is_gone_is_told_as_far_as_it_is_known(
+    sqlite_store: Store, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    append(sqlite_store, "t", "20250101T000000Z-0123456789ab", "0" * 64)
+
+    story = tell(lineage("t", settings, sqlite_store.features)[0])
+
+    assert "20250101T000000Z-0123456789ab, no longer in service" in story
+    assert "this version is no longer kept" in story
+    assert "none: nobody said what it turned out to be" in story
+
+
+def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) -> None:
+    request_id = CLOCK.tick()[1]
+    with store.begin() as connection:
+        rows = ImportedRows(request_id, [EARLY, LATE], np.zeros((2, 29)), [True, None], [None, None])
+        store.import_history(connection, [rows], reporter="old.csv", received_at=LATE)
+
+    first, second = lineage(request_id, job_settings, store.features)
+
+    assert f"Transaction {request_id}:0" in tell(second) + tell(first)
+    assert "imported history, this installation never scored it" in tell(first)
+    assert "fraud, says import (old.csv)" in tell(first) + tell(second)
+    assert "\n  model" not in tell(first)
+
+
+def test_a_class_set_by_hand_is_told(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]) -> None:
+    append(sqlite_store, "t", model.version, model.digest)
+    with sqlite_store.begin() as connection:
+        connection.execute(sqlite_store.tables.requests.update().values({"Class": 1}))
+
+    (found,) = lineage("t", JobSettings.from_env(sqlite_environment), sqlite_store.features)
+
+    assert "fraud: Class was set in the table by hand" in tell(found)
+
+
+def test_a_damaged_version_hides_nothing_else(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    (settings.models_dir / "20250101T000000Z-0123456789ab").mkdir()
+    append(sqlite_store, "t", model.version, model.digest)
+
+    (found,) = lineage("t", settings, sqlite_store.features)
+
+    assert found.manifest == model.manifest
+
+
+def test_an_unknown_transaction_is_no_empty_story(store: Store, job_settings: JobSettings) -> None:
+    with pytest.raises(UnknownDecision, match="nobody: no transaction is stored"):
+        lineage("nobody", job_settings, store.features)
+
+
+def test_an_installation_without_a_store_is_named(sqlite_environment: dict[str, str], features: FeatureList) -> None:
+    with pytest.raises(DatabaseRefused, match="no database there"):
+        lineage("t", JobSettings.from_env(sqlite_environment), features)

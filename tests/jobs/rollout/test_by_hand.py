@@ -1,0 +1,67 @@
+from collections.abc import Callable
+
+import pytest
+
+from fraud_detection import model as models
+from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.model import ModelRefused
+from jobs.rollout.by_hand import NothingToGoBackTo, promote_by_hand, roll_back, served_before
+from tests.jobs.installation import FEATURES, Installation
+
+
+@pytest.fixture
+def three(installation: Installation, make_version: Callable[..., str]) -> list[str]:
+    """Three versions that served one after the other."""
+    made = [make_version(installation.models_dir, of=FEATURES, seed=seed) for seed in (1, 2, 3)]
+    for version in made:
+        promote_by_hand(version, installation.settings, FEATURES, actor="ann", reason="a test")
+    return made
+
+
+def serving(installation: Installation) -> str | None:
+    return models.current_version(installation.models_dir)
+
+
+def test_a_version_promoted_by_hand_is_verified_and_written_down(installation: Installation, three: list[str]) -> None:
+    entries = models.journal(installation.models_dir)[-2:]
+
+    assert serving(installation) == three[2]
+    assert [(entry["event"], entry["version"], entry["actor"]) for entry in entries] == [
+        ("promoted", three[2], "ann"),
+        ("verified", three[2], "ann"),
+    ]
+
+
+def test_going_back_goes_back_one_more_each_time(installation: Installation, three: list[str]) -> None:
+    first = roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+    second = roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+
+    assert [first, second] == [three[1], three[0]]
+    assert serving(installation) == three[0]
+    with pytest.raises(NothingToGoBackTo, match=f"no other version served before {three[0]}"):
+        roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+
+
+def test_a_promotion_after_going_back_starts_from_there(installation: Installation, three: list[str]) -> None:
+    roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+    promote_by_hand(three[2], installation.settings, FEATURES, actor="ann", reason="it was not the model")
+
+    assert served_before(installation.settings) == three[1]
+
+
+def test_a_version_that_is_not_kept_any_more_is_passed_over(installation: Installation, three: list[str]) -> None:
+    (installation.models_dir / three[1]).rename(installation.models_dir / "elsewhere")
+
+    assert served_before(installation.settings) == three[0]
+
+
+def test_a_version_that_is_not_there_changes_nothing(installation: Installation, three: list[str]) -> None:
+    with pytest.raises(ModelRefused, match="cannot be read"):
+        promote_by_hand("20200101T000000Z-0123456789ab", installation.settings, FEATURES, actor="a", reason="r")
+
+    assert serving(installation) == three[2]
+
+
+def test_stays_away_from_a_job(installation: Installation, three: list[str]) -> None:
+    with promoter(installation.models_dir), pytest.raises(LockHeld):
+        roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")

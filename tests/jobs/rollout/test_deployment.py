@@ -1,0 +1,278 @@
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud_detection.settings import BadSetting
+from jobs.rollout.deployment import (
+    MODEL_DIGEST,
+    RESTARTED_AT,
+    Deployment,
+    KubernetesAway,
+    KubernetesRefused,
+    NotRolledOut,
+)
+from tests.jobs.cluster import EXCEEDED, NAME, NAMESPACE, PATH, Cluster
+
+DIGEST = "ab" * 32
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+def at_once() -> float:
+    return time.monotonic()
+
+
+@pytest.fixture
+def deployment(cluster: Cluster, in_cluster: dict[str, str]) -> Deployment:
+    return Deployment.of_this_cluster(NAME, in_cluster)
+
+
+def test_a_restart_names_model_moment_and_who_asked(cluster: Cluster, deployment: Deployment) -> None:
+    deployment.restart(DIGEST, soon())
+
+    (request,) = cluster.requests
+    assert (request.method, request.path) == ("PATCH", PATH)
+    assert request.query == {"fieldManager": ["fraud-detection-retrain"]}
+    assert request.content_type == "application/strategic-merge-patch+json"
+    assert set(cluster.annotations) == {"checksum/config", MODEL_DIGEST, RESTARTED_AT}
+    assert cluster.annotations[MODEL_DIGEST] == DIGEST
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", cluster.annotations[RESTARTED_AT])
+
+
+def test_a_rollout_is_over_when_only_new_pods_run(cluster: Cluster, deployment: Deployment) -> None:
+    deployment.restart(DIGEST, soon())
+
+    assert deployment.wait_until_rolled_out(soon()) == 1
+    assert [request.method for request in cluster.requests] == ["PATCH", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "status", "missing"),
+    [
+        (2, {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, "has not begun"),
+        (2, {}, "Kubernetes has not begun"),
+        (2, {"observedGeneration": 2, "replicas": 2}, "0 of 2 pods are new"),
+        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "1 of 2 pods are new"),
+        (
+            2,
+            {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},
+            "1 of the old pods still run",
+        ),
+        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "0 of 2 pods are ready"),
+        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, "1 of 2 pods are"),
+    ],
+)
+def test_what_is_missing_at_the_deadline_is_said(
+    cluster: Cluster, deployment: Deployment, *, replicas: int, status: dict[str, Any], missing: str
+) -> None:
+    cluster.deployment["metadata"]["generation"] = 2
+    cluster.deployment["spec"]["replicas"] = replicas
+    cluster.deployment["status"] = status
+
+    with pytest.raises(NotRolledOut, match=f"Deployment {NAMESPACE}/{NAME} was not rolled out in time: .*{missing}"):
+        deployment.wait_until_rolled_out(at_once())
+
+
+def test_a_rollout_that_kubernetes_gave_up_ends_at_once(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.crashing = {DIGEST}
+    deployment.restart(DIGEST, soon())
+
+    with pytest.raises(NotRolledOut, match=re.escape(EXCEEDED)):
+        deployment.wait_until_rolled_out(time.monotonic() + 3600)
+
+
+def test_the_failure_of_the_rollout_before_is_none_of_the_next(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.crashing = {DIGEST}
+    deployment.restart(DIGEST, soon())
+    with pytest.raises(NotRolledOut):
+        deployment.wait_until_rolled_out(soon())
+
+    deployment.restart("cd" * 32, soon())
+
+    assert deployment.wait_until_rolled_out(soon()) == 1
+
+
+def test_where_nothing_shall_run_nothing_is_waited_for(
+    cluster: Cluster, deployment: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.scale(0)
+    deployment.restart(DIGEST, soon())
+
+    with caplog.at_level(logging.WARNING):
+        assert deployment.wait_until_rolled_out(soon()) == 0
+
+    assert cluster.annotations[MODEL_DIGEST] == DIGEST
+    assert "has 0 replicas" in caplog.text
+
+
+def test_a_paused_deployment_is_refused_with_the_command_that_resumes_it(
+    cluster: Cluster, deployment: Deployment
+) -> None:
+    cluster.deployment["spec"]["paused"] = True
+
+    with pytest.raises(KubernetesRefused, match=f"kubectl rollout resume deployment/{NAME} -n {NAMESPACE}"):
+        deployment.require_restart(soon())
+    with pytest.raises(KubernetesRefused, match="is paused"):
+        deployment.wait_until_rolled_out(soon())
+
+
+def test_whether_a_restart_is_allowed_is_found_out_without_one(cluster: Cluster, deployment: Deployment) -> None:
+    deployment.require_restart(soon())
+    cluster.refused = {"PATCH": (403, "no")}
+
+    with pytest.raises(KubernetesRefused, match="does not allow patch"):
+        deployment.require_restart(soon())
+
+    assert (cluster.restarts, cluster.deployment["metadata"]["generation"]) == ([], 1)
+
+
+def test_a_token_that_ran_out_is_read_again(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.token = "token-2"
+
+    deployment.restart(DIGEST, soon())
+
+    assert cluster.annotations[MODEL_DIGEST] == DIGEST
+
+
+def test_a_token_that_is_refused_twice_is_given_up(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.first_answers = [(401, "Unauthorized")] * 2
+
+    with pytest.raises(KubernetesRefused, match=r"answers 401 to get on Deployment payments/.*: Unauthorized"):
+        deployment.look(soon())
+
+    assert len(cluster.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            403,
+            r'does not allow patch on Deployment .* \(why\); .*the service account needs a Role .* verbs \["get", "pat',
+        ),
+        (404, r"ROLLOUT_DEPLOYMENT: there is no Deployment payments/fraud-detection-api \(why\)"),
+        (422, r"answers 422 to patch on Deployment payments/fraud-detection-api: why"),
+        (302, r"answers 302"),
+    ],
+)
+def test_a_refusal_is_final_and_says_what_to_change(
+    cluster: Cluster, deployment: Deployment, status: int, message: str
+) -> None:
+    cluster.first_answers = [(status, "why")]
+
+    with pytest.raises(KubernetesRefused, match=message):
+        deployment.restart(DIGEST, soon())
+
+    assert len(cluster.requests) == 1
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+def test_what_passes_is_waited_out(cluster: Cluster, deployment: Deployment, status: int) -> None:
+    cluster.first_answers = [(status, "later")] * 2
+
+    deployment.restart(DIGEST, soon())
+
+    assert len(cluster.requests) == 3
+    assert cluster.deployment["metadata"]["generation"] == 2
+
+
+def test_a_restart_whose_answer_was_lost_is_not_a_second_one(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.answers_lost = 1
+
+    deployment.restart(DIGEST, soon())
+
+    assert cluster.restarts == [DIGEST, DIGEST]
+    assert cluster.deployment["metadata"]["generation"] == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_does_not_pass_ends_with_the_deadline(cluster: Cluster, deployment: Deployment, status: int) -> None:
+    cluster.refused = {"GET": (status, "later")}
+
+    with pytest.raises(KubernetesAway, match=f"cannot be asked about Deployment .* answers {status}"):
+        deployment.look(time.monotonic() + 0.1)
+
+    assert len(cluster.requests) > 1
+
+
+def test_nobody_else_is_taken_for_kubernetes(cluster: Cluster, deployment: Deployment, tmp_path: Path) -> None:
+    """Its certificate must come from the cluster's own CA."""
+    other = Cluster(tmp_path / "other")
+    other.folder.mkdir()
+    other.start().server_close()
+    (cluster.folder / "ca.crt").write_bytes((other.folder / "ca.crt").read_bytes())
+
+    with pytest.raises(KubernetesAway, match=r"\(SSLError: .*certificate verify failed"):
+        deployment.restart(DIGEST, at_once())
+
+    assert cluster.requests == []
+
+
+def test_where_nobody_listens_it_is_away(in_cluster: dict[str, str]) -> None:
+    nowhere = Deployment.of_this_cluster(NAME, in_cluster | {"KUBERNETES_SERVICE_PORT": "9"})
+
+    with pytest.raises(KubernetesAway, match="ConnectionError"):
+        nowhere.look(at_once())
+
+
+def test_a_file_that_went_away_is_named(cluster: Cluster, deployment: Deployment) -> None:
+    (cluster.folder / "token").unlink()
+
+    with pytest.raises(KubernetesAway, match=r"FileNotFoundError: .*No such file.*/token"):
+        deployment.look(at_once())
+
+
+@pytest.mark.parametrize("token", [b"secret\xff", b"sec\nret", "secret€".encode()])
+def test_a_token_that_cannot_be_sent_is_not_repeated(cluster: Cluster, deployment: Deployment, token: bytes) -> None:
+    (cluster.folder / "token").write_bytes(token)
+
+    with pytest.raises(KubernetesAway, match="/token holds no token that can be sent") as refused:
+        deployment.look(at_once())
+
+    assert not any(part in str(refused.value) for part in ("secret", "sec\\n"))
+    assert cluster.requests == []
+
+
+def test_an_answer_that_is_no_json_is_no_answer(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.answers_in_html = True
+
+    with pytest.raises(KubernetesAway, match="JSONDecodeError: Expecting value"):
+        deployment.look(at_once())
+
+
+def test_what_kubernetes_leaves_empty_may_be_null(cluster: Cluster, deployment: Deployment) -> None:
+    cluster.deployment["status"]["conditions"] = None
+    cluster.deployment["spec"]["template"]["metadata"]["annotations"] = None
+    filled = deployment.look(at_once())
+    cluster.deployment["status"] = None
+    empty = deployment.look(at_once())
+
+    assert (filled.model_digest, filled.failure, filled.missing) == (None, None, None)
+    assert empty.missing == "Kubernetes has not begun"
+
+
+@pytest.mark.parametrize("file", ["token", "ca.crt", "namespace"])
+def test_without_the_files_of_a_service_account_it_is_a_wrong_setting(
+    cluster: Cluster, in_cluster: dict[str, str], file: str
+) -> None:
+    (cluster.folder / file).unlink()
+
+    with pytest.raises(BadSetting, match=f"ROLLOUT_DEPLOYMENT: .*/{file} cannot be read .* automountServiceAccountTok"):
+        Deployment.of_this_cluster(NAME, in_cluster)
+
+
+def test_outside_a_pod_kubernetes_has_no_address(cluster: Cluster, in_cluster: dict[str, str]) -> None:
+    with pytest.raises(BadSetting, match="KUBERNETES_SERVICE_HOST is not set"):
+        Deployment.of_this_cluster(NAME, {})
+
+
+def test_an_address_of_colons_stands_in_brackets(cluster: Cluster, in_cluster: dict[str, str]) -> None:
+    deployment = Deployment.of_this_cluster(NAME, {"KUBERNETES_SERVICE_HOST": "fd00::1"})
+
+    assert deployment._url == f"https://[fd00::1]:443{PATH}"

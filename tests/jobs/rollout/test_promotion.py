@@ -1,0 +1,502 @@
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from fraud_detection import model as models
+from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.model import ModelRefused
+from fraud_detection.settings import BadSetting, ClientSettings
+from jobs.rollout import promotion as rollout
+from jobs.rollout import running_api
+from jobs.rollout.deployment import KubernetesRefused
+from jobs.rollout.promotion import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.rollout.running_api import RunningApi
+from tests.jobs.cluster import Cluster, Pods
+from tests.jobs.installation import FEATURES, Installation
+
+
+@pytest.fixture
+def served(installation: Installation, make_version: Callable[..., str]) -> str:
+    """A version that was promoted and verified."""
+    version = make_version(installation.models_dir, of=FEATURES, seed=1)
+    register(installation, version)
+    put(installation, version)
+    return version
+
+
+@pytest.fixture
+def next_version(installation: Installation, served: str, make_version: Callable[..., str]) -> str:
+    """A newer version, registered, not promoted."""
+    version = make_version(installation.models_dir, of=FEATURES, seed=2)
+    register(installation, version)
+    return version
+
+
+def digest_of(installation: Installation, version: str) -> str:
+    return models.read_manifest(installation.models_dir / version).digest
+
+
+def register(installation: Installation, version: str) -> None:
+    tracking = tracking_of(installation.settings)
+    run_id = tracking.log_run("a test", params={}, metrics={}, tags={}, files={"model/model.onnx": b""})
+    tracking.register(run_id, digest=digest_of(installation, version), version=version)
+
+
+def put(installation: Installation, version: str, *, client: ClientSettings | None = None) -> None:
+    settings = installation.settings
+    tracking = tracking_of(settings)
+    api = None if client is None else RunningApi(client)
+    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api)
+
+
+def champion(installation: Installation) -> str | None:
+    return tracking_of(installation.settings).champion()
+
+
+def damage(installation: Installation, version: str) -> None:
+    path = installation.models_dir / version / models.ONNX
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_promoted_version_is_verified_and_the_champion(
+    installation: Installation, served: str, next_version: str
+) -> None:
+    put(installation, next_version)
+
+    assert models.current_version(installation.models_dir) == next_version
+    assert champion(installation) == digest_of(installation, next_version)
+    last = models.journal(installation.models_dir)[-1]
+    assert (last["event"], last["version"], last["actor"]) == ("verified", next_version, "test")
+
+
+def test_a_damaged_version_is_refused_before_anything_changes(
+    installation: Installation, served: str, next_version: str
+) -> None:
+    damage(installation, next_version)
+
+    with pytest.raises(ModelRefused, match=r"model\.onnx is not the file"):
+        put(installation, next_version)
+
+    assert models.current_version(installation.models_dir) == served
+    assert installation.events() == ["promoted", "verified"]
+
+
+def test_a_model_that_mlflow_never_saw_leaves_no_champion(
+    installation: Installation, served: str, make_version: Callable[..., str]
+) -> None:
+    put(installation, make_version(installation.models_dir, of=FEATURES, seed=3))
+
+    assert champion(installation) is None
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the API as long as it takes to ask it twice."""
+    monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.2)
+
+
+# -- asking the API --------------------------------------------------------------------------------------------------
+
+
+def test_an_api_that_serves_the_version_confirms_it(
+    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
+) -> None:
+    put(installation, next_version, client=api_that_stays(digest_of(installation, next_version)))
+
+    assert installation.events()[-1] == "verified"
+
+
+def test_an_api_may_take_a_moment(installation: Installation, next_version: str) -> None:
+    digest = digest_of(installation, next_version)
+    answers = iter(["the old one", "the old one"])
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'{{"digest": "{next(answers, digest)}"}}'.encode())
+
+        def log_request(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    put(
+        installation,
+        next_version,
+        client=ClientSettings(api_url=f"http://127.0.0.1:{server.server_port}", api_token="t"),
+    )
+
+    server.shutdown()
+    server.server_close()
+    assert models.current_version(installation.models_dir) == next_version
+
+
+def test_when_no_api_runs_the_one_that_starts_next_verifies_it(installation: Installation, next_version: str) -> None:
+    put(installation, next_version, client=ClientSettings(api_url="http://127.0.0.1:9", api_token="t"))
+
+    assert installation.events()[-1] == "verified"
+
+
+def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: Installation) -> None:
+    installation.variables |= {"ROLLOUT_MODE": "restart", "API_URL": "http://127.0.0.1:9", "API_TOKEN": "t"}
+
+    with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* or leave API_URL empty"):
+        running_api.running_api(installation.settings, installation.variables)
+
+    del installation.variables["API_URL"]
+    assert running_api.running_api(installation.settings, installation.variables) is None
+
+
+def test_where_nothing_is_rolled_out_the_api_is_not_asked(
+    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
+) -> None:
+    installation.variables["ROLLOUT_MODE"] = "none"
+
+    put(installation, next_version, client=api_that_stays("another"))
+
+    assert models.current_version(installation.models_dir) == next_version
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [("0123456789abcdef", "still serves 0123456789ab"), ("503", "answers 503"), ("401", "answers 401")],
+)
+def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
+    installation: Installation,
+    served: str,
+    next_version: str,
+    api_that_stays: Callable[[str], ClientSettings],
+    impatient: None,
+    *,
+    answer: str,
+    complaint: str,
+) -> None:
+    with pytest.raises(Restored, match=complaint):
+        put(installation, next_version, client=api_that_stays(answer))
+
+    assert models.current_version(installation.models_dir) == served
+    assert champion(installation) == digest_of(installation, served)
+    restored = [entry for entry in models.journal(installation.models_dir) if entry["event"] == "restored"]
+    assert [(entry["version"], entry["previous"]) for entry in restored] == [(served, next_version)]
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "http://127.0.0.1:{port}/not/ours"])
+def test_an_address_that_nobody_can_confirm_is_not_taken_for_success(
+    installation: Installation,
+    next_version: str,
+    api_that_stays: Callable[[str], ClientSettings],
+    impatient: None,
+    url: str,
+) -> None:
+    port = api_that_stays("404").api_url.rpartition(":")[2]
+
+    with pytest.raises(Restored, match=r"cannot be reached|answers 404"):
+        put(installation, next_version, client=ClientSettings(api_url=url.format(port=port), api_token="the-token"))
+
+
+def test_an_answer_that_is_no_model_is_not_taken_for_success(
+    installation: Installation, next_version: str, impatient: None
+) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_request(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    with pytest.raises(Restored, match="gives no usable answer"):
+        put(
+            installation,
+            next_version,
+            client=ClientSettings(api_url=f"http://127.0.0.1:{server.server_port}", api_token="t"),
+        )
+
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_first_version_that_does_not_serve_has_nothing_to_go_back_to(
+    installation: Installation,
+    make_version: Callable[..., str],
+    api_that_stays: Callable[[str], ClientSettings],
+    impatient: None,
+) -> None:
+    version = make_version(installation.models_dir, of=FEATURES)
+
+    with pytest.raises(ModelRefused, match="there is no version to go back to"):
+        put(installation, version, client=api_that_stays("another"))
+
+
+# -- promotions that did not come to their end -----------------------------------------------------------------------
+
+
+def finish(installation: Installation) -> None:
+    finish_promotion(installation.settings, FEATURES, actor="test")
+
+
+def test_without_a_model_and_after_a_verified_one_there_is_nothing_to_finish(
+    installation: Installation, make_version: Callable[..., str]
+) -> None:
+    finish(installation)
+    version = make_version(installation.models_dir, of=FEATURES)
+    put(installation, version)
+    models.record(installation.models_dir, "judged", digest="a rejected one")
+
+    finish(installation)
+
+    assert installation.events() == ["promoted", "verified", "judged"]
+
+
+def test_killed_before_the_verification_the_next_job_verifies(
+    installation: Installation, served: str, next_version: str
+) -> None:
+    models.promote(installation.models_dir, next_version, actor="killed", reason="a test")
+
+    finish(installation)
+
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+    assert champion(installation) == digest_of(installation, next_version)
+
+
+def test_killed_between_the_link_and_the_journal_the_next_job_verifies(
+    installation: Installation, served: str, next_version: str
+) -> None:
+    link = installation.models_dir / "new"
+    link.symlink_to(next_version)
+    link.rename(installation.models_dir / models.CURRENT)
+
+    finish(installation)
+
+    assert installation.events() == ["promoted", "verified", "verified"]
+    assert models.journal(installation.models_dir)[-1]["version"] == next_version
+
+
+def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_the_second(
+    installation: Installation, make_version: Callable[..., str]
+) -> None:
+    version = make_version(installation.models_dir, of=FEATURES)
+    (installation.models_dir / models.CURRENT).symlink_to(version)
+
+    finish(installation)
+
+    assert models.load(installation.settings.model_path, FEATURES).version == version
+    assert installation.events() == ["promoted", "verified"]
+
+
+@pytest.mark.parametrize("is_journalled", [True, False])
+def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
+    installation: Installation, served: str, next_version: str, is_journalled: bool
+) -> None:
+    models.promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    if not is_journalled:
+        journal = installation.models_dir / models.JOURNAL
+        journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    damage(installation, next_version)
+
+    with pytest.raises(Restored, match=f"{next_version} did not serve .*; {served} was restored and serves"):
+        finish(installation)
+
+    assert models.current_version(installation.models_dir) == served
+    assert champion(installation) == digest_of(installation, served)
+
+
+def test_without_any_journal_the_manifest_says_which_version_was_before(
+    installation: Installation, served: str, make_version: Callable[..., str]
+) -> None:
+    version = make_version(installation.models_dir, of=FEATURES, seed=2, parent=served)
+    models.promote(installation.models_dir, version, actor="killed", reason="a test")
+    (installation.models_dir / models.JOURNAL).unlink()
+    damage(installation, version)
+
+    with pytest.raises(Restored):
+        finish(installation)
+
+    assert models.current_version(installation.models_dir) == served
+
+
+def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
+    installation: Installation, served: str, next_version: str, tmp_path: Path
+) -> None:
+    """MODEL_PATH may name another folder's link, which no promotion of ours moves."""
+    elsewhere = tmp_path / "elsewhere" / models.PICKLE
+    elsewhere.parent.mkdir()
+    elsewhere.symlink_to(installation.models_dir / served / models.PICKLE)
+    installation.variables["MODEL_PATH"] = str(elsewhere)
+    settings = installation.settings
+
+    problem = rollout._does_not_serve(next_version, settings, FEATURES, None)
+
+    assert problem == f"{settings.model_path} leads to {served}"
+
+
+# -- in Kubernetes ---------------------------------------------------------------------------------------------------
+
+
+def api_of(installation: Installation) -> RunningApi:
+    api = running_api.running_api(installation.settings, installation.variables)
+    assert api is not None
+    return api
+
+
+def put_in_cluster(installation: Installation, version: str) -> None:
+    settings, tracking = installation.settings, tracking_of(installation.settings)
+    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api_of(installation))
+
+
+def finish_in_cluster(installation: Installation) -> None:
+    finish_promotion(installation.settings, FEATURES, actor="test", api=api_of(installation))
+
+
+@pytest.fixture
+def rolled_out(installation: Installation, served: str, pods: Pods, next_version: str) -> tuple[str, str]:
+    """The version that the pods serve, and one that comes next."""
+    pods.restart()
+    return served, next_version
+
+
+def test_pods_are_restarted_before_a_promotion_counts(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    put_in_cluster(installation, rolled_out[1])
+
+    assert cluster.restarts == [pods.serving] == [digest_of(installation, rolled_out[1])]
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+
+
+def test_pods_that_refuse_a_model_bring_the_version_before_back(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, new)}
+
+    with pytest.raises(Restored, match=f"{new} did not serve .*timed out progressing.*; {old} was restored and serves"):
+        put_in_cluster(installation, new)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert models.current_version(installation.models_dir) == old
+    assert (pods.serving, champion(installation)) == (digest_of(installation, old),) * 2
+    assert installation.events() == ["promoted", "verified", "promoted", "restored", "verified"]
+
+
+def test_what_kubernetes_refuses_beforehand_changes_nothing(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster
+) -> None:
+    cluster.refused = {"PATCH": (403, "forbidden")}
+
+    with pytest.raises(KubernetesRefused, match="does not allow patch"):
+        put_in_cluster(installation, rolled_out[1])
+
+    assert models.current_version(installation.models_dir) == rolled_out[0]
+    assert installation.events() == ["promoted", "verified"]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
+def test_killed_on_either_side_of_the_restart_the_next_job_finishes_with_one(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+) -> None:
+    new = digest_of(installation, rolled_out[1])
+    models.promote(installation.models_dir, rolled_out[1], actor="killed", reason="a test")
+    if is_restarted:
+        put_patch(installation, new)
+
+    finish_in_cluster(installation)
+
+    assert cluster.restarts == [pods.serving] == [new]
+    assert installation.events() == ["promoted", "verified", "promoted", "verified"]
+
+
+def put_patch(installation: Installation, digest: str) -> None:
+    deployment = api_of(installation).deployment
+    assert deployment is not None
+    deployment.restart(digest, deadline=float("inf"))
+
+
+def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_before_back(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, new)}
+    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    put_patch(installation, digest_of(installation, new))
+
+    with pytest.raises(Restored, match=f"{old} was restored and serves"):
+        finish_in_cluster(installation)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert pods.serving == digest_of(installation, old)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
+def test_killed_while_going_back_the_next_job_finishes_that(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+) -> None:
+    old, new = rolled_out
+    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    put_patch(installation, digest_of(installation, new))
+    models.promote(installation.models_dir, old, actor="killed", reason="a test", event="restored")
+    if is_restarted:
+        put_patch(installation, digest_of(installation, old))
+
+    finish_in_cluster(installation)
+
+    assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
+    assert pods.serving == digest_of(installation, old)
+    assert installation.events()[-1] == "verified"
+
+
+def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well(
+    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+) -> None:
+    old, new = rolled_out
+    cluster.crashing = {digest_of(installation, version) for version in rolled_out}
+    with pytest.raises(Restored, match=f"{old} was restored, but is not seen to serve"):
+        put_in_cluster(installation, new)
+
+    with pytest.raises(ModelRefused, match="there is no version to go back to"):
+        finish_in_cluster(installation)
+    still = models.current_version(installation.models_dir)
+    cluster.crashing = set()
+    put_patch(installation, "of somebody who repaired it")
+    finish_in_cluster(installation)
+
+    assert still == models.current_version(installation.models_dir) == old
+    assert pods.serving == digest_of(installation, old)
+    assert installation.events()[-1] == "verified"
+
+
+# -- one at a time ---------------------------------------------------------------------------------------------------
+
+
+def test_one_promoter_at_a_time_on_each_database(installation: Installation, location: str | Path) -> None:
+    if isinstance(location, str):
+        installation.variables["DATABASE_URL"] = location
+
+    with promoter_of(installation.settings), pytest.raises(LockHeld), promoter_of(installation.settings):
+        pass
+
+    with promoter_of(installation.settings):
+        assert installation.models_dir.is_dir()
+
+
+def test_a_promoter_that_fails_gives_the_right_back(location: str | Path, tmp_path: Path) -> None:
+    """Also while its pool of connections lives on, as in a program that catches the error."""
+    engines = [sa.create_engine(location) if isinstance(location, str) else None for _ in range(2)]
+
+    with pytest.raises(ZeroDivisionError), promoter(tmp_path, engines[0]):
+        raise ZeroDivisionError
+
+    with promoter(tmp_path, engines[1]):
+        pass
+    for engine in filter(None, engines):
+        engine.dispose()

@@ -1,0 +1,350 @@
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from fraud_detection import model as models
+from fraud_detection.settings import BadSetting, ClientSettings
+from jobs.rollout import running_api as module
+from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
+from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api
+from tests.conftest import ApiDidNotStart, api_process, free_port
+from tests.jobs.cluster import EXCEEDED, NAME, Cluster, Pods
+from tests.jobs.installation import FEATURES, Installation
+
+
+@pytest.fixture
+def old(installation: Installation, pods: Pods, make_version: Callable[..., str]) -> str:
+    """The digest of the model with which the pods run."""
+    version = make_version(installation.models_dir, of=FEATURES, seed=1)
+    models.promote(installation.models_dir, version, actor="test", reason="a test")
+    pods.restart()
+    return installation.served().digest
+
+
+@pytest.fixture
+def new(installation: Installation, old: str, make_version: Callable[..., str]) -> str:
+    """The digest of a promoted model that the pods do not know yet."""
+    version = make_version(installation.models_dir, of=FEATURES, seed=2)
+    models.promote(installation.models_dir, version, actor="test", reason="a test")
+    return installation.served().digest
+
+
+def api_of(installation: Installation) -> RunningApi:
+    api = running_api(installation.settings, installation.variables)
+    assert api is not None
+    return api
+
+
+def come_to(digest: str, installation: Installation) -> str | None:
+    return does_not_come_to(digest, installation.settings, api_of(installation))
+
+
+# -- which API there is ----------------------------------------------------------------------------------------------
+
+
+def test_an_api_is_asked_only_where_one_is_named(installation: Installation) -> None:
+    named = {"API_URL": "http://127.0.0.1:5000", "API_TOKEN": "secret"}
+
+    assert running_api(installation.settings, {"API_TOKEN": "secret"}) is None
+    assert running_api(installation.settings, named) == RunningApi(
+        ClientSettings(api_url="http://127.0.0.1:5000", api_token="secret")
+    )
+
+
+@pytest.mark.parametrize("name", ["API_URL", "API_TOKEN"])
+def test_a_deployment_needs_an_api_to_ask(installation: Installation, pods: Pods, name: str) -> None:
+    del installation.variables[name]
+
+    with pytest.raises(BadSetting, match=f"{name} is not set"):
+        api_of(installation)
+
+
+def test_where_nothing_is_rolled_out_a_deployment_needs_no_cluster(installation: Installation) -> None:
+    installation.variables |= {"ROLLOUT_MODE": "none", "ROLLOUT_DEPLOYMENT": NAME}
+
+    assert running_api(installation.settings, installation.variables) is None
+
+
+# -- restart ---------------------------------------------------------------------------------------------------------
+
+
+def test_pods_are_restarted_once_and_serve_the_model(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert pods.serving == new
+    assert cluster.restarts == [new]
+    assert cluster.annotations[MODEL_DIGEST] == new
+
+
+def test_an_old_pod_may_answer_for_a_while(installation: Installation, cluster: Cluster, pods: Pods, new: str) -> None:
+    pods.stale = 4
+
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert pods.asked == 8 + module.ANSWERS_IN_A_ROW
+    assert cluster.restarts == [new]
+
+
+def test_pods_that_were_restarted_for_the_model_are_not_again(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    come_to(new, installation)
+
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert cluster.restarts == [new]
+
+
+def test_a_restart_under_way_is_waited_for(installation: Installation, cluster: Cluster, pods: Pods, new: str) -> None:
+    api = api_of(installation)
+    assert api.deployment is not None
+    api.deployment.restart(new, deadline=float("inf"))  # by a job that was killed after it
+
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert (pods.serving, cluster.restarts) == (new, [new])
+
+
+def test_pods_that_somebody_took_back_by_hand_are_restarted(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the Deployment says that they were restarted for this model."""
+    monkeypatch.setattr(module, "SERVED_WITHIN_SECONDS", 0.0)
+    come_to(new, installation)
+    pods.serving = pods.before
+
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert (pods.serving, cluster.restarts) == (new, [new, new])
+
+
+def test_the_first_model_that_is_served_already_takes_no_restart(
+    installation: Installation, cluster: Cluster, pods: Pods, old: str
+) -> None:
+    problem = come_to(old, installation)
+
+    assert problem is None
+    assert [request.method for request in cluster.requests] == ["GET"]
+
+
+def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
+    installation: Installation, cluster: Cluster, pods: Pods, old: str, new: str
+) -> None:
+    cluster.crashing = {new}
+
+    problem = come_to(new, installation)
+
+    assert problem is not None
+    assert EXCEEDED in problem
+    assert pods.serving == old
+
+
+def test_pods_that_never_become_ready_take_no_longer_than_they_may(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
+    cluster.crashing, cluster.gives_up = {new}, False
+
+    problem = come_to(new, installation)
+
+    assert problem is not None
+    assert "was not rolled out in time: 1 of the old pods still run" in problem
+
+
+def test_pods_that_serve_another_model_after_all_are_seen(
+    installation: Installation, cluster: Cluster, pods: Pods, old: str, new: str
+) -> None:
+    """Such as those of another installation, to which API_URL leads."""
+    installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
+    cluster.replace_pods = lambda: True
+
+    problem = come_to(new, installation)
+
+    assert problem is not None
+    assert f"still serves {old[:12]}" in problem
+
+
+def test_nobody_listening_is_no_success_where_pods_run(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    installation.variables |= {"ROLLOUT_TIMEOUT_SECONDS": "1", "API_URL": f"http://127.0.0.1:{free_port()}"}
+
+    problem = come_to(new, installation)
+
+    assert problem is not None
+    assert "cannot be reached" in problem
+
+
+def test_without_pods_the_deployment_only_learns_the_model(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    cluster.scale(0)
+    pods.serving = None
+
+    problem = come_to(new, installation)
+    again = come_to(new, installation)
+
+    assert (problem, again) == (None, None)
+    assert cluster.restarts == [new]
+
+
+class RealPods:
+    """One real API at a time, started with the variables of the installation, behind an address that stays."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.environment = installation.environment
+        self.folder = installation.folder
+        self.pod, self.url = contextlib.ExitStack(), ""
+        self.logs: list[Path] = []
+
+    def restart(self) -> bool:
+        self.logs.append(self.folder / f"pod-{len(self.logs)}.log")
+        with contextlib.ExitStack() as stack:
+            try:
+                url = stack.enter_context(api_process(self.environment, self.logs[-1]))
+            except ApiDidNotStart:
+                return False
+            self.pod.close()
+            self.pod, self.url = stack.pop_all(), url
+        return True
+
+    def start(self) -> ThreadingHTTPServer:
+        pods = self
+
+        class Service(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer = requests.get(pods.url + self.path, headers=dict(self.headers), timeout=10)
+                self.send_response(answer.status_code)
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_request(self, *_: object) -> None:
+                return
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+
+@pytest.fixture
+def real_pods(installation: Installation, cluster: Cluster, pods: Pods, old: str) -> Iterator[RealPods]:
+    """The same, but the pods are real processes, and serve the old model."""
+    real = RealPods(installation)
+    server = real.start()
+    installation.variables["API_URL"] = f"http://127.0.0.1:{server.server_port}"
+    cluster.replace_pods = real.restart
+    assert real.restart()
+    yield real
+    real.pod.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
+    installation: Installation, cluster: Cluster, real_pods: RealPods, new: str
+) -> None:
+    before = requests.get(f"{real_pods.url}/model", headers={"Authorization": "Bearer the-token"}, timeout=5).json()
+
+    problem = come_to(new, installation)
+
+    assert before["digest"] != new
+    assert problem is None
+    assert len(real_pods.logs) == 2
+
+
+def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_on(
+    installation: Installation, cluster: Cluster, real_pods: RealPods, old: str, new: str
+) -> None:
+    (installation.models_dir / models.CURRENT / models.ONNX).write_bytes(b"damaged since it was promoted")
+
+    problem = come_to(new, installation)
+
+    assert problem is not None
+    assert EXCEEDED in problem
+    assert "model.onnx is not the file" in real_pods.logs[-1].read_text()
+    still = requests.get(f"{real_pods.url}/model", headers={"Authorization": "Bearer the-token"}, timeout=5).json()
+    assert still["digest"] == old
+
+
+# -- reload ----------------------------------------------------------------------------------------------------------
+
+
+def test_replicas_that_reload_must_answer_several_times_in_a_row(
+    installation: Installation, cluster: Cluster, pods: Pods, new: str
+) -> None:
+    installation.variables["ROLLOUT_MODE"] = "reload"
+    pods.restart()
+    pods.stale = 2
+
+    problem = come_to(new, installation)
+
+    assert problem is None
+    assert pods.asked == 4 + module.ANSWERS_IN_A_ROW
+    assert {request.method for request in cluster.requests} == {"GET"}
+
+
+@pytest.mark.parametrize(("replicas", "is_fine"), [(1, False), (0, True)])
+def test_nobody_listening_is_fine_only_where_no_replica_shall_run(
+    installation: Installation,
+    cluster: Cluster,
+    pods: Pods,
+    new: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    replicas: int,
+    is_fine: bool,
+) -> None:
+    monkeypatch.setattr(module, "SERVED_WITHIN_SECONDS", 0.2)
+    installation.variables |= {"ROLLOUT_MODE": "reload", "API_URL": f"http://127.0.0.1:{free_port()}"}
+    cluster.scale(replicas)
+
+    problem = come_to(new, installation)
+
+    assert (problem is None) is is_fine
+
+
+# -- beforehand ------------------------------------------------------------------------------------------------------
+
+
+def test_what_would_stand_in_the_way_is_found_out_before(
+    installation: Installation, cluster: Cluster, pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KUBERNETES_ANSWERS_WITHIN_SECONDS", 0.1)
+    require_rollout(installation.settings, api_of(installation))
+
+    cluster.refused = {"PATCH": (403, "no")}
+    with pytest.raises(KubernetesRefused):
+        require_rollout(installation.settings, api_of(installation))
+    cluster.refused = {"GET": (503, "no")}
+    with pytest.raises(KubernetesAway):
+        require_rollout(installation.settings, api_of(installation))
+
+    assert cluster.restarts == []
+
+
+def test_a_model_that_is_taken_up_needs_no_right_to_restart(
+    installation: Installation, cluster: Cluster, pods: Pods
+) -> None:
+    installation.variables["ROLLOUT_MODE"] = "reload"
+    cluster.refused = {"PATCH": (403, "no")}
+    cluster.deployment["spec"]["paused"] = True
+
+    require_rollout(installation.settings, api_of(installation))
+
+    assert len(cluster.requests) == 1
+
+
+def test_without_kubernetes_there_is_nothing_to_find_out(installation: Installation) -> None:
+    require_rollout(installation.settings, None)

@@ -1,0 +1,116 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fraud_detection.features import Feature, FeatureList
+from fraud_detection.model import AmountScaling
+from jobs.synthetic.transactions import (
+    PUBLIC_STATISTICS,
+    BadStatistics,
+    Transactions,
+    describe,
+    read_statistics,
+    synthetic,
+    to_json,
+)
+
+TWO = FeatureList((Feature("amount"), Feature("age_days")))
+
+
+def made_up(rows: int = 4000) -> Transactions:
+    """Skewed amounts that fall as the account grows older; frauds are large and young."""
+    random = np.random.default_rng(5)
+    is_fraud = np.arange(rows) % 10 == 0
+    age = random.exponential(200, rows) * np.where(is_fraud, 0.2, 1)
+    amount = np.exp(random.normal(3, 1, rows) - age / 200) * np.where(is_fraud, 6, 1)
+    return Transactions(np.column_stack([amount, age]), is_fraud)
+
+
+def test_made_up_transactions_have_the_marginals_and_the_dependence_of_what_was_described() -> None:
+    described = made_up()
+
+    drawn = synthetic(20_000, seed=1, statistics=describe(described, TWO, source="test"))
+
+    assert drawn.is_fraud.mean() == pytest.approx(0.1)
+    for is_fraud in (False, True):
+        real, made = described.matrix[described.is_fraud == is_fraud], drawn.matrix[drawn.is_fraud == is_fraud]
+        for place in range(2):
+            assert stats.ks_2samp(real[:, place], made[:, place]).statistic < 0.05
+        assert stats.spearmanr(made)[0] == pytest.approx(stats.spearmanr(real)[0], abs=0.1)
+
+
+def test_the_same_seed_makes_the_same_transactions_and_another_seed_others() -> None:
+    first, again, other = (synthetic(500, seed=seed) for seed in (1, 1, 2))
+
+    assert np.array_equal(first.matrix, again.matrix)
+    assert np.array_equal(first.is_fraud, again.is_fraud)
+    assert not np.array_equal(first.matrix, other.matrix)
+
+
+def test_frauds_lie_everywhere_among_the_genuine_ones() -> None:
+    drawn = synthetic(1000, seed=1, fraud_share=0.2)
+
+    assert 60 < drawn.is_fraud[:500].sum() < 140
+
+
+@pytest.mark.parametrize(("share", "frauds"), [(0.0, 1), (1.0, 99), (0.25, 25)])
+def test_both_classes_are_always_made(share: float, frauds: int) -> None:
+    assert synthetic(100, seed=1, fraud_share=share).is_fraud.sum() == frauds
+
+
+def test_amounts_of_the_public_statistics_are_never_below_zero() -> None:
+    statistics = read_statistics(PUBLIC_STATISTICS)
+    assert statistics.amount_scaling is not None
+
+    scaled = synthetic(5000, seed=1).matrix[:, 28]
+
+    amounts = scaled * statistics.amount_scaling.standard_deviation + statistics.amount_scaling.mean
+    assert amounts.min() > -0.1  # the table is rounded
+
+
+def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
+    statistics = describe(
+        made_up(), TWO, source="test", fraud_share=0.002, amount_scaling=AmountScaling(mean=20, standard_deviation=5)
+    )
+
+    (tmp_path / "table.json").write_text(to_json(statistics))
+
+    assert read_statistics(tmp_path / "table.json") == statistics
+    assert statistics.fraud_share == 0.002
+
+
+def test_a_constant_feature_stays_constant() -> None:
+    transactions = made_up()
+    transactions.matrix[:, 1] = 7
+
+    drawn = synthetic(100, seed=1, statistics=describe(transactions, TWO, source="test"))
+
+    assert np.array_equal(drawn.matrix[:, 1], np.full(100, 7.0))
+
+
+def test_a_class_too_small_to_be_described_without_its_members_is_refused() -> None:
+    transactions = dataclasses.replace(made_up(), is_fraud=np.arange(4000) < 49)
+
+    with pytest.raises(BadStatistics, match="at least 50 fraud rows, got 49"):
+        describe(transactions, TWO, source="test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "is no table of"),
+        ('{"source": "x"}', "is no table of"),
+        ("[]", "is no table of"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "table.json"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(BadStatistics, match=f"table.json: {message}"):
+        read_statistics(path)

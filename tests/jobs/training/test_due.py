@@ -1,0 +1,87 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fraud_detection.model import Golden, Manifest, StoredFile
+from jobs.training.due import DriftFinding, Due, Judgement, due, last_judgement
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DIGEST = "d" * 64
+
+
+def manifest(trained_on: Any = "labels", created: str = "2026-05-20 00:00:00.000000") -> Manifest:
+    return Manifest(
+        created=created,
+        features=["V1"],
+        features_digest="f",
+        threshold=0.4,
+        trained_on=trained_on,
+        golden=Golden([], []),
+        files={"model.onnx": StoredFile(DIGEST, 1)},
+    )
+
+
+def decide(
+    served: Manifest | None,
+    *,
+    judged_days_ago: float | None = None,
+    answered: str | None = None,
+    drift: str | None = None,
+) -> Due:
+    last = None if judged_days_ago is None else Judgement(NOW - timedelta(days=judged_days_ago), "labels", answered)
+    finding = None if drift is None else DriftFinding(drift, retrain=True, reference_digest=DIGEST)
+    return due(served, last, finding, now=NOW, after_days=30, cooldown_days=7)
+
+
+@pytest.mark.parametrize(
+    ("served", "facts", "is_due", "why"),
+    [
+        (None, {}, True, "no model that learned from real transactions serves yet"),
+        (manifest("synthetic"), {}, True, "no model that learned from real transactions serves yet"),
+        (manifest("synthetic"), {"judged_days_ago": 1}, True, "no model that learned"),
+        (manifest(), {}, False, "no drift was reported, and the monthly retraining is due on 2026-06-19"),
+        (manifest(), {"drift": "a"}, True, "drift was reported"),
+        (manifest("unknown"), {"drift": "a"}, True, "drift was reported"),
+        (manifest(), {"drift": "a", "judged_days_ago": 8}, True, "drift was reported"),
+        (manifest(), {"drift": "a", "judged_days_ago": 6}, False, "nothing is trained until 2026-06-02 00:00"),
+        (manifest(), {"drift": "a", "judged_days_ago": 8, "answered": "a"}, False, "answered the drift that was"),
+        (manifest(), {"drift": "b", "judged_days_ago": 8, "answered": "a"}, True, "drift was reported"),
+        (manifest(), {"judged_days_ago": 29}, False, "no drift was reported, and the monthly retraining is due on"),
+        (manifest(), {"judged_days_ago": 30}, True, "the last judgement is 30 days old"),
+        (manifest(), {"drift": "a", "judged_days_ago": 30, "answered": "a"}, True, "the last judgement is 30 days old"),
+        (manifest(created="2026-05-01 00:00:00.000000"), {}, True, "the last judgement is 31 days old"),
+    ],
+)
+def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, Any], is_due: bool, why: str) -> None:
+    decision = decide(served, **facts)
+
+    assert decision.is_due == is_due
+    assert why in decision.why
+
+
+def test_drift_from_a_model_that_serves_no_more_is_answered_already() -> None:
+    finding = DriftFinding("a", retrain=True, reference_digest="another model")
+
+    assert not due(manifest(), None, finding, now=NOW, after_days=30, cooldown_days=7).is_due
+
+
+def test_a_report_that_asks_for_nothing_makes_nothing_due() -> None:
+    finding = DriftFinding("a", retrain=False, reference_digest=DIGEST)
+
+    assert not due(manifest(), None, finding, now=NOW, after_days=30, cooldown_days=7).is_due
+
+
+def test_the_last_judgement_is_the_newest_line_with_a_verdict_of_a_retraining() -> None:
+    def line(event: str, day: int, verdict: dict[str, Any] | None) -> dict[str, Any]:
+        return {"event": event, "at": f"2026-01-0{day}T00:00:00+00:00", "verdict": verdict}
+
+    journal = [
+        line("promoted", 1, {"labels": "old", "drift": "x"}),
+        line("judged", 2, {"labels": "new", "drift": None}),
+        line("promoted", 3, None),
+        {"event": "verified", "at": "2026-01-04T00:00:00+00:00"},
+    ]
+
+    assert last_judgement(journal) == Judgement(datetime(2026, 1, 2, tzinfo=UTC), "new", None)
+    assert last_judgement(journal[2:]) is None

@@ -1,0 +1,160 @@
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.ensemble import RandomForestClassifier
+
+from fraud_detection.features import FeatureList
+from fraud_detection.model import MANIFEST, ONNX, PICKLE, read_manifest, write_version
+from jobs.describe import PUBLIC_SCALING, read_labelled
+from jobs.synthetic.transactions import synthetic
+from jobs.training import export as exporting
+from jobs.training.export import (
+    GOLDEN_ROWS,
+    TOLERANCE,
+    ExportFailed,
+    export,
+    golden,
+    largest_difference,
+    library_versions,
+    loads_in_fresh_process,
+    require_parity,
+    score,
+)
+from jobs.training.forest import fit
+
+
+@pytest.fixture(scope="module")
+def forest() -> RandomForestClassifier:
+    drawn = synthetic(3000, seed=1, fraud_share=0.1)
+    return fit(drawn.matrix, drawn.is_fraud, seed=1)
+
+
+@pytest.fixture(scope="module")
+def files(forest: RandomForestClassifier, features: FeatureList) -> dict[str, bytes]:
+    return export(forest, features)
+
+
+def test_scores_ten_thousand_real_transactions_as_scikit_learn_does(
+    real_data: Path, files: dict[str, bytes], forest: RandomForestClassifier, features: FeatureList
+) -> None:
+    rows = read_labelled(real_data, features, PUBLIC_SCALING).matrix
+    assert len(rows) >= 10_000
+
+    ours = score(files[ONNX], rows)
+
+    assert np.abs(ours - forest.predict_proba(rows)[:, 1]).max() <= 1e-6
+
+
+def test_the_difference_stays_far_below_the_tolerance(files: dict[str, bytes]) -> None:
+    """Summing 100 trees in float32 would stray up to 7e-7: within the tolerance, but by luck."""
+    assert largest_difference(files, synthetic(50_000, seed=9).matrix) < TOLERANCE / 5
+
+
+def test_a_row_scores_the_same_alone_and_in_a_batch(files: dict[str, bytes]) -> None:
+    rows = synthetic(1000, seed=2).matrix
+
+    together = score(files[ONNX], rows)
+
+    assert [score(files[ONNX], row[np.newaxis])[0] for row in rows[:100]] == together[:100].tolist()
+
+
+def test_values_on_the_edge_of_a_split_go_the_same_way(files: dict[str, bytes], forest: RandomForestClassifier) -> None:
+    thresholds = np.concatenate([tree.tree_.threshold[tree.tree_.feature >= 0] for tree in forest.estimators_])
+    random = np.random.default_rng(1)
+    rows = random.choice(thresholds, size=(5000, 29))
+
+    assert largest_difference(files, rows) <= TOLERANCE
+
+
+def test_the_pickle_is_one_for_pickle_and_for_joblib(files: dict[str, bytes]) -> None:
+    rows = synthetic(20, seed=2).matrix
+
+    plain, through_joblib = pickle.loads(files[PICKLE]), joblib.load(io.BytesIO(files[PICKLE]))  # noqa: S301  made above
+
+    assert np.array_equal(plain.predict_proba(rows), through_joblib.predict_proba(rows))
+
+
+def test_golden_rows_are_no_transactions_but_look_like_some(files: dict[str, bytes]) -> None:
+    rows = synthetic(5000, seed=2).matrix
+
+    made = golden(files[ONNX], rows, seed=1)
+
+    assert len(made.rows) == len(made.scores) == GOLDEN_ROWS
+    assert not any((np.array(row) == rows).all(axis=1).any() for row in made.rows)
+    assert all(np.isin(column, rows[:, place]).all() for place, column in enumerate(np.array(made.rows).T))
+    assert made == golden(files[ONNX], rows, seed=1)
+
+
+def test_a_file_that_scores_otherwise_is_refused(files: dict[str, bytes], features: FeatureList) -> None:
+    drawn = synthetic(1000, seed=7, fraud_share=0.1)
+    other = export(fit(drawn.matrix, drawn.is_fraud, seed=2), features)
+    require_parity(files, drawn.matrix)
+
+    with pytest.raises(ExportFailed, match=r"score 1000 rows differently, by up to 0\.\d+ \(1e-06 is accepted\)"):
+        require_parity({ONNX: files[ONNX], PICKLE: other[PICKLE]}, drawn.matrix)
+
+
+def test_what_is_no_classifier_cannot_be_exported(features: FeatureList) -> None:
+    with pytest.raises(ExportFailed, match="RandomForestClassifier cannot be converted to ONNX"):
+        export(RandomForestClassifier(), features)
+
+
+def test_a_clustering_is_not_exported(features: FeatureList) -> None:
+    rows = synthetic(100, seed=1).matrix
+
+    with pytest.raises(ExportFailed, match="KMeans"):
+        export(KMeans(2, n_init=1, random_state=1).fit(rows), features)
+
+
+def test_names_the_libraries_that_made_it() -> None:
+    assert {"scikit-learn", "onnxruntime", "numpy"} <= library_versions().keys()
+
+
+def test_a_whole_version_loads_in_a_fresh_process(make_version: Callable[..., str], tmp_path: Path) -> None:
+    assert loads_in_fresh_process(tmp_path / make_version(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        (MANIFEST, b"{}", "manifest.json is not one of ours"),
+        (ONNX, b"not a model", "model.onnx is not the file that the manifest describes"),
+    ],
+)
+def test_a_damaged_version_does_not_load_in_a_fresh_process(
+    make_version: Callable[..., str], tmp_path: Path, name: str, content: bytes, complaint: str
+) -> None:
+    directory = tmp_path / make_version(tmp_path)
+    (directory / name).write_bytes(content)
+
+    problem = loads_in_fresh_process(directory)
+
+    assert problem is not None
+    assert complaint in problem
+
+
+def test_a_pickle_of_another_model_is_found_by_its_golden_scores(
+    make_version: Callable[..., str], tmp_path: Path, forest: RandomForestClassifier
+) -> None:
+    whole = tmp_path / make_version(tmp_path)
+    mixed = {ONNX: (whole / ONNX).read_bytes(), PICKLE: pickle.dumps(forest)}
+
+    version = write_version(tmp_path / "mixed", mixed, read_manifest(whole))
+
+    with pytest.raises(ExportFailed, match="golden rows: ONNX and pickle differ"):
+        exporting.main([str(tmp_path / "mixed" / version)])
+
+
+def test_a_check_that_takes_too_long_has_failed(
+    make_version: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / make_version(tmp_path)
+    monkeypatch.setattr(exporting, "CHECK_SECONDS", 0.01)
+
+    assert loads_in_fresh_process(directory) == "no answer within 0.01 seconds"

@@ -1,0 +1,195 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from fraud_detection.clock import timestamp
+from fraud_detection.model import Golden, Manifest
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import History
+from jobs.training.selection import Held, select
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ROWS = 1000
+
+
+def history(
+    is_fraud: list[int], *, age_days: float = 60, flagged: list[bool] | None = None, scored: bool = True
+) -> History:
+    """Transactions a minute apart that end `age_days` before NOW; is_fraud: 1, 0, or -1 for unknown."""
+    rows = len(is_fraud)
+    end = NOW - timedelta(days=age_days)
+    return History(
+        request_id=np.array([f"r{number:06d}" for number in range(rows)], dtype=np.str_),
+        row_index=np.zeros(rows, dtype=np.int64),
+        ts=np.array([timestamp(end - timedelta(minutes=rows - number)) for number in range(rows)], dtype=np.str_),
+        matrix=np.zeros((rows, 2)),
+        fraud_probability=np.full(rows, 0.1 if scored else np.nan),
+        is_flagged=np.array(flagged if flagged is not None else [False] * rows),
+        model_digest=np.full(rows, "d"),
+        is_fraud=np.array(is_fraud, dtype=np.int8),
+        label_source=np.array(["chargeback" if truth >= 0 else "" for truth in is_fraud], dtype=np.str_),
+    )
+
+
+def settings(**variables: str) -> JobSettings:
+    return JobSettings.from_env(variables)
+
+
+def served(trained_until: str) -> Manifest:
+    return Manifest(
+        created=trained_until,
+        features=["a", "b"],
+        features_digest="f",
+        threshold=0.4,
+        trained_on="labels",
+        golden=Golden([], []),
+        training_window=(trained_until, trained_until),
+    )
+
+
+EVERY_FIFTH = [int(number % 5 == 0) for number in range(ROWS)]
+
+
+def test_older_transactions_train_and_later_ones_judge() -> None:
+    chosen = select(history(EVERY_FIFTH), None, settings(), NOW)
+
+    assert (len(chosen.training), len(chosen.holdout), chosen.label_source) == (700, 300, "true")
+    assert chosen.training.history.ts[-1] < chosen.holdout.history.ts[0]
+
+
+def test_what_the_model_in_service_learned_from_does_not_judge() -> None:
+    rows = history(EVERY_FIFTH)
+
+    chosen = select(rows, served(str(rows.ts[729])), settings(), NOW)
+
+    assert len(chosen.holdout) == 270
+
+
+def held(rows: History, manifest: Manifest | None = None, /, **variables: str) -> Held:
+    with pytest.raises(Held) as raised:
+        select(rows, manifest, settings(**variables), NOW)
+    return raised.value
+
+
+def test_without_a_single_true_label_it_is_held_and_says_how_to_give_some() -> None:
+    refusal = held(history([-1] * ROWS))
+
+    assert refusal.outcome == "held_derived"
+    assert "Of 1,000 stored transactions none has a true label" in str(refusal)
+    assert "POST /labels" in str(refusal)
+
+
+def test_genuine_labels_that_are_too_young_are_counted_in_the_message() -> None:
+    refusal = held(history([0] * ROWS, age_days=3))
+
+    assert refusal.outcome == "held_derived"
+    assert "1,000 are labelled as genuine, but are younger than LABEL_MATURITY_DAYS (30)" in str(refusal)
+
+
+def test_young_genuine_labels_are_not_forgotten_beside_frauds() -> None:
+    refusal = held(history(EVERY_FIFTH, age_days=3))
+
+    assert refusal.outcome == "held_one_class"
+    assert "All 200 transactions with a settled true label are frauds. 800 are labelled as genuine" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("variables", "advice"),
+    [
+        ({}, "set NEGATIVES_BY_MATURITY=true"),
+        (
+            {"NEGATIVES_BY_MATURITY": "true", "LABEL_MATURITY_DAYS": "90"},
+            "without a report for LABEL_MATURITY_DAYS (90)",
+        ),
+    ],
+)
+def test_when_only_frauds_are_labelled_it_explains_negatives_by_maturity(
+    variables: dict[str, str], advice: str
+) -> None:
+    refusal = held(history([1 if truth else -1 for truth in EVERY_FIFTH]), **variables)
+
+    assert refusal.outcome == "held_one_class"
+    assert "All 200 transactions with a settled true label are frauds" in str(refusal)
+    assert advice in str(refusal)
+
+
+def test_with_negatives_by_maturity_silence_is_the_missing_half() -> None:
+    rows = history([1 if truth else -1 for truth in EVERY_FIFTH])
+
+    chosen = select(rows, None, settings(NEGATIVES_BY_MATURITY="true"), NOW)
+
+    assert chosen.training.sources == {"chargeback": 140, "matured": 560}
+
+
+def test_genuine_ones_alone_are_held() -> None:
+    refusal = held(history([0] * ROWS))
+
+    assert refusal.outcome == "held_one_class"
+    assert "All 1,000 transactions with a settled true label are genuine" in str(refusal)
+
+
+def test_too_few_frauds_to_judge_by_says_how_many_are_missing_and_where() -> None:
+    rows = history([int(number % 20 == 0) for number in range(ROWS)])
+
+    refusal = held(rows, GATE_MIN_FRAUDS="40")
+
+    assert refusal.outcome == "held_frauds"
+    assert "15 frauds are known; 40 are needed (GATE_MIN_FRAUDS), so 25 are missing" in str(refusal)
+    assert f"since {str(rows.ts[700])[:10]}" in str(refusal)
+
+
+def test_nothing_new_since_the_model_in_service_is_too_few_frauds() -> None:
+    rows = history(EVERY_FIFTH)
+
+    refusal = held(rows, served(str(rows.ts[-1])))
+
+    assert refusal.outcome == "held_frauds"
+    assert "newer than what the model in service learned from" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("is_fraud", "minimum", "outcome", "message"),
+    [
+        ([1, 0] * 50, "10", "held_rows", "70 labelled transactions are left to learn from, 100 are needed"),
+        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "0 known frauds are left to learn from, 10 are needed"),
+        ([1] * 700 + [1, 0] * 150, "50", "held_one_class", "Hardly any genuine transaction is known"),
+        ([1, 0] * 350 + [1] * 300, "50", "held_one_class", "Hardly any genuine transaction is known"),
+    ],
+)
+def test_parts_too_small_to_use_are_held(is_fraud: list[int], minimum: str, outcome: str, message: str) -> None:
+    refusal = held(history(is_fraud), GATE_MIN_FRAUDS=minimum)
+
+    assert refusal.outcome == outcome
+    assert message in str(refusal)
+
+
+def test_under_the_override_decisions_stand_in_for_labels() -> None:
+    rows = history([-1] * ROWS, flagged=[truth == 1 for truth in EVERY_FIFTH])
+
+    chosen = select(rows, None, settings(ALLOW_DERIVED_LABELS="true"), NOW)
+
+    assert chosen.label_source == "derived"
+    assert chosen.training.sources == {"derived": 700}
+    assert chosen.training.frauds == 140
+
+
+def test_a_single_true_label_keeps_derived_ones_out_even_under_the_override() -> None:
+    rows = history([-1] * (ROWS - 1) + [0], flagged=[truth == 1 for truth in EVERY_FIFTH])
+
+    assert held(rows, ALLOW_DERIVED_LABELS="true").outcome == "held_one_class"
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome", "message"),
+    [
+        (history([-1] * ROWS), "held_one_class", "flagged none of 1,000 transactions"),
+        (history([-1] * ROWS, flagged=[True] * ROWS), "held_one_class", "flagged all of 1,000 transactions"),
+        (history([-1] * ROWS, scored=False), "held_rows", "No transaction was scored yet"),
+    ],
+)
+def test_decisions_from_which_nothing_is_to_be_learned_are_held(rows: History, outcome: str, message: str) -> None:
+    refusal = held(rows, ALLOW_DERIVED_LABELS="true")
+
+    assert refusal.outcome == outcome
+    assert message in str(refusal)

@@ -1,0 +1,489 @@
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pysqlite3 import dbapi2
+
+from fraud_detection import model as models
+from fraud_detection.clock import Clock
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.features import Feature, FeatureList
+from fraud_detection.lock import LockHeld, StoreInUse, in_use, promoter
+from fraud_detection.model import Model
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import History, ImportedRows, ScoredRequest, Store
+from jobs.upkeep.backup import NoRoom, back_up, room_in
+from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore
+
+CLOCK = Clock()
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def append(store: Store, rows: int = 3) -> None:
+    ts, request_id = CLOCK.tick()
+    with store.begin() as connection:
+        request = ScoredRequest(
+            request_id=request_id,
+            ts=ts,
+            matrix=np.random.default_rng(rows).normal(size=(rows, 29)),
+            fraud_probability=[0.5] * rows,
+            threshold=0.4,
+            model_version="v",
+            model_digest="0" * 64,
+            transaction_ids=[None] * rows,
+        )
+        history = ImportedRows(CLOCK.tick()[1], [ts], np.zeros((1, 29)), [True], [None])
+        store.append(connection, [request])
+        store.import_history(connection, [history], reporter="old.csv", received_at=ts)
+
+
+def history_of(settings: JobSettings, features: FeatureList) -> History:
+    store = Store.open(settings.store_location, features)
+    with store.begin() as connection:
+        history = store.history(connection)
+    store.close()
+    return history
+
+
+@pytest.fixture
+def filled(store: Store, model: Model, job_settings: JobSettings) -> JobSettings:
+    """An installation with rows, a promoted model and something in MLflow."""
+    append(store)
+    store.close()
+    data = job_settings.latest_db.parent
+    data.mkdir(exist_ok=True)
+    mlflow = Store.create_or_migrate(data / "mlflow.db", store.features)  # any SQLite file
+    mlflow.close()
+    (data / "mlartifacts" / "1").mkdir(parents=True)
+    (data / "mlartifacts" / "1" / "plot.png").write_bytes(b"png")
+    return job_settings
+
+
+@pytest.fixture
+def backed_up(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path) -> JobSettings:
+    """An installation on SQLite with rows and a model, and its backup in the folder `backup`."""
+    settings = JobSettings.from_env(sqlite_environment)
+    append(sqlite_store)
+    sqlite_store.close()
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    return settings
+
+
+@pytest.mark.parametrize("name", ["backup", "backup.tar", "backup.tar.gz"])
+def test_what_is_restored_is_what_was_backed_up(
+    filled: JobSettings, features: FeatureList, make_version: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "backups" / name
+    before, serving = history_of(filled, features), models.current_version(filled.models_dir)
+    taken = back_up(target, filled, features, now=NOW)
+    store = Store.open(filled.store_location, features)
+    append(store, rows=7)
+    store.close()
+    models.promote(filled.models_dir, make_version(filled.models_dir, seed=1), actor="test", reason="a later one")
+    (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").write_bytes(b"later")
+
+    with pytest.raises(WouldOverwrite, match=r"holds 12 transactions; --replace"):
+        restore(target, filled, features, actor="test")
+    restored = restore(target, filled, features, actor="test", replace=True)
+
+    after = history_of(filled, features)
+    assert restored.backup == taken
+    assert restored.erased == []
+    assert taken.rows == {"requests.db": 4}
+    assert sorted(after.request_id.tolist()) == sorted(before.request_id.tolist())
+    assert np.array_equal(after.matrix, before.matrix)
+    assert models.current_version(filled.models_dir) == serving
+    assert models.versions(filled.models_dir) == [serving]
+    assert models.load(filled.model_path, features).version == serving
+    assert models.journal(filled.models_dir)[-1]["reason"] == "the backup of 2026-03-01 00:00:00.000000 was restored"
+    assert (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").read_bytes() == b"png"
+    assert sorted(path.name for path in target.parent.iterdir()) == [name]
+    store = Store.open(filled.store_location, features)
+    append(store)  # a store again, not only a copy
+    store.close()
+
+
+def test_a_backup_is_for_its_owner_and_lists_every_file(
+    filled: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    back_up(tmp_path / "backup", filled, features, now=NOW)
+    back_up(tmp_path / "backup.tar", filled, features, now=NOW)
+
+    described = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    with tarfile.open(tmp_path / "backup.tar") as archive:
+        packed = {member.name.removeprefix("backup/") for member in archive if member.isfile()}
+    assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "backup.tar").stat().st_mode & 0o077 == 0
+    assert packed == {*described["files"], "backup.json"}
+    assert {"requests.db", "models/promotions.jsonl", "mlflow/mlflow.db", "mlflow/mlartifacts/1/plot.png"} <= packed
+
+
+def test_a_backup_goes_onto_an_empty_machine(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    append(sqlite_store)
+    settings = JobSettings.from_env(sqlite_environment)
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    elsewhere = JobSettings.from_env(
+        {
+            "MODEL_PATH": str(tmp_path / "new" / "models" / "rf_model.pkl"),
+            "LATEST_DB": str(tmp_path / "new" / "data" / "requests.db"),
+            "TRAIN_DB": str(tmp_path / "new" / "data" / "requests.db"),
+        }
+    )
+
+    restore(tmp_path / "backup", elsewhere, sqlite_store.features, actor="test")
+
+    assert len(history_of(elsewhere, sqlite_store.features)) == 4
+    assert models.load(elsewhere.model_path, sqlite_store.features).version == model.version
+
+
+def test_a_backup_moves_between_databases(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], postgresql_database: str, tmp_path: Path
+) -> None:
+    append(sqlite_store)
+    sqlite_store.close()
+    back_up(tmp_path / "backup", JobSettings.from_env(sqlite_environment), sqlite_store.features, now=NOW)
+    moved = JobSettings.from_env({**sqlite_environment, "DATABASE_URL": postgresql_database})
+
+    restore(tmp_path / "backup", moved, sqlite_store.features, actor="test", replace=True)
+
+    assert len(history_of(moved, sqlite_store.features)) == 4
+
+
+def test_imported_history_in_a_file_of_its_own_comes_along(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
+    one = back_up(tmp_path / "one", settings, sqlite_store.features, now=NOW)  # nothing was imported yet
+    history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
+    append(history)
+    history.close()
+
+    two = back_up(tmp_path / "two", settings, sqlite_store.features, now=NOW)
+    restore(tmp_path / "two", settings, sqlite_store.features, actor="test", replace=True)
+
+    assert one.rows == {"requests.db": 0}
+    assert two.rows == {"requests.db": 0, "history.db": 4}
+    with pytest.raises(BadBackup, match="let TRAIN_DB name another"):
+        restore(
+            tmp_path / "two", JobSettings.from_env(sqlite_environment), sqlite_store.features, actor="t", replace=True
+        )
+
+
+def test_what_the_backup_lacks_is_erased(
+    sqlite_store: Store, sqlite_environment: dict[str, str], make_version: Callable[..., str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
+    sqlite_store.close()
+    later = make_version(settings.models_dir, seed=1)
+    (settings.models_dir / models.JOURNAL).unlink(missing_ok=True)
+    back_up(tmp_path / "first", settings, sqlite_store.features, now=NOW)
+    history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
+    append(history)
+    history.close()
+    models.promote(settings.models_dir, later, actor="test", reason="a later one")
+    data = settings.latest_db.parent
+    (data / "mlflow.db").write_bytes(b"later")
+    (data / "mlartifacts" / "1").mkdir(parents=True)
+
+    restored = restore(tmp_path / "first", settings, sqlite_store.features, actor="test", replace=True)
+
+    journal = settings.models_dir / models.JOURNAL
+    assert restored.erased == [settings.train_db, journal, data / "mlflow.db", data / "mlartifacts"]
+    assert [path for path in restored.erased if path.exists()] == [journal]
+    assert [entry["event"] for entry in models.journal(settings.models_dir)] == ["restored"]
+    Store.create_or_migrate(settings.train_db, sqlite_store.features).close()  # and it does not count as lost
+
+
+def test_a_damaged_database_can_be_replaced(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    append(sqlite_store)
+    sqlite_store.close()
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    settings.latest_db.write_bytes(b"damaged" * 1000)
+    settings.latest_db.with_name("requests.db-wal").write_bytes(b"an old log")
+
+    with pytest.raises(WouldOverwrite, match="cannot be looked into"):
+        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test")
+    restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+
+    assert len(history_of(settings, sqlite_store.features)) == 4
+
+
+def test_a_model_in_service_is_replaced_only_on_request(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+
+    with pytest.raises(WouldOverwrite, match=f"{model.version} is in service; --replace"):
+        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda backup: flip(backup / "requests.db"), "requests.db is missing, changed"),
+        (lambda backup: (backup / "models" / "promotions.jsonl").unlink(), "promotions.jsonl is missing"),
+        (lambda backup: (backup / "models" / "extra").write_text("x"), "models/extra is missing, changed or too much"),
+        (lambda backup: (backup / "backup.json").write_text("{}"), "is no backup of ours"),
+        (lambda backup: (backup / "backup.json").unlink(), "is no backup of ours"),
+        (lambda backup: (backup / "backup.json").write_text('{"format": 2}'), "by a newer version"),
+    ],
+)
+def test_a_backup_that_is_not_whole_touches_nothing(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    serving = models.current_version(backed_up.models_dir)
+    damage(tmp_path / "backup")
+
+    with pytest.raises(BadBackup, match=message):
+        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+
+    assert len(history_of(backed_up, features)) == 4
+    assert models.load(backed_up.model_path, features).version == serving
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": {}, "files": {}}, r"expected requests\.db among .* got the files \[\] and the rows of \[\]"),
+        ({"rows": {}}, r"got the files \['requests\.db'\] and the rows of \[\]"),
+        ({"rows": {"requests.db": 4, "history.db": 0}}, r"the rows of \['history\.db', 'requests\.db'\]"),
+        ({"rows": {"requests.db": 4, "../requests.db": 4}}, r"the rows of \['\.\./requests\.db', 'requests\.db'\]"),
+        ({"rows": [1]}, "expected to give rows as counts"),
+        ({"rows": {"requests.db": "4"}}, "expected to give rows as counts"),
+        ({"created": 1}, "expected to give created and features_digest as texts"),
+        ({"current": "../elsewhere"}, "expected to give current as the name of a version, or null"),
+        ({"current": 1}, "expected to give current as the name of a version, or null"),
+        ({"files": {"requests.db": {"sha256": 1, "size": 1}}}, "expected to give for every file its sha256 and size"),
+        ({"files": {"../outside": {"sha256": "", "size": 1}}}, "expected to give files below its folder"),
+        ({"files": [1]}, "cannot be read"),
+    ],
+)
+def test_a_description_that_no_backup_has_touches_nothing(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "backup" / "backup.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    with pytest.raises(BadBackup, match=message):
+        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+
+    assert len(history_of(backed_up, features)) == 4
+    assert models.current_version(backed_up.models_dir) is not None
+
+
+def test_a_folder_that_only_says_it_is_a_backup_erases_nothing(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    described = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "backup.json").write_text(json.dumps({**described, "rows": {}, "files": {}, "current": None}))
+
+    with pytest.raises(BadBackup, match=r"expected requests\.db among"):
+        restore(tmp_path / "empty", backed_up, features, actor="test", replace=True)
+
+    assert len(history_of(backed_up, features)) == 4
+
+
+def test_a_description_nested_too_deeply_is_refused(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    (tmp_path / "backup" / "backup.json").write_text("[" * 100_000 + "]" * 100_000)
+
+    with pytest.raises(BadBackup, match="cannot be read"):
+        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk is a tmpfs, which only root may mount: run this test as root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("large", ["requests.db", "models/large", "mlartifacts/large"])
+def test_a_backup_without_room_names_the_folder_that_is_full(
+    backed_up: JobSettings, features: FeatureList, small_disk: Path, large: str
+) -> None:
+    if large == "requests.db":
+        store = Store.open(backed_up.latest_db, features)
+        append(store, rows=2000)
+        store.close()
+    else:
+        version = models.current_version(backed_up.models_dir) or ""
+        path = backed_up.models_dir / version if large == "models/large" else backed_up.latest_db.parent / "mlartifacts"
+        path.mkdir(exist_ok=True)
+        (path / "large").write_bytes(b"x" * 300_000)
+
+    with pytest.raises(NoRoom, match=f"^{small_disk}: the disk has no room left"):
+        back_up(small_disk / "backup.tar.gz", backed_up, features, now=NOW)
+
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_restore_without_room_names_the_folder_that_is_full(
+    backed_up: JobSettings, features: FeatureList, sqlite_environment: dict[str, str], small_disk: Path, tmp_path: Path
+) -> None:
+    version = models.current_version(backed_up.models_dir) or ""
+    (backed_up.models_dir / version / "large").write_bytes(b"x" * 300_000)
+    back_up(tmp_path / "backup.tar", backed_up, features, now=NOW)
+    settings = JobSettings.from_env({**sqlite_environment, "MODEL_PATH": str(small_disk / "models" / "rf_model.pkl")})
+
+    with pytest.raises(NoRoom, match=f"^{small_disk / 'models'}: the disk has no room left"):
+        restore(tmp_path / "backup.tar", settings, features, actor="test", replace=True)
+
+    assert len(history_of(settings, features)) == 4
+
+
+@pytest.mark.parametrize("kind", ["file", "tree", "database"])
+def test_a_full_disk_is_known_whoever_meets_it_first(tmp_path: Path, kind: str) -> None:
+    def write(*_: object) -> None:
+        with Path("/dev/full").open("w") as full:
+            full.write("x")
+
+    def fill() -> None:
+        if kind == "file":
+            write()
+        elif kind == "tree":
+            (tmp_path / "tree").mkdir()
+            (tmp_path / "tree" / "one").write_text("x")
+            shutil.copytree(tmp_path / "tree", tmp_path / "copy", copy_function=write)
+        else:
+            with closing(dbapi2.connect(":memory:")) as connection:
+                connection.execute("PRAGMA max_page_count=1")
+                connection.execute("CREATE TABLE t (x)")
+
+    with pytest.raises(NoRoom, match=f"^{tmp_path}: the disk has no room left"), room_in(tmp_path):
+        fill()
+
+
+def test_what_is_no_full_disk_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), room_in(tmp_path):
+        (tmp_path / "none").read_text()
+
+
+def test_a_database_that_was_damaged_when_it_was_backed_up_is_not_restored(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    append(sqlite_store)
+    with sqlite_store.begin() as connection:
+        connection.execute(sqlite_store.tables.requests.update().values({"V1": float("inf")}))
+    sqlite_store.close()
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+
+    with pytest.raises(BadBackup, match="4 rows have a feature that is no number in range"):
+        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+
+
+def test_refuses_an_archive_of_something_else(
+    sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path
+) -> None:
+    (tmp_path / "b.tar").write_bytes(b"x" * 2000)
+
+    with pytest.raises(BadBackup, match="is no archive of a backup"):
+        restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test")
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> tarfile.TarInfo:
+    described = tarfile.TarInfo(name)
+    described.type, described.linkname = kind, leads_to
+    return described
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (member("../outside"), r"\.\./outside would lead out"),
+        (member("/outside"), "/outside would lead out"),
+        (member("backup/link", tarfile.SYMTYPE, "/etc"), "backup/link would lead out"),
+        (member("backup/link", tarfile.SYMTYPE, "models/../.."), "backup/link would lead out"),
+        (member("backup/hard", tarfile.LNKTYPE, "backup/backup.json"), "neither a file nor a folder nor a link"),
+        (member("backup/pipe", tarfile.FIFOTYPE), "neither a file nor a folder nor a link"),
+    ],
+    ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
+)
+def test_an_archive_writes_nothing_outside_and_nothing_odd(
+    sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path, bad: tarfile.TarInfo, message: str
+) -> None:
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.addfile(member("backup", tarfile.DIRTYPE))
+        archive.addfile(bad)
+
+    with pytest.raises(BadBackup, match=message):
+        restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test", replace=True)
+
+    assert list(tmp_path.rglob("outside")) == []
+
+
+def test_refuses_a_backup_of_other_features(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
+    settings = JobSettings.from_env({**sqlite_environment, "FEATURES_FILE": str(tmp_path / "features.json")})
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+
+    with pytest.raises(BadBackup, match=r"another feature list .* set FEATURES_FILE to its features\.json"):
+        restore(tmp_path / "backup", settings, FeatureList((Feature("amount"),)), actor="test")
+
+    assert (tmp_path / "backup" / "features.json").exists()
+
+
+def test_never_overwrites_a_backup(sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already"):
+        back_up(tmp_path, JobSettings.from_env(sqlite_environment), sqlite_store.features, now=NOW)
+
+
+def test_an_mlflow_server_keeps_its_own_store(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env({**sqlite_environment, "MLFLOW_TRACKING_URI": "http://mlflow:5000"})
+    (settings.latest_db.parent / "mlflow.db").write_text("not ours")
+
+    taken = back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+
+    assert not [name for name in taken.files if name.startswith("mlflow")]
+    assert (settings.latest_db.parent / "mlflow.db").read_text() == "not ours"
+
+
+def test_needs_a_store_to_back_up(sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseRefused, match="no database there"):
+        back_up(tmp_path / "backup", JobSettings.from_env(sqlite_environment), features, now=NOW)
+
+    assert not (tmp_path / "backup").exists()
+
+
+def test_stays_away_from_a_store_in_use_and_from_a_job(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+
+    with in_use(settings.latest_db), pytest.raises(StoreInUse):
+        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+    with promoter(settings.models_dir), pytest.raises(LockHeld):
+        back_up(tmp_path / "another", settings, sqlite_store.features, now=NOW)

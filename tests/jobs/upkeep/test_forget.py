@@ -1,0 +1,175 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fraud_detection import model as models
+from fraud_detection.clock import Clock
+from fraud_detection.features import Feature, FeatureList, load_features
+from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.model import Model, replace_file
+from fraud_detection.settings import JobSettings
+from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from jobs.drift.reference import read_reference, reference_bytes
+from jobs.upkeep.forget import forget, tell
+
+CLOCK = Clock()
+NOW = "2026-03-01 00:00:00.000000"
+SECRET = 0.123456789012345
+
+
+def append(store: Store, transaction_ids: list[str | None]) -> str:
+    ts, request_id = CLOCK.tick()
+    rows = len(transaction_ids)
+    request = ScoredRequest(
+        request_id=request_id,
+        ts=ts,
+        matrix=np.full((rows, 29), SECRET),
+        fraud_probability=[0.5] * rows,
+        threshold=0.4,
+        model_version="v",
+        model_digest="0" * 64,
+        transaction_ids=transaction_ids,
+        idempotency_key=request_id,
+        body_sha256="b",
+    )
+    with store.begin() as connection:
+        store.append(connection, [request])
+        store.add_labels(connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 0)], NOW)
+    return request_id
+
+
+def with_reference(store: Store, models_dir: Path, version: str) -> str:
+    """Give a tiny version the whole store as its reference."""
+    with store.begin() as connection:
+        rows = store.history(connection)
+    replace_file(models_dir, version, models.REFERENCE, reference_bytes(rows, store.features, seed=0))
+    return version
+
+
+def test_erases_a_transaction_everywhere_and_leaves_the_others(
+    store: Store, model: Model, job_settings: JobSettings, make_version: Callable[..., str]
+) -> None:
+    append(store, ["gone", "stays", None])
+    older = with_reference(store, job_settings.models_dir, model.version)
+    append(store, ["gone"])
+    newer = with_reference(store, job_settings.models_dir, make_version(job_settings.models_dir, seed=1))
+
+    done = forget("gone", job_settings, store.features)
+
+    with store.begin() as connection:
+        assert store.decisions(connection, "gone") == []
+        assert len(store.decisions(connection, "stays")) == 1
+    assert (done.rows, done.labels, done.idempotency_keys) == (2, 2, 2)
+    assert done.references == {older: 1, newer: 2}
+    assert done.unreadable == []
+    for version in (older, newer):
+        assert len(read_reference(job_settings.models_dir / version, store.features)) == 2
+    assert models.load(job_settings.model_path, store.features).digest == model.digest
+
+
+def test_a_row_that_was_scored_without_an_id_is_erased_as_well(
+    store: Store, model: Model, job_settings: JobSettings
+) -> None:
+    request_id = append(store, [None, None])
+    other = append(store, [None])
+    version = with_reference(store, job_settings.models_dir, model.version)
+
+    one = forget(f"{request_id}:1", job_settings, store.features)
+    with store.begin() as connection:
+        left = store.rows_of(connection, request_id)
+    rest = forget(request_id, job_settings, store.features)
+
+    with store.begin() as connection:
+        assert store.rows_of(connection, request_id) == []
+        assert store.rows_of(connection, other) == [(other, 0)]
+    assert left == [(request_id, 0)]
+    assert (one.rows, one.labels, one.idempotency_keys, one.references) == (1, 0, 1, {version: 1})
+    assert (rest.rows, rest.labels, rest.references) == (1, 1, {version: 1})
+
+
+def test_nothing_of_it_remains_in_the_files(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    request_id = append(sqlite_store, ["gone"])
+    with_reference(sqlite_store, settings.models_dir, model.version)
+    sqlite_store.close()
+
+    forget("gone", settings, sqlite_store.features)
+
+    files = [path for path in (*settings.latest_db.parent.iterdir(), *settings.models_dir.rglob("*")) if path.is_file()]
+    assert not [path for path in files if request_id.encode() in path.read_bytes()]
+
+
+def test_finds_it_in_imported_history_as_well(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "history.db")})
+    history = Store.create_or_migrate(tmp_path / "history.db", sqlite_store.features)
+    with history.begin() as connection:
+        rows = ImportedRows(CLOCK.tick()[1], [NOW], np.zeros((1, 29)), [False], ["gone"])
+        history.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
+
+    done = forget("gone", settings, sqlite_store.features)
+
+    with history.begin() as connection:
+        assert history.count_rows(connection) == 0
+    history.close()
+    assert (done.rows, done.labels) == (1, 1)
+
+
+def test_a_version_of_other_features_is_searched_by_its_own(
+    sqlite_store: Store, sqlite_environment: dict[str, str], make_version: Callable[..., str], tmp_path: Path
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    one = FeatureList((Feature("amount"),))
+    version = make_version(settings.models_dir, seed=2, of=one)
+    other = Store.create_or_migrate(tmp_path / "other.db", one)
+    with other.begin() as connection:
+        rows = ImportedRows(CLOCK.tick()[1], [NOW], np.full((1, 1), 7.5), [False], [None])
+        other.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
+    with_reference(other, settings.models_dir, version)
+    other.close()
+    append(sqlite_store, ["gone"])
+
+    forget("gone", settings, load_features(None))
+
+    assert read_reference(settings.models_dir / version, one).tolist() == [[7.5]]
+
+
+def test_says_what_it_did_and_what_it_could_not_reach(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    append(sqlite_store, ["gone"])
+    with_reference(sqlite_store, settings.models_dir, model.version)
+    damaged = settings.models_dir / "20250101T000000Z-0123456789ab"
+    damaged.mkdir()
+    reader = Store.open(settings.latest_db, sqlite_store.features, read_only=True)
+    with reader.begin() as connection:
+        reader.count_rows(connection)
+
+        story = tell("gone", forget("gone", settings, sqlite_store.features), settings)
+
+    reader.close()
+    assert "gone: erased 1 stored rows with their features and scores, 1 labels and 1 idempotency keys." in story
+    assert f"Erased 1 rows from the reference of {model.version}." in story
+    assert f"NOT searched: the reference of {damaged.name}" in story
+    assert "still holds old pages because somebody is reading" in story
+    assert "Out of reach: backups" in story
+
+
+def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) -> None:
+    story = tell("nobody", forget("nobody", job_settings, store.features), job_settings)
+
+    assert story.startswith("nobody: nothing is stored under this id.")
+    assert ("VACUUM" in story) == (job_settings.database_url is not None)
+
+
+def test_waits_for_no_retraining(sqlite_store: Store, sqlite_environment: dict[str, str]) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+
+    with promoter(settings.models_dir), pytest.raises(LockHeld):
+        forget("gone", settings, sqlite_store.features)
