@@ -1,7 +1,8 @@
 # Every command a developer needs; `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# The locks are complete, so pip resolves nothing: it would refuse what [tool.uv] in pyproject.toml overrides.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 # Extras stay in the lock: older pip takes `coverage[toml]` for unpinned beside `coverage==7`.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
@@ -83,8 +84,8 @@ bench: .venv/dev  ## compare ours with the naive application and an empty route
 
 lock: .venv/dev  ## refresh requirements/*.txt to the newest versions, with hashes
 	@$(LOCK) --upgrade --all-extras --group dev -o requirements/dev.txt pyproject.toml
-	@$(LOCK) --constraint requirements/dev.txt --extra api -o requirements/api.txt pyproject.toml
-	@$(LOCK) --constraint requirements/dev.txt --extra jobs -o requirements/jobs.txt pyproject.toml
+	@$(LOCK) --constraint requirements/dev.txt --extra api --extra postgresql -o requirements/api.txt pyproject.toml
+	@$(LOCK) --constraint requirements/dev.txt --extra jobs --extra postgresql -o requirements/jobs.txt pyproject.toml
 	@echo checkov | $(LOCK) --upgrade -o requirements/checkov.txt -
 
 clean:  ## remove .venv and caches; data and models stay

@@ -86,7 +86,7 @@ print(json.dumps([len(modules), without]))
     ("absent", "present"),
     [
         (["jobs", "fraudctl", "sklearn", "mlflow", "skl2onnx", "scipy", "matplotlib"], ["api", "flask", "gunicorn"]),
-        (["api", "flask", "gunicorn", "gevent"], ["jobs", "fraudctl", "sklearn", "mlflow"]),
+        (["api", "gevent"], ["jobs", "fraudctl", "sklearn", "mlflow"]),
     ],
     ids=["api", "jobs"],
 )
@@ -160,7 +160,7 @@ def build(checkout: Path, dockerfile: str, python_image: str, tag: str) -> subpr
         ("Dockerfile.api", "api/labels.py", "from jobs import training"),
         ("Dockerfile.api", "api/labels.py", "import sklearn"),
         ("Dockerfile.jobs", "jobs/training/due.py", "from api import app"),
-        ("Dockerfile.jobs", "fraudctl/audit.py", "import flask"),
+        ("Dockerfile.jobs", "fraudctl/audit.py", "import gevent"),
     ],
 )
 def test_an_import_in_the_wrong_direction_ends_the_build(
