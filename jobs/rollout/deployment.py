@@ -1,16 +1,15 @@
 """The API's Deployment in Kubernetes: read it, restart it for a model, wait until only new pods run."""
 
+import json
 import logging
+import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
-
-import requests
-from requests.adapters import HTTPAdapter
 
 from fraud_detection.settings import BadSetting, ClusterSettings
 
@@ -20,8 +19,8 @@ RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 FIELD_MANAGER = "fraud-detection-retrain"
 ASK_EVERY_SECONDS = 1.0  # what Kubernetes asks for in Retry-After when it is busy
 _TIMEOUTS_SECONDS = (5, 10)
-_Method = Literal["GET", "PATCH"]
-_PASSING = {409, 429}  # somebody else changes it at this moment; too many ask
+_Method = Literal["get", "patch"]
+_PASSING = {409, 429}  # another client changes it at this moment; too many ask
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +84,6 @@ def _missing(replicas: int, status: Mapping[str, Any]) -> str | None:
     return None
 
 
-class _InCluster(HTTPAdapter):
-    """Trusts what verify= names and nothing else, and also the CAs of clusters that older Kubernetes made."""
-
-    def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
-        # Python 3.13's own default refuses a CA without the key identifiers that those lack.
-        super().init_poolmanager(*arguments, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **keywords)
-
-
 class Deployment:
     """One Deployment of this pod's namespace, with the rights of the pod's service account.
 
@@ -102,9 +93,9 @@ class Deployment:
 
     def __init__(self, name: str, server: str, account: Path) -> None:
         self.name = name
+        self._server = server
         self._account = account
         self._namespace = (account / "namespace").read_text(encoding="utf-8").strip()
-        self._url = f"{server}/apis/apps/v1/namespaces/{self._namespace}/deployments/{name}"
 
     @classmethod
     def of_this_cluster(cls, name: str, environ: Mapping[str, str]) -> Self:
@@ -127,19 +118,19 @@ class Deployment:
 
     def look(self, deadline: float) -> State:
         """Return how it is now."""
-        return State.of(self._ask("GET", deadline))
+        return State.of(self._ask("get", deadline))
 
     def require_restart(self, deadline: float) -> None:
         """Find out beforehand whether a restart would be allowed, and would begin."""
         self._refuse_paused(self.look(deadline))
-        self._patch("of a model to come", deadline, {"dryRun": "All"})
+        self._patch("of a model to come", deadline, dry_run="All")
 
     def restart(self, digest: str, deadline: float) -> None:
         """Have every pod replaced, and write down for which model.
 
         Asked again after an answer that was lost, Kubernetes starts no second restart: the moment in it is the same.
         """
-        self._patch(digest, deadline, {})
+        self._patch(digest, deadline)
         logger.info("%s: restarts for model %s", self, digest[:12])
 
     def wait_until_rolled_out(self, deadline: float) -> int:
@@ -165,65 +156,78 @@ class Deployment:
                 f"`kubectl rollout resume deployment/{self.name} -n {self._namespace}`"
             )
 
-    def _patch(self, digest: str, deadline: float, query: Mapping[str, str]) -> None:
+    def _patch(self, digest: str, deadline: float, **parameters: str) -> None:
         annotations = {MODEL_DIGEST: digest, RESTARTED_AT: datetime.now(UTC).isoformat(timespec="milliseconds")}
         body = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
-        self._ask("PATCH", deadline, {"fieldManager": FIELD_MANAGER, **query}, body)
+        parameters |= {"field_manager": FIELD_MANAGER, "_content_type": "application/strategic-merge-patch+json"}
+        self._ask("patch", deadline, body=body, **parameters)
 
-    def _ask(
-        self, method: _Method, deadline: float, query: Mapping[str, str] | None = None, body: object = None
-    ) -> Any:
+    def _ask(self, method: _Method, deadline: float, **parameters: Any) -> Any:
+        # Here, because the import takes 0.4 seconds and most commands restart no Deployment.
+        from kubernetes.client import ApiException  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
         was_denied = False
         while True:
             try:
-                answer = self._send(method, query, body)
-                if answer.status_code == 200:
-                    return answer.json()
-            except (OSError, ValueError) as error:  # requests' own, files that are being replaced, what is no JSON
-                problem = self._in_its_own_words(error)
-            else:
-                problem = f"it answers {answer.status_code}"
-                if answer.status_code == 401 and not was_denied:
+                return self._send(method, parameters)
+            except ApiException as error:
+                problem = f"it answers {error.status}"
+                if not error.status:  # how the client passes on an error of TLS
+                    problem = str(error.reason).replace("\n", ": ")
+                elif error.status == 401 and not was_denied:
                     was_denied = True  # the token ran out between reading and arriving; its file has the next one
-                elif answer.status_code not in _PASSING and answer.status_code < 500:
-                    raise KubernetesRefused(self._refusal(method, answer))
+                elif error.status not in _PASSING and error.status < 500:
+                    raise KubernetesRefused(self._refusal(method, error.status, error.body, error.reason)) from error
+            except (OSError, ValueError, HTTPError) as error:  # files that are being replaced, no connection, no JSON
+                problem = f"{type(error).__name__}: {error}"
             if time.monotonic() + ASK_EVERY_SECONDS > deadline:
                 raise KubernetesAway(f"Kubernetes cannot be asked about {self} ({problem})")
             time.sleep(ASK_EVERY_SECONDS)
 
-    def _send(self, method: _Method, query: Mapping[str, str] | None, body: object) -> requests.Response:
-        """Ask once, over a connection of its own, with the token of this moment: one lives shorter than a training."""
-        token = (self._account / "token").read_text(encoding="utf-8").strip()
-        with requests.Session() as session:
-            session.trust_env = False  # the cluster's own API is not behind the proxy
-            session.mount("https://", _InCluster())
-            return session.request(
-                method,
-                self._url,
-                params=query,
-                json=body,
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/strategic-merge-patch+json"},
-                timeout=_TIMEOUTS_SECONDS,
-                verify=str(self._account / "ca.crt"),
-                allow_redirects=False,
+    def _send(self, method: _Method, parameters: Mapping[str, Any]) -> Any:
+        """Ask once, over a connection of its own, with the token of this moment: one lives shorter than a training.
+
+        The client's own `load_incluster_config` keeps a token for a minute, also one that was refused. Its classes
+        for the answer reject what is newer than they are, so the JSON is returned as it came.
+        """
+        from kubernetes.client import ApiClient, AppsV1Api, Configuration  # noqa: PLC0415  as in _ask
+
+        token_file = self._account / "token"
+        token = token_file.read_bytes().decode("latin-1").strip()
+        if not re.fullmatch(r"[!-~]+", token):
+            raise ValueError(f"{token_file} holds no token that can be sent")  # the client's message would repeat it
+        configuration = Configuration(
+            host=self._server,
+            api_key={"BearerToken": token},
+            api_key_prefix={"BearerToken": "Bearer"},
+            ca_cert_data=(self._account / "ca.crt").read_text(encoding="utf-8"),
+            no_proxy="*",  # the cluster's own API is not behind the proxy that HTTPS_PROXY names
+            retries=False,  # the client would try three more times, with the whole timeout each time
+        )
+        with ApiClient(configuration) as client:
+            # Python 3.13's default refuses a CA without key identifiers, as older versions of Kubernetes made it.
+            client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            api = AppsV1Api(client)
+            send: Callable[..., Any] = (
+                api.patch_namespaced_deployment if method == "patch" else api.read_namespaced_deployment
             )
+            answer = send(
+                self.name, self._namespace, **parameters, _request_timeout=_TIMEOUTS_SECONDS, _preload_content=False
+            )
+            return json.loads(answer.data)
 
-    def _in_its_own_words(self, error: Exception) -> str:
-        if isinstance(error, UnicodeError | requests.exceptions.InvalidHeader):  # whose text repeats the token
-            return f"{type(error).__name__}: {self._account / 'token'} holds no token that can be sent"
-        return f"{type(error).__name__}: {error}"
-
-    def _refusal(self, method: _Method, answer: requests.Response) -> str:
+    def _refusal(self, method: _Method, status: int, body: str | None, reason: str | None) -> str:
         try:
-            said = str(answer.json()["message"])
+            said = str(json.loads(body or "")["message"])
         except (ValueError, KeyError, TypeError):
-            said = answer.reason
-        if answer.status_code == 404:
+            said = str(reason)
+        if status == 404:
             return f"ROLLOUT_DEPLOYMENT: there is no {self} ({said})"
-        if answer.status_code == 403:
+        if status == 403:
             return (
-                f"Kubernetes does not allow {method.lower()} on {self} ({said}); if that is the API's Deployment, the "
+                f"Kubernetes does not allow {method} on {self} ({said}); if that is the API's Deployment, the "
                 'service account needs a Role with apiGroups ["apps"], resources ["deployments"], '
                 f'resourceNames ["{self.name}"], verbs ["get", "patch"]'
             )
-        return f"Kubernetes answers {answer.status_code} to {method.lower()} on {self}: {said}"
+        return f"Kubernetes answers {status} to {method} on {self}: {said}"

@@ -1,5 +1,8 @@
 import logging
 import re
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pytest
 
 from fraud_detection.settings import BadSetting
+from jobs.rollout import deployment as module
 from jobs.rollout.deployment import (
     MODEL_DIGEST,
     RESTARTED_AT,
@@ -140,6 +144,68 @@ def test_a_token_that_ran_out_is_read_again(cluster: Cluster, deployment: Deploy
     assert cluster.annotations[MODEL_DIGEST] == DIGEST
 
 
+def test_each_request_carries_the_token_of_its_moment(cluster: Cluster, deployment: Deployment) -> None:
+    """A token that rotates is replaced before the previous one ends, so no request is refused."""
+    deployment.look(at_once())
+    cluster.token = "token-2"
+    (cluster.folder / "token").write_text("token-2")
+    deployment.look(at_once())
+
+    assert len(cluster.requests) == 2
+
+
+def test_a_token_is_never_logged(
+    cluster: Cluster, deployment: Deployment, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.refused = {"PATCH": (403, "no")}
+    with caplog.at_level(logging.DEBUG):
+        deployment.look(at_once())
+        with pytest.raises(KubernetesRefused) as refused:
+            deployment.restart(DIGEST, soon())
+
+    shown = (caplog.text, *capfd.readouterr(), *(str(error) for error in (refused.value, refused.value.__cause__)))
+    assert "GET" in caplog.text
+    assert not any(cluster.token in text for text in shown)
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_the_proxy_of_the_environment_is_not_asked(
+    cluster: Cluster, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+
+    deployment.restart(DIGEST, at_once())
+
+    assert cluster.restarts == [DIGEST]
+
+
+def test_an_api_that_does_not_answer_is_asked_once_within_the_timeout(
+    cluster: Cluster, in_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry inside the client would multiply the timeout, and the deadline would not hold."""
+    monkeypatch.setattr(module, "_TIMEOUTS_SECONDS", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        port = str(silent.getsockname()[1])
+        deployment = Deployment.of_this_cluster(NAME, in_cluster | {"KUBERNETES_SERVICE_PORT": port})
+
+        with pytest.raises(KubernetesAway, match="timed out"):
+            deployment.look(at_once())
+
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+def test_the_client_is_imported_only_when_it_is_used() -> None:
+    program = "import sys, jobs.retrain, jobs.rollout.by_hand; print('kubernetes' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert shown == "False\n"
+
+
 def test_a_token_that_is_refused_twice_is_given_up(cluster: Cluster, deployment: Deployment) -> None:
     cluster.first_answers = [(401, "Unauthorized")] * 2
 
@@ -201,6 +267,16 @@ def test_what_does_not_pass_ends_with_the_deadline(cluster: Cluster, deployment:
     assert len(cluster.requests) > 1
 
 
+@pytest.mark.parametrize("ca", [b"", b"no certificate"])
+def test_without_a_ca_no_api_is_trusted(cluster: Cluster, deployment: Deployment, ca: bytes) -> None:
+    (cluster.folder / "ca.crt").write_bytes(ca)
+
+    with pytest.raises(KubernetesAway, match=r"\(SSLError: .*certificate"):
+        deployment.look(at_once())
+
+    assert cluster.requests == []
+
+
 def test_nobody_else_is_taken_for_kubernetes(cluster: Cluster, deployment: Deployment, tmp_path: Path) -> None:
     """Its certificate must come from the cluster's own CA."""
     other = Cluster(tmp_path / "other")
@@ -221,10 +297,11 @@ def test_where_nobody_listens_it_is_away(in_cluster: dict[str, str]) -> None:
         nowhere.look(at_once())
 
 
-def test_a_file_that_went_away_is_named(cluster: Cluster, deployment: Deployment) -> None:
-    (cluster.folder / "token").unlink()
+@pytest.mark.parametrize("file", ["token", "ca.crt"])
+def test_a_file_that_went_away_is_named(cluster: Cluster, deployment: Deployment, file: str) -> None:
+    (cluster.folder / file).unlink()
 
-    with pytest.raises(KubernetesAway, match=r"FileNotFoundError: .*No such file.*/token"):
+    with pytest.raises(KubernetesAway, match=rf"FileNotFoundError: .*No such file.*/{file}"):
         deployment.look(at_once())
 
 
@@ -275,4 +352,4 @@ def test_outside_a_pod_kubernetes_has_no_address(cluster: Cluster, in_cluster: d
 def test_an_address_of_colons_stands_in_brackets(cluster: Cluster, in_cluster: dict[str, str]) -> None:
     deployment = Deployment.of_this_cluster(NAME, {"KUBERNETES_SERVICE_HOST": "fd00::1"})
 
-    assert deployment._url == f"https://[fd00::1]:443{PATH}"
+    assert deployment._server == "https://[fd00::1]:443"
