@@ -11,7 +11,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadfile
 ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage lint faults images chart compose kind-up e2e kind-down bench lock clean
+.PHONY: help setup run test coverage lint faults images chart compose kind-up e2e kind-down generate bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ lint: .venv/dev  ## style, types, who may import whom, shell scripts and workflo
 	@PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; else \
 	  echo "actionlint is not installed, so the workflows' syntax was not checked (https://github.com/rhysd/actionlint)"; \
 	  test "$$CI" != true; fi
+
+generate: .venv/dev  ## write every generated file: dashboards, tables, documents (helm and helm-docs for the chart's)
+	@$(BIN)/python -m generate
 
 bench: .venv/dev  ## compare ours with the naive application and an empty route
 	@$(BIN)/python -m bench.compare

@@ -42,7 +42,7 @@ def test_the_source_is_openapi_3_1_and_the_package_carries_the_same() -> None:
     validate(SOURCE)
 
     assert json.loads((ROOT / "api" / "openapi.json").read_text()) == SOURCE, (
-        "docs/openapi.yaml was changed: run the command at its top"
+        "docs/openapi.yaml was changed: run `make generate`"
     )
 
 

@@ -1,0 +1,21 @@
+"""Name every generated file with the function that gives its text."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from generate import chart
+from generate.dashboards import dashboard
+from generate.openapi import openapi_document
+
+ROOT = Path(__file__).parent.parent
+
+# In this order: what the chart's README and the rendered defaults are made from comes before them.
+FILES: dict[str, Callable[[], str]] = {
+    "api/openapi.json": openapi_document,
+    "charts/fraud-detection/files/dashboards/drift.json": partial(dashboard, "drift"),
+    "charts/fraud-detection/files/dashboards/model.json": partial(dashboard, "model"),
+    "charts/fraud-detection/files/dashboards/service.json": partial(dashboard, "service"),
+    "charts/fraud-detection/README.md": chart.readme,
+    "tests/chart/snapshot/default.yaml": chart.rendered_defaults,
+}
