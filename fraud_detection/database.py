@@ -3,12 +3,12 @@
 import contextlib
 import errno
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import psycopg
 import pysqlite3
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
@@ -241,7 +241,8 @@ def trouble(error: BaseException | None) -> Trouble | None:
     driver_error = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if isinstance(driver_error, dbapi2.Error):
         return _SQLITE_TROUBLE.get(getattr(driver_error, "sqlite_errorcode", 0) & 0xFF)  # the rest is detail
-    if isinstance(driver_error, psycopg.Error):
+    psycopg = sys.modules.get("psycopg")  # SQLAlchemy imports it for a PostgreSQL URL; without it no error is its own
+    if psycopg is not None and isinstance(driver_error, psycopg.Error):
         state = driver_error.sqlstate or ("08" if isinstance(driver_error, psycopg.OperationalError) else "")
         return next((kind for start, kind in _POSTGRESQL_TROUBLE.items() if state.startswith(start)), None)
     return None
@@ -366,7 +367,8 @@ def _in_time(timeout_seconds: int | None) -> Iterator[None]:
         yield
     except sa.exc.OperationalError as error:
         is_sqlite = getattr(error.orig, "sqlite_errorcode", None) == dbapi2.SQLITE_INTERRUPT
-        if is_sqlite or isinstance(error.orig, psycopg.errors.QueryCanceled):
+        is_postgresql = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
+        if is_sqlite or is_postgresql:
             raise TookTooLong(
                 f"the statement was ended after {timeout_seconds} seconds; narrow it (WHERE, LIMIT), "
                 "or allow it more with the option timeout"

@@ -75,6 +75,13 @@ def _model_path(value: str) -> Path:
 def _database_url(value: str) -> str:
     if not re.match(r"postgres(ql)?(\+psycopg)?://", value):
         raise ValueError("postgresql://user:password@host:port/database")
+    try:
+        import psycopg  # noqa: F401, PLC0415  an extra that SQLite does without
+    except ImportError as error:
+        raise BadSetting(
+            "DATABASE_URL: the driver of PostgreSQL is not installed; "
+            "install it with `python -m pip install 'psycopg[binary]'`"
+        ) from error
     return "postgresql+psycopg://" + value.split("://", 1)[1]
 
 
