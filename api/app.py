@@ -71,6 +71,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         app.register_blueprint(metrics.blueprint(figures))
         app.register_blueprint(health.blueprint(app.health))
         app.register_blueprint(docs_page.blueprint(features))
+        figures.name_handlers(route.rule for route in app.url_map.iter_rules())
         answer_errors(app, figures)
         scoring_first = predict.in_front_of(
             app.wsgi_app,

@@ -4,7 +4,7 @@ import bisect
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +24,6 @@ TokenId = Literal["current", "previous"]
 _SCORE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-_HANDLERS = ("predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json")
 _STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
@@ -39,19 +38,15 @@ class Metrics:
         self._passed = self._predictions.labels("passed")
         self._scores = ScoreHistogram()
         self.registry.register(self._scores)
-        seconds = self._histogram(
+        self._seconds = self._histogram(
             "fraud_request_seconds",
             "Time from the whole header to the start of the answer.",
             _SECONDS_BUCKETS,
             "handler",  # not "endpoint", which Prometheus itself sets on what a ServiceMonitor finds
             "status",
         )
-        # Every pair from the start: looking a child up costs as much as counting, and rates begin at 0.
-        self._request_seconds = {
-            (handler, status): seconds.labels(handler, status)
-            for handler in (*_HANDLERS, "other")
-            for status in _STATUS_CLASSES
-        }
+        self._request_seconds: dict[tuple[str, str], Histogram] = {}
+        self._add_handler("other")
         self._rejected = self._counter("fraud_rejected_requests", "Requests that were not done.", "reason")
         self._authenticated = self._counter("fraud_auth_requests", "Requests by token (never its value).", "token_id")
         self.token_reload_failures = self._counter(
@@ -95,6 +90,16 @@ class Metrics:
             for value in values:
                 counter.labels(value)
 
+    def name_handlers(self, paths: Iterable[str]) -> None:
+        """Measure the requests of these routes apart, each under its handler; all other requests are "other"."""
+        for path in paths:
+            self._add_handler(_handler_of(path))
+
+    def _add_handler(self, handler: str) -> None:
+        # Every pair from the start: looking a child up costs as much as counting, and rates begin at 0.
+        for status in _STATUS_CLASSES:
+            self._request_seconds[handler, status] = self._seconds.labels(handler, status)
+
     def watch_volume(self, folder: Path) -> None:
         """Say at each scrape how full the volume of a folder is, which not every Kubernetes volume tells its node."""
 
@@ -134,10 +139,14 @@ class Metrics:
 
     def observe_request(self, path: str, status: str, seconds: float) -> None:
         """Note how long a request took; `status` begins with its three digits."""
-        handler = path[1:].partition("/")[0]
-        key = (handler, f"{status[0]}xx")
+        key = (_handler_of(path), f"{status[0]}xx")
         child = self._request_seconds.get(key) or self._request_seconds["other", key[1]]
         child.observe(seconds)
+
+
+def _handler_of(path: str) -> str:
+    """Return the first part of a path, which names its route."""
+    return path[1:].partition("/")[0]
 
 
 class ScoreHistogram(Collector):

@@ -79,6 +79,15 @@ def test_rejections_and_latencies_have_labels_of_ours_only(
     assert not [name for name in figures if "script" in name]
 
 
+def test_every_route_has_a_handler_of_its_own(client: FlaskClient, scrape: Scrape) -> None:
+    routes = {route.rule.split("/")[1] for route in client.application.url_map.iter_rules()}
+
+    handlers = {match[1] for name in scrape() if (match := re.search(r"_seconds_count handler=(\S+) status=2xx", name))}
+
+    assert handlers == routes | {"other"}
+    assert routes == {"predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json"}
+
+
 def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: dict[str, str], scrape: Scrape) -> None:
     client.post("/predict", json={"data": []}, headers=authorized)
 
