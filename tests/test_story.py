@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 
 from fraud_detection import model as models
 from fraud_detection.features import default_features, load_features
-from tests.sample import CALM, Sample, made_up_sample, read_sample, shifted
+from tests.support.sample import CALM, Sample, made_up_sample, read_sample, shifted
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-the-story"

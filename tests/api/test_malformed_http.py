@@ -12,7 +12,7 @@ import pytest
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
 from tests.conftest import TOKEN
-from tests.faults.service import Service, service
+from tests.support.service import Service, service
 
 JSON_BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
 AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n".encode()

@@ -21,7 +21,7 @@ import numpy as np
 from fraud_detection import model as models
 from tests.chart.observability import PATIENCE_SECONDS, ask, prometheus, pushgateway
 from tests.conftest import ROOT, TOKEN, api_process, free_port
-from tests.jobs.installation import Installation, made_up
+from tests.support.installation import Installation, made_up
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import REAL_DATA, ROOT, skip_or_fail
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.release import NAME, SECRET, TOKEN, Release, Values, merged
-from tests.sample import Sample, made_up_sample, read_sample
+from tests.support.sample import Sample, made_up_sample, read_sample
 
 EVIDENCE = ROOT / "build" / "e2e"
 KEEP = bool(os.environ.get("E2E_KEEP"))

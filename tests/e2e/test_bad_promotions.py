@@ -10,7 +10,7 @@ from tests.e2e.cluster import wait_for
 from tests.e2e.conftest import Installed
 from tests.e2e.release import MODELS, NAME, Release
 from tests.e2e.traffic import LEAST_RATE, Seen, lost_or_altered, stored_rows, traffic
-from tests.sample import Sample
+from tests.support.sample import Sample
 
 MARK = f"{MODELS}/spoil-all-but"
 """Where a test names the only version whose bytes stay whole."""

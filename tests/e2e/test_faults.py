@@ -13,7 +13,7 @@ from tests.e2e.cluster import wait_for
 from tests.e2e.conftest import Installed
 from tests.e2e.release import Release, is_ready
 from tests.e2e.traffic import Seen, Stored, lost_or_altered, stored_rows, traffic
-from tests.sample import Sample
+from tests.support.sample import Sample
 
 DRAINED = "fraud-detection.io/drained-by-tests"
 """A label, because a drain looks into all namespaces."""

@@ -19,7 +19,7 @@ from tests.e2e.cluster import EndedJob
 from tests.e2e.conftest import Installed
 from tests.e2e.release import NAME, Release
 from tests.e2e.traffic import LEAST_RATE, Seen, lost_or_altered, stored_rows, traffic
-from tests.sample import Sample, shifted
+from tests.support.sample import Sample, shifted
 
 REGISTRY = """
 SELECT digest.value FROM registered_model_aliases AS alias

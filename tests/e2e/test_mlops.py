@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.e2e.conftest import Installed
 from tests.e2e.release import MODELS, NAME, Release
-from tests.sample import Sample
+from tests.support.sample import Sample
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -12,7 +12,7 @@ from tests.e2e.cluster import Namespace, wait_for
 from tests.e2e.conftest import Installed
 from tests.e2e.release import NAME, Release, is_ready
 from tests.e2e.traffic import LEAST_RATE, lost_or_altered, stored_rows, traffic
-from tests.sample import Sample
+from tests.support.sample import Sample
 
 IMAGE = os.environ.get("E2E_POSTGRES_IMAGE", "postgres:15-bookworm")
 PASSWORD = "a-password-for-the-cluster"

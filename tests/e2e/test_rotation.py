@@ -11,7 +11,7 @@ from tests.e2e.cluster import wait_for
 from tests.e2e.conftest import Installed
 from tests.e2e.release import NAME, SECRET, TOKEN, Api, Release
 from tests.e2e.traffic import LEAST_RATE, lost_or_altered, stored_rows, traffic
-from tests.sample import Sample
+from tests.support.sample import Sample
 
 
 @pytest.mark.prometheus

@@ -23,7 +23,7 @@ from fraud_detection.features import InvalidTransactions, default_features
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import ScoredRequest, Store
 from tests.conftest import TOKEN
-from tests.faults.service import service
+from tests.support.service import service
 
 pytestmark = pytest.mark.faults
 

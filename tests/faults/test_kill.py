@@ -17,7 +17,7 @@ import pytest
 
 from fraud_detection.features import FeatureList
 from tests.faults.invariants import Acknowledged, Expected, Sent, violations
-from tests.faults.service import PATIENCE_SECONDS, Service, family, post, service
+from tests.support.service import PATIENCE_SECONDS, Service, family, post, service
 
 pytestmark = pytest.mark.faults
 

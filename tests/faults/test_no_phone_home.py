@@ -16,7 +16,7 @@ from fraud_detection.features import FeatureList
 from jobs.seed import seed_baseline
 from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics, synthetic
 from tests.conftest import ROOT, TOKEN
-from tests.faults.service import post, service
+from tests.support.service import post, service
 
 pytestmark = pytest.mark.faults
 

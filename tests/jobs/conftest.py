@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from fraud_detection.settings import ClientSettings
 from jobs.retrain import retrain
 from jobs.rollout import deployment, running_api
-from tests.jobs.cluster import NAME, Cluster, Pods
-from tests.jobs.installation import NOW, Installation, made_up
+from tests.support.installation import NOW, Installation, made_up
+from tests.support.kubernetes_api import NAME, Cluster, Pods
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from jobs.drift.reference import read_reference
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.tracking import TrackingFailed
 from jobs.synthetic.transactions import BadStatistics, synthetic
-from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, Installation, made_up
 
 
 def bring_in(path: Path, installation: Installation) -> Adopted:

@@ -20,8 +20,8 @@ from jobs.retrain import main, retrain
 from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
-from tests.jobs.cluster import Cluster, Pods
-from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, Installation, made_up
+from tests.support.kubernetes_api import Cluster, Pods
 
 EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
 

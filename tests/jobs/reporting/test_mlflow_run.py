@@ -10,7 +10,7 @@ from jobs.reporting import paragraph as explanation
 from jobs.training.challenger import Challenger, train, with_verdict
 from jobs.training.history import read_history
 from jobs.training.selection import Selection, select
-from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, Installation, made_up
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import ModelRefused
 from jobs.rollout.by_hand import NothingToGoBackTo, promote_by_hand, roll_back, served_before
-from tests.jobs.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, Installation
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from jobs.rollout.deployment import (
     KubernetesRefused,
     NotRolledOut,
 )
-from tests.jobs.cluster import EXCEEDED, NAME, NAMESPACE, PATH, Cluster
+from tests.support.kubernetes_api import EXCEEDED, NAME, NAMESPACE, PATH, Cluster
 
 DIGEST = "ab" * 32
 

@@ -15,8 +15,8 @@ from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
 from jobs.rollout.promotion import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
-from tests.jobs.cluster import Cluster, Pods
-from tests.jobs.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, Installation
+from tests.support.kubernetes_api import Cluster, Pods
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api
 from tests.conftest import ApiDidNotStart, api_process, free_port
-from tests.jobs.cluster import EXCEEDED, NAME, Cluster, Pods
-from tests.jobs.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, Installation
+from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
 from jobs.training.history import read_history
 from jobs.training.selection import Selection, select
-from tests.jobs.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, Installation, made_up
 
 
 @pytest.fixture(scope="module")
