@@ -9,7 +9,7 @@ from gevent import get_hub
 
 from api.admission import Admission
 from fraud_detection.store import Decision, Store
-from fraud_detection.truth import Label
+from fraud_detection.store.labels import Label
 
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has 128 at most, a request id with its row fewer
 

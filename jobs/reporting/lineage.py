@@ -10,7 +10,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model import Manifest, ModelRefused, current_version, journal, read_manifest, versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Decision, Store
-from fraud_detection.truth import Label, label_that_counts
+from fraud_detection.store.labels import Label, label_that_counts
 
 
 class UnknownDecision(Exception):

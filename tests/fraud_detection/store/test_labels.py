@@ -3,7 +3,7 @@ from itertools import permutations
 
 import pytest
 
-from fraud_detection.truth import Label, label_that_counts
+from fraud_detection.store.labels import Label, label_that_counts
 
 LABEL = Label("r", 0, True, "customer", "ann", "2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000")
 

@@ -26,7 +26,7 @@ from fraud_detection.database import (
 )
 from fraud_detection.features import LIMIT, FeatureList, Matrix
 from fraud_detection.schema import REVISION, Tables, tables
-from fraud_detection.truth import Label, label_that_counts
+from fraud_detection.store.labels import Label, label_that_counts
 
 FACTS_OF_THE_TABLES = ("features", "features_digest", "oldest_writer")
 """What schema_meta holds of any store, however empty."""
