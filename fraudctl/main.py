@@ -68,7 +68,7 @@ class Fraudctl(click.Group):
 def main() -> None:
     """Score transactions, label them, watch drift, retrain, and look into everything that happened.
 
-    Settings come from environment variables (README, "Variables"). Once round the loop:
+    Environment variables configure it (docs/configuration.md). Once round the loop:
 
     \b
       fraudctl import-csv creditcard.csv       # history with labels, before anything serves

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from generate import chart
+from generate.command_line import command_line
+from generate.configuration import configuration
 from generate.dashboards import dashboard
 from generate.openapi import openapi_document
 
@@ -16,6 +18,8 @@ FILES: dict[str, Callable[[], str]] = {
     "charts/fraud-detection/files/dashboards/drift.json": partial(dashboard, "drift"),
     "charts/fraud-detection/files/dashboards/model.json": partial(dashboard, "model"),
     "charts/fraud-detection/files/dashboards/service.json": partial(dashboard, "service"),
+    "docs/configuration.md": configuration,
+    "docs/fraudctl.md": command_line,
     "charts/fraud-detection/README.md": chart.readme,
     "tests/chart/snapshot/default.yaml": chart.rendered_defaults,
 }

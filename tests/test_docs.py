@@ -11,8 +11,9 @@ import pytest
 from openapi_spec_validator.readers import read_from_filename
 
 from api.app import create_app
-from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings, Variable
+from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraudctl.main import main as fraudctl
+from generate.command_line import commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,45 +29,9 @@ NOT_OURS |= {
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
-def expected_table() -> str:
-    """Render the README's tables of variables from settings.py."""
-    shared = {variable.name for variable in SharedSettings.variables()}
-    groups = {
-        "API and jobs": SharedSettings.variables(),
-        "API": [variable for variable in ApiSettings.variables() if variable.name not in shared],
-        "Jobs": [variable for variable in JobSettings.variables() if variable.name not in shared],
-        "Command line": ClientSettings.variables(),
-    }
-    parts = []
-    for title, variables in groups.items():
-        lines = [f"**{title}**", "", "| Variable | Default | Meaning |", "|---|---|---|"]
-        lines += [f"| `{variable.name}` | {_default(variable)} | {_meaning(variable)} |" for variable in variables]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def _default(variable: Variable) -> str:
-    if variable.required:
-        return "required"
-    return "none" if variable.default is None else f"`{variable.default}`"
-
-
-def _meaning(variable: Variable) -> str:
-    return variable.meaning + (" (secret)" if variable.secret else "")
-
-
 def code_blocks(document: Path, language: str) -> list[str]:
     """Return the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    """Walk a click program: each command with the words that call it."""
-    for word, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{name} {word}")
-        else:
-            yield f"{name} {word}", command
 
 
 def command_lines(document: Path) -> Iterator[list[str]]:
@@ -88,10 +53,15 @@ FRAUDCTL = dict(commands(fraudctl, "fraudctl"))
 MAKE_TARGETS = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_readme_lists_every_variable_with_its_default_and_meaning() -> None:
-    table = expected_table()
+@pytest.mark.parametrize("settings", [ApiSettings, JobSettings, ClientSettings], ids=lambda each: each.__name__)
+def test_every_variable_is_documented_with_its_default_and_meaning(settings: type[ApiSettings]) -> None:
+    document = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| (.*) \|$", document, re.MULTILINE))
 
-    assert table in README, f"paste this into README.md:\n\n{table}\n"
+    for variable in settings.variables():
+        default = "required" if variable.required else f"`{variable.default}`" if variable.default else "none"
+        meaning = variable.meaning + " (secret)" * variable.secret
+        assert f"`{variable.name}` | {default} | {meaning}" in rows
 
 
 @documents
@@ -111,8 +81,18 @@ def test_readme_names_every_make_target(target: str) -> None:
 
 
 @pytest.mark.parametrize("command", FRAUDCTL)
-def test_readme_names_every_command_of_fraudctl(command: str) -> None:
-    assert re.search(rf"`{command}\b", README)
+def test_every_command_of_fraudctl_is_documented_with_its_options(command: str) -> None:
+    document = (ROOT / "docs" / "fraudctl.md").read_text(encoding="utf-8")
+
+    [section] = re.findall(rf"^## {command}\n(.*?)(?=^## |\Z)", document, re.MULTILINE | re.DOTALL)
+
+    for option in FRAUDCTL[command].params:
+        assert option.opts[0] in section or option.make_metavar(click.Context(FRAUDCTL[command])) in section
+
+
+@pytest.mark.parametrize("document", ["docs/configuration.md", "docs/fraudctl.md"])
+def test_the_readme_leads_to_the_generated_documents(document: str) -> None:
+    assert f"({document})" in README
 
 
 @pytest.mark.parametrize("command", FRAUDCTL)
@@ -129,7 +109,8 @@ def test_commands_in_documents_exist_with_their_options(document: Path) -> None:
         elif words[0] == "fraudctl":
             name = max((name for name in FRAUDCTL if words[: name.count(" ") + 1] == name.split()), key=len, default="")
             assert name, f"no such command: {words}"
-            known = {option for parameter in FRAUDCTL[name].params for option in parameter.opts} | {"--help"}
+            parameters = FRAUDCTL[name].params
+            known = {option for each in parameters for option in (*each.opts, *each.secondary_opts)} | {"--help"}
             assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
         elif words[1:2] == ["-m"]:
             assert (ROOT / f"{words[2].replace('.', '/')}.py").exists(), words

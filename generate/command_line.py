@@ -1,0 +1,72 @@
+"""Write docs/fraudctl.md from the commands that fraudctl/ defines."""
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import click
+
+from fraudctl.main import main as fraudctl
+
+_INTRODUCTION = """\
+<!-- `make generate` writes this file from the commands in fraudctl/. -->
+
+# fraudctl
+
+One command line for the whole system. In a checkout `fraudctl` stands for `.venv/bin/python -m fraudctl`; the jobs
+image has the command under this name. Every command explains itself with `--help`. [Variables](configuration.md)
+configure it.
+"""
+
+_EXIT_CODES = """\
+## Exit codes
+
+| Code | Meaning |
+|---|---|
+| 0 | Done, or there was nothing to do. |
+| 1 | The command failed for a reason that may pass: the API or the database was not reachable, or a lock was held. |
+| 2 | A variable, an option or an argument is wrong. |
+| 3 | Data, features or model do not fit. |
+| 4 | The new model did not come into service, and the previous one was restored. |
+"""
+
+
+def command_line() -> str:
+    """Return the document: a list of all commands, the exit codes, then a section for each command."""
+    found = dict(commands(fraudctl, "fraudctl"))
+    rows = [
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {_paragraphs(command)[0]} |\n" for name, command in found.items()
+    ]
+    overview = "".join(["| Command | What it does |\n", "|---|---|\n", *rows])
+    return "\n".join([_INTRODUCTION, overview, _EXIT_CODES, *(_section(name, each) for name, each in found.items())])
+
+
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Walk a click program: each command with the words that call it."""
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
+def _section(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name)
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    parts = [f"## {name}\n", f"```text\n{usage}\n```\n", *(f"{text}\n" for text in _paragraphs(command))]
+    options = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
+    if options:
+        rows = [f"| `{names}` | {' '.join(meaning.split())} |\n" for names, meaning in filter(None, options)]
+        parts.append("".join(["| Option | Meaning |\n", "|---|---|\n", *rows]))
+    return "\n".join(parts)
+
+
+def _paragraphs(command: click.Command) -> list[str]:
+    """Return the parts of a help text: prose as one line each, examples as blocks of code."""
+    parts = re.split(r"\n\s*\n", inspect.cleandoc(command.help or ""))
+    return [_example(part) if part.startswith("\b") else " ".join(part.split()) for part in parts]
+
+
+def _example(part: str) -> str:
+    lines = inspect.cleandoc(part.removeprefix("\b"))
+    return f"```bash\n{lines}\n```"
