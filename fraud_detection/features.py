@@ -12,28 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.schema import RESERVED_NAMES
+
 Matrix = NDArray[np.float64]
 """Shape (transactions, features), float64, every value finite, columns in the order of the FeatureList."""
 
 LIMIT = 1e9  # beyond it float32, which the forest computes in, is coarser than 64 units
 
-COLUMNS_OF_OURS = frozenset(
-    {
-        "id",
-        "request_id",
-        "row_index",
-        "ts",
-        "fraud_probability",
-        "threshold",
-        "is_flagged",
-        "model_version",
-        "model_digest",
-        "transaction_id",
-        "schema_version",
-        "review_propensity",
-        "class",
-    }
-)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _NUMBER_TYPES = frozenset({float, int})  # bool is a type of its own, so True is no number here
 
@@ -60,7 +45,7 @@ class Feature:
 class FeatureList:
     """The features of every transaction of one installation, in order.
 
-    Raises BadFeatureList when names repeat, are no identifiers, or collide with columns of ours.
+    Raises BadFeatureList when names repeat, are no identifiers, or are names of other columns of a store.
     """
 
     features: tuple[Feature, ...]
@@ -77,7 +62,7 @@ class FeatureList:
                     f"feature {place}: expected a name of letters, digits and _ that starts with a letter, "
                     f"63 at most, got {feature.name!r}"
                 )
-            if lowered in COLUMNS_OF_OURS:
+            if lowered in RESERVED_NAMES:
                 raise BadFeatureList(f"feature {place}: {feature.name!r} is a column of every store; rename it")
             if lowered in seen:
                 raise BadFeatureList(f"feature {place}: {feature.name!r} appears twice (case does not count)")

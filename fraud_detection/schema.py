@@ -1,20 +1,32 @@
-"""The tables, once, for SQLite and PostgreSQL alike; the feature columns come from the FeatureList."""
+"""Describes the tables, once for SQLite and PostgreSQL; the feature columns come from the installation's list."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import sqlalchemy as sa
-
-from fraud_detection.features import FeatureList
 
 REVISION = 1
 """The newest migration; stored with every row as `schema_version`."""
 
 SOURCES = ("analyst", "chargeback", "customer", "review", "import")
-"""Who can say what a transaction turned out to be, strongest first."""
+"""Who can report a label, strongest first."""
 
 # SQLite's STRICT tables know REAL and INTEGER; PostgreSQL's REAL would have half the precision.
 NUMBER: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")
 ID: sa.types.TypeEngine[int] = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+
+
+class Role(Enum):
+    """What fills a column of `requests`; INSERTs, history and reserved names derive from it."""
+
+    ROW = "every INSERT"
+    FEATURE = "every INSERT, with the features of the transaction"
+    DECISION = "the INSERT of a scored transaction; NULL in imported history"
+    LABEL = "the label that counts; NULL until there is one"
+    DATABASE = "the database itself"
+    RESERVED = "no code yet"
 
 
 @dataclass(frozen=True)
@@ -28,32 +40,52 @@ class Tables:
     schema_meta: sa.Table
 
 
-def tables(features: FeatureList) -> Tables:
+def columns_of_requests(feature_names: Sequence[str]) -> list[sa.Column[Any]]:
+    """Describe the columns of `requests` in the order of the table, each with its role."""
+    return [
+        _column(Role.DATABASE, "id", ID, primary_key=True),
+        _column(Role.ROW, "request_id", sa.Text(), nullable=False),
+        _column(Role.ROW, "row_index", sa.Integer(), nullable=False),
+        _column(Role.ROW, "ts", sa.Text(), nullable=False, index=True),
+        *(_column(Role.FEATURE, name, NUMBER, nullable=False) for name in feature_names),
+        _column(Role.DECISION, "fraud_probability", NUMBER),
+        _column(Role.DECISION, "threshold", NUMBER),
+        _column(Role.DECISION, "is_flagged", sa.Integer()),
+        _column(Role.DECISION, "model_version", sa.Text()),
+        _column(Role.DECISION, "model_digest", sa.Text()),
+        _column(Role.ROW, "transaction_id", sa.Text()),
+        _column(Role.ROW, "schema_version", sa.Integer(), nullable=False),
+        _column(Role.RESERVED, "review_propensity", NUMBER),
+        _column(Role.LABEL, "Class", sa.Integer()),
+    ]
+
+
+def _column(role: Role, name: str, kind: sa.types.TypeEngine[Any], **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, kind, info={"role": role}, **options)
+
+
+RESERVED_NAMES = frozenset(column.name.lower() for column in columns_of_requests([]))
+"""Names in lower case that no feature may have: SQLite does not tell column names apart by case."""
+
+
+def names_of(requests: sa.Table, *roles: Role) -> list[str]:
+    """Return the names of the columns of `requests` that have one of these roles, in the order of the table."""
+    return [column.name for column in requests.columns if column.info["role"] in roles]
+
+
+def tables(feature_names: Sequence[str]) -> Tables:
     """Describe the tables that store transactions of these features."""
     metadata = sa.MetaData()
     requests = sa.Table(
         "requests",
         metadata,
-        sa.Column("id", ID, primary_key=True),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("row_index", sa.Integer, nullable=False),
-        sa.Column("ts", sa.Text, nullable=False, index=True),
-        *(sa.Column(name, NUMBER, nullable=False) for name in features.names),
-        sa.Column("fraud_probability", NUMBER),
-        sa.Column("threshold", NUMBER),
-        sa.Column("is_flagged", sa.Integer),
-        sa.Column("model_version", sa.Text),
-        sa.Column("model_digest", sa.Text),
-        sa.Column("transaction_id", sa.Text),
-        sa.Column("schema_version", sa.Integer, nullable=False),
-        sa.Column("review_propensity", NUMBER),
-        sa.Column("Class", sa.Integer),
+        *columns_of_requests(feature_names),
         sa.UniqueConstraint("request_id", "row_index"),
         sa.CheckConstraint("fraud_probability BETWEEN 0 AND 1", name="a_probability"),
         sa.CheckConstraint(
             "(fraud_probability IS NULL) = (threshold IS NULL) AND (threshold IS NULL) = (is_flagged IS NULL)"
             " AND (is_flagged IS NULL) = (model_digest IS NULL)",
-            name="scored_or_not",  # imported history was never scored, everything else is scored whole
+            name="scored_or_not",  # imported history was never scored; every other row is scored whole
         ),
         sa.CheckConstraint('"Class" IN (0, 1)', name="a_class"),
         sqlite_strict=True,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from fraud_detection.database import (
     remember_store,
 )
 from fraud_detection.features import LIMIT, FeatureList, Matrix
-from fraud_detection.schema import REVISION, Tables, tables
+from fraud_detection.schema import REVISION, Role, Tables, names_of, tables
 from fraud_detection.store.labels import Label, label_that_counts
 
 FACTS_OF_THE_TABLES = ("features", "features_digest", "oldest_writer")
@@ -175,7 +175,7 @@ class Store:
         self.engine = engine
         self.features = features
         self.location = location
-        self.tables: Tables = tables(features)
+        self.tables: Tables = tables(features.names)
 
     @classmethod
     def open(
@@ -298,22 +298,8 @@ class Store:
     @cached_property
     def _insert_row(self) -> str:
         """The INSERT of `append`, compiled once: compiling it for each request costs more than running it."""
-        return self._insert(
-            self.tables.requests,
-            [
-                "request_id",
-                "row_index",
-                "ts",
-                *self.features.names,
-                "fraud_probability",
-                "threshold",
-                "is_flagged",
-                "model_version",
-                "model_digest",
-                "transaction_id",
-                "schema_version",
-            ],
-        )
+        requests = self.tables.requests
+        return self._insert(requests, names_of(requests, Role.ROW, Role.FEATURE, Role.DECISION))
 
     def _insert(self, table: sa.Table, columns: Sequence[str]) -> str:
         """Return an INSERT for the driver that takes tuples in the order of the columns."""
@@ -406,8 +392,8 @@ class Store:
         self, connection: sa.Connection, pages: Iterable[ImportedRows], *, reporter: str, received_at: str
     ) -> int:
         """Insert transactions without a score, with their labels (source `import`); return how many."""
-        places = ("request_id", "row_index", "ts", *self.features.names, "transaction_id", "schema_version", "Class")
-        said = ("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at", "received_at")
+        places = names_of(self.tables.requests, Role.ROW, Role.FEATURE, Role.LABEL)
+        said = [column.name for column in self._carried("labels")]
         imported = 0
         for page in pages:
             rows: list[tuple[object, ...]] = []
@@ -627,24 +613,25 @@ class Store:
         return [DecisionCount(threshold, rows, int(alerts)) for threshold, rows, alerts in groups]
 
     def _history(self, connection: sa.Connection, query: sa.Select[Any]) -> History:
-        columns: dict[str, list[Any]] = {name: [] for name in _HISTORY_COLUMNS}
+        requests = self.tables.requests
+        features = names_of(requests, Role.FEATURE)
+        kept = {field.name for field in fields(History)}
+        names = [name for name in names_of(requests, Role.ROW, Role.DECISION) if name in kept] + ["Class"]
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         blocks: list[Matrix] = []
-        width = len(self.features)
         selected = query.selected_columns
-        query = query.with_only_columns(
-            *(selected[name] for name in _HISTORY_COLUMNS), *(selected[name] for name in self.features.names)
-        )
+        query = query.with_only_columns(*(selected[name] for name in (*names, *features)))
         for page in connection.execution_options(stream_results=True).execute(query).partitions(_PAGE_ROWS):
-            for place, name in enumerate(_HISTORY_COLUMNS):
+            for place, name in enumerate(names):
                 columns[name].extend(row[place] for row in page)
-            blocks.append(np.array([row[len(_HISTORY_COLUMNS) :] for row in page], dtype=np.float64))
+            blocks.append(np.array([row[len(names) :] for row in page], dtype=np.float64))
         true_class = np.array([-1 if value is None else value for value in columns["Class"]], dtype=np.int8)
         sources = self._label_sources(connection) if (true_class >= 0).any() else {}
         return History(
             request_id=_texts(columns["request_id"]),
             row_index=np.array(columns["row_index"], dtype=np.int64),
             ts=_texts(columns["ts"]),
-            matrix=np.vstack(blocks) if blocks else np.empty((0, width)),
+            matrix=np.vstack(blocks) if blocks else np.empty((0, len(features))),
             fraud_probability=np.array(columns["fraud_probability"], dtype=np.float64),
             is_flagged=np.array([bool(value) for value in columns["is_flagged"]], dtype=np.bool_),
             model_digest=_texts([value or "" for value in columns["model_digest"]]),
@@ -686,24 +673,13 @@ class Store:
         else:
             query = query.order_by(requests.c.ts, requests.c.id)
         sources = {} if unlabelled_only else self._label_sources(connection)
+        listed = listed_columns(self.features)
         rows = connection.execution_options(stream_results=True).execute(query).mappings()
         for page in rows.partitions(_PAGE_ROWS):
             for row in page:
                 key = (row["request_id"], row["row_index"])
                 source = None if row["Class"] is None else sources.get(key, "external")
-                yield {
-                    "request_id": row["request_id"],
-                    "row": row["row_index"],
-                    "transaction_id": row["transaction_id"],
-                    "ts": row["ts"],
-                    **{name: row[name] for name in self.features.names},
-                    "fraud_probability": row["fraud_probability"],
-                    "is_flagged": row["is_flagged"],
-                    "threshold": row["threshold"],
-                    "model_version": row["model_version"],
-                    "is_fraud": row["Class"],
-                    "label_source": source,
-                }
+                yield {shown: row[name] for shown, name in listed.items()} | {"label_source": source}
 
     # -- look after it -------------------------------------------------------------------------------------------
 
@@ -806,6 +782,22 @@ class Store:
         )
 
 
+def listed_columns(features: FeatureList) -> dict[str, str]:
+    """Map what a listing calls a column to its name in `requests`, in the order of the listing."""
+    return {
+        "request_id": "request_id",
+        "row": "row_index",
+        "transaction_id": "transaction_id",
+        "ts": "ts",
+        **{name: name for name in features.names},
+        "fraud_probability": "fraud_probability",
+        "is_flagged": "is_flagged",
+        "threshold": "threshold",
+        "model_version": "model_version",
+        "is_fraud": "Class",
+    }
+
+
 @contextlib.contextmanager
 def _disposed_on_error(engine: sa.Engine) -> Iterator[None]:
     try:
@@ -813,9 +805,6 @@ def _disposed_on_error(engine: sa.Engine) -> Iterator[None]:
     except BaseException:
         engine.dispose()
         raise
-
-
-_HISTORY_COLUMNS = ("request_id", "row_index", "ts", "fraud_probability", "is_flagged", "model_digest", "Class")
 
 
 def _pages(keys: Collection[Any]) -> Iterator[list[Any]]:

@@ -8,10 +8,7 @@ from tqdm import tqdm
 
 from fraud_detection.features import FeatureList
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import Store
-
-_BEFORE_FEATURES = ("request_id", "row", "transaction_id", "ts")
-_AFTER_FEATURES = ("fraud_probability", "is_flagged", "threshold", "model_version", "is_fraud", "label_source")
+from fraud_detection.store import Store, listed_columns
 
 
 def write_transactions(
@@ -36,7 +33,7 @@ def write_transactions(
         read_only=True,
         allow_network_filesystem=settings.allow_network_filesystem,
     )
-    writer = csv.DictWriter(out, [*_BEFORE_FEATURES, *features.names, *_AFTER_FEATURES])
+    writer = csv.DictWriter(out, [*listed_columns(features), "label_source"])
     writer.writeheader()
     written = 0
     with closing(store), store.snapshot() as connection:
