@@ -9,11 +9,13 @@ from generate.command_line import command_line
 from generate.configuration import configuration
 from generate.dashboards import dashboard
 from generate.openapi import openapi_document
+from generate.third_party_notices import third_party_notices
 
 ROOT = Path(__file__).parent.parent
 
 # In this order: what the chart's README and the rendered defaults are made from comes before them.
 FILES: dict[str, Callable[[], str]] = {
+    "THIRD_PARTY_NOTICES": third_party_notices,
     "api/openapi.json": openapi_document,
     "charts/fraud-detection/files/dashboards/drift.json": partial(dashboard, "drift"),
     "charts/fraud-detection/files/dashboards/model.json": partial(dashboard, "model"),

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import tomllib
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from generate.third_party_notices import image_licences, packages
 from tests.conftest import ROOT
 from tests.images.conftest import CREATED, REVISION, VERSION
 from tests.images.containers import docker, inspect, python
@@ -12,7 +14,9 @@ from tests.images.containers import docker, inspect, python
 MEGABYTE = 1_000_000
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 PACKAGES = ("api", "fraud_detection", "fraudctl", "jobs")
+LICENCES = {"LICENSE", "THIRD_PARTY_NOTICES"}
 OURS = {"api": ("api", "fraud_detection"), "jobs": ("fraud_detection", "fraudctl", "jobs")}
+TRAINING = ["sklearn", "mlflow", "skl2onnx", "scipy", "matplotlib", "pandas", "pyarrow", "kubernetes"]
 FOUND = "import importlib.util, json; print(json.dumps([name for name in {} if importlib.util.find_spec(name)]))"
 FILES = """
 import json, pathlib
@@ -63,7 +67,7 @@ def test_holds_its_own_packages_and_what_is_shared(kind: str, image: str) -> Non
 
     held = {name for name in python(image, FILES.format("/app")) if not name.endswith(".pyc")}
 
-    assert held == files_of(OURS[kind]) | commands[kind]
+    assert held == files_of(OURS[kind]) | commands[kind] | {f"licenses/{name}" for name in LICENCES}
 
 
 def test_every_module_brings_its_bytecode(kind: str, image: str) -> None:
@@ -85,8 +89,8 @@ print(json.dumps([len(modules), without]))
 @pytest.mark.parametrize(
     ("absent", "present"),
     [
-        (["jobs", "fraudctl", "sklearn", "mlflow", "skl2onnx", "scipy", "matplotlib"], ["api", "flask", "gunicorn"]),
-        (["api", "gevent"], ["jobs", "fraudctl", "sklearn", "mlflow"]),
+        (["jobs", "fraudctl", *TRAINING], ["api", "flask", "gunicorn", "psycopg"]),
+        (["api", "gevent"], ["jobs", "fraudctl", *TRAINING, "psycopg", "flask", "gunicorn"]),  # MLflow brings the last
     ],
     ids=["api", "jobs"],
 )
@@ -94,6 +98,19 @@ def test_has_nothing_of_the_other_one(request: pytest.FixtureRequest, absent: li
     image = request.getfixturevalue(f"{request.node.callspec.id}_image")
 
     assert python(image, FOUND.format([*absent, *present])) == present
+
+
+def test_holds_the_packages_that_the_notices_name(kind: str, image: str) -> None:
+    installed = python(
+        image,
+        """
+import json
+from importlib.metadata import distributions
+print(json.dumps([each.name for each in distributions()]))
+""",
+    )
+
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in installed} == {each.name for each in packages(kind)}
 
 
 def test_can_neither_compile_nor_install(kind: str, image: str) -> None:
@@ -134,7 +151,7 @@ def test_says_what_it_is(kind: str, image: str, python_image: str) -> None:
     named = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
     assert named["title"] == f"fraud-detection-{kind}"
     assert (named["version"], named["revision"], named["created"]) == (VERSION, REVISION, CREATED)
-    assert (named["licenses"], named["base.name"]) == ("Apache-2.0", python_image)
+    assert (named["licenses"], named["base.name"]) == (image_licences(kind), python_image)
 
 
 @pytest.fixture
@@ -144,7 +161,7 @@ def checkout(tmp_path: Path, api_image: str, jobs_image: str) -> Path:
     shutil.copytree(ROOT / "requirements", copied / "requirements")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copied / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (".dockerignore", "Dockerfile.api", "Dockerfile.jobs"):
+    for name in (".dockerignore", "Dockerfile.api", "Dockerfile.jobs", *LICENCES):
         shutil.copy(ROOT / name, copied)
     return copied
 
@@ -192,6 +209,6 @@ def test_nothing_enters_the_build_that_is_not_named(checkout: Path, python_image
         finally:
             docker("rmi", "fraud-detection-test:context")
 
-    assert context() == files_of(PACKAGES, checkout) | {"requirements/api.txt", "requirements/jobs.txt"}
+    assert context() == files_of(PACKAGES, checkout) | {"requirements/api.txt", "requirements/jobs.txt", *LICENCES}
     (checkout / ".dockerignore").unlink()
     assert context() >= set(strangers)
