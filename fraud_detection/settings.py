@@ -17,41 +17,76 @@ def _text(value: str) -> str:
     return value
 
 
-def _boolean(value: str) -> bool:
-    if value.lower() not in {"true", "false"}:
-        raise ValueError("true or false")
-    return value.lower() == "true"
+class Boolean:
+    """Reads true or false."""
+
+    expected = "true or false"
+
+    def __call__(self, value: str) -> bool:
+        """Return the value; raises ValueError saying what was expected, as every reader does."""
+        if value.lower() not in {"true", "false"}:
+            raise ValueError(self.expected)
+        return value.lower() == "true"
 
 
-def _number(minimum: float, maximum: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
+@dataclass(frozen=True)
+class Number:
+    """Reads a number within bounds."""
+
+    minimum: float
+    maximum: float
+
+    @property
+    def expected(self) -> str:
+        """What the message and the documents say."""
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
+
+    def __call__(self, value: str) -> float:
+        """Return the number."""
         try:
             number = float(value)
         except ValueError:
             number = math.nan
-        if not minimum <= number <= maximum:
-            raise ValueError(f"a number from {minimum:g} to {maximum:g}")
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(self.expected)
         return number
 
-    return parse
 
+@dataclass(frozen=True)
+class Integer:
+    """Reads a whole number within bounds."""
 
-def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", value) or not minimum <= int(value) <= maximum:
-            raise ValueError(f"a whole number from {minimum} to {maximum}")
+    minimum: int
+    maximum: int
+
+    @property
+    def expected(self) -> str:
+        """What the message and the documents say."""
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def __call__(self, value: str) -> int:
+        """Return the number."""
+        if not re.fullmatch(r"\d{1,10}", value) or not self.minimum <= int(value) <= self.maximum:
+            raise ValueError(self.expected)
         return int(value)
 
-    return parse
 
+class Choice:
+    """Reads one of a few words."""
 
-def _choice(*names: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"one of {', '.join(names)}")
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    @property
+    def expected(self) -> str:
+        """What the message and the documents say."""
+        return f"one of {', '.join(self.words)}"
+
+    def __call__(self, value: str) -> str:
+        """Return the word."""
+        if value not in self.words:
+            raise ValueError(self.expected)
         return value
-
-    return parse
 
 
 def _url(value: str) -> str:
@@ -94,6 +129,7 @@ class Variable:
 
     name: str
     meaning: str
+    parse: Callable[[str], Any]
     default: str | None
     required: bool
     secret: bool
@@ -141,6 +177,7 @@ class _Settings:
             Variable(
                 name=field.metadata["name"],
                 meaning=field.metadata["meaning"],
+                parse=field.metadata["parse"],
                 default=None if field.metadata["default"] in (_REQUIRED, None) else str(field.metadata["default"]),
                 required=field.metadata["default"] is _REQUIRED,
                 secret=field.metadata["secret"],
@@ -196,7 +233,7 @@ class SharedSettings(_Settings):
     """What the API and the jobs must read alike."""
 
     fraud_threshold: float = _variable(
-        "FRAUD_THRESHOLD", _number(0.001, 0.999), 0.4, "a transaction that scores at least this is flagged"
+        "FRAUD_THRESHOLD", Number(0.001, 0.999), 0.4, "a transaction that scores at least this is flagged"
     )
     model_path: Path = _variable(
         "MODEL_PATH",
@@ -222,7 +259,7 @@ class SharedSettings(_Settings):
     )
     allow_network_filesystem: bool = _variable(
         "ALLOW_NETWORK_FILESYSTEM",
-        _boolean,
+        Boolean(),
         "false",
         "open SQLite on NFS, SMB or FUSE all the same (it can corrupt)",
     )
@@ -231,14 +268,14 @@ class SharedSettings(_Settings):
     )
     rollout_mode: str = _variable(
         "ROLLOUT_MODE",
-        _choice("reload", "restart", "none"),
+        Choice("reload", "restart", "none"),
         "reload",
         "how a promoted model comes into service: the API takes it up itself, is restarted, or neither",
     )
-    log_level: str = _variable("LOG_LEVEL", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "how much is logged")
+    log_level: str = _variable("LOG_LEVEL", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "how much is logged")
     log_format: str = _variable(
         "LOG_FORMAT",
-        _choice("auto", "json", "text"),
+        Choice("auto", "json", "text"),
         "auto",
         "auto writes text on a terminal and JSON elsewhere",
     )
@@ -279,17 +316,17 @@ class ApiSettings(SharedSettings):
         "the same from a file, read again within 10 s when it appears, changes or goes",
     )
     host: str = _variable("HOST", _text, "127.0.0.1", "the address to listen on")
-    port: int = _variable("PORT", _integer(1, 65535), 5000, "the port of the API")
-    probe_port: int = _variable("PROBE_PORT", _integer(1, 65535), 5001, "the port of /livez and /readyz")
+    port: int = _variable("PORT", Integer(1, 65535), 5000, "the port of the API")
+    probe_port: int = _variable("PROBE_PORT", Integer(1, 65535), 5001, "the port of /livez and /readyz")
     max_in_flight: int = _variable(
         "MAX_IN_FLIGHT",
-        _integer(1, 10_000),
+        Integer(1, 10_000),
         256,
         "requests inside at once; more are answered 503 with Retry-After",
     )
     retention_days: int = _variable(
         "RETENTION_DAYS",
-        _integer(0, 36_500),
+        Integer(0, 36_500),
         0,
         "delete unlabelled decisions older than this; 0 keeps everything",
     )
@@ -310,49 +347,49 @@ class JobSettings(SharedSettings):
     )
     drift_window_rows: int = _variable(
         "DRIFT_WINDOW_ROWS",
-        _integer(100, 1_000_000),
+        Integer(100, 1_000_000),
         10_000,
         "rows in each of the two windows that drift compares",
     )
     drift_min_rows: int = _variable(
-        "DRIFT_MIN_ROWS", _integer(50, 1_000_000), 500, "a window with fewer rows is no evidence"
+        "DRIFT_MIN_ROWS", Integer(50, 1_000_000), 500, "a window with fewer rows is no evidence"
     )
     label_maturity_days: float = _variable(
         "LABEL_MATURITY_DAYS",
-        _number(0, 365),
+        Number(0, 365),
         30,
         "a newer transaction counts only when it is a confirmed fraud",
     )
     negatives_by_maturity: bool = _variable(
         "NEGATIVES_BY_MATURITY",
-        _boolean,
+        Boolean(),
         "false",
         "an unflagged transaction without a fraud report counts as genuine once mature (reports are complete)",
     )
     allow_derived_labels: bool = _variable(
         "ALLOW_DERIVED_LABELS",
-        _boolean,
+        Boolean(),
         "false",
         "without true labels, train on the model's own decisions (it learns to agree with itself)",
     )
     gate_min_frauds: int = _variable(
-        "GATE_MIN_FRAUDS", _integer(5, 100_000), 50, "frauds that the hold-out needs before a model is judged"
+        "GATE_MIN_FRAUDS", Integer(5, 100_000), 50, "frauds that the hold-out needs before a model is judged"
     )
     gate_margin: float = _variable(
         "GATE_MARGIN",
-        _number(0, 0.5),
+        Number(0, 0.5),
         0.02,
         "average precision that the new model may at worst lose (5 % bound)",
     )
     retrain_after_days: float = _variable(
         "RETRAIN_AFTER_DAYS",
-        _number(0, 3650),
+        Number(0, 3650),
         30,
         "without drift, retrain this long after the last judgement",
     )
     retrain_cooldown_days: float = _variable(
         "RETRAIN_COOLDOWN_DAYS",
-        _number(0, 365),
+        Number(0, 365),
         7,
         "after a judgement, drift starts no new training for so long",
     )
@@ -369,7 +406,7 @@ class JobSettings(SharedSettings):
     )
     rollout_timeout_seconds: int = _variable(
         "ROLLOUT_TIMEOUT_SECONDS",
-        _integer(1, 86_400),
+        Integer(1, 86_400),
         300,
         "how long a restart may take until the new model serves; then the one before is restored",
     )
@@ -404,4 +441,4 @@ class ClusterSettings(_Settings):
     """What Kubernetes tells every pod; nobody sets it by hand."""
 
     host: str = _variable("KUBERNETES_SERVICE_HOST", _text, _REQUIRED, "Kubernetes sets it in every pod")
-    port: int = _variable("KUBERNETES_SERVICE_PORT", _integer(1, 65535), 443, "Kubernetes sets it in every pod")
+    port: int = _variable("KUBERNETES_SERVICE_PORT", Integer(1, 65535), 443, "Kubernetes sets it in every pod")

@@ -2,7 +2,17 @@
 
 from collections.abc import Iterable
 
-from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings, Variable
+from fraud_detection.settings import (
+    ApiSettings,
+    Boolean,
+    Choice,
+    ClientSettings,
+    Integer,
+    JobSettings,
+    Number,
+    SharedSettings,
+    Variable,
+)
 
 _INTRODUCTION = """\
 <!-- `make generate` writes this file from fraud_detection/settings.py. -->
@@ -32,8 +42,11 @@ def configuration() -> str:
 
 
 def _table(variables: Iterable[Variable]) -> str:
-    rows = [f"| `{variable.name}` | {_default(variable)} | {_meaning(variable)} |\n" for variable in variables]
-    return "".join(["| Variable | Default | Meaning |\n", "|---|---|---|\n", *rows])
+    rows = [
+        f"| `{variable.name}` | {_default(variable)} | {_meaning(variable)} | {_expected(variable)} |\n"
+        for variable in variables
+    ]
+    return "".join(["| Variable | Default | Meaning | Expected |\n", "|---|---|---|---|\n", *rows])
 
 
 def _default(variable: Variable) -> str:
@@ -44,3 +57,7 @@ def _default(variable: Variable) -> str:
 
 def _meaning(variable: Variable) -> str:
     return variable.meaning + (" (secret)" if variable.secret else "")
+
+
+def _expected(variable: Variable) -> str:
+    return variable.parse.expected if isinstance(variable.parse, Boolean | Number | Integer | Choice) else ""
