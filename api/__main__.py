@@ -1,4 +1,4 @@
-"""`python -m api`: make what is missing, then become the server; what a container runs."""
+"""`python -m api`: create what is missing, then become the server; containers run this."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ SERVER = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
 
 
 def prepare() -> int:
-    """Make what an installation needs to serve; 0, 2 for a wrong variable, otherwise as `python -m api.bootstrap`."""
+    """Create what an installation needs; return 2 for a wrong variable, otherwise as `python -m api.bootstrap`."""
     try:
-        ApiSettings.from_env(os.environ)  # before anything is made
+        ApiSettings.from_env(os.environ)  # before it creates anything
     except BadSetting as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")
         return 2

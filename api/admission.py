@@ -1,18 +1,18 @@
-"""How many requests may be inside at once; one too many is answered 503 before its body is read."""
+"""Limits requests in flight: beyond the limit the API replies 503 before it reads the body."""
 
 from types import TracebackType
 
 from api.writer import Writer
 
-OLDEST_WAIT_SECONDS = 1.0  # half of what a request may wait to be stored: the next would hardly be served in time
+OLDEST_WAIT_SECONDS = 1.0  # half of the time allowed for storing: a further request would hardly be stored in time
 
 
 class TooManyInside(Exception):
-    """The service has as much to do as it can finish in time; the caller may try again shortly."""
+    """Too many requests are in flight; the client may repeat the request shortly."""
 
 
 class Admission:
-    """A limit on requests inside, entered with `with admission:`; only greenlets of one thread may share it."""
+    """A limit on requests in flight, entered with `with admission:`; only greenlets of one thread may share it."""
 
     def __init__(self, limit: int, writer: Writer) -> None:
         self._limit = limit
@@ -21,7 +21,7 @@ class Admission:
 
     def __enter__(self) -> None:
         if self._inside >= self._limit or self._writer.oldest_wait_seconds > OLDEST_WAIT_SECONDS:
-            raise TooManyInside("too many requests at once; try again after Retry-After seconds")
+            raise TooManyInside("too many requests in flight; repeat this one after Retry-After seconds")
         self._inside += 1
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Assembles the service: every part, who gets what, and in which order it ends."""
+"""Assembles the API: its parts, what each receives, and the order in which they end."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from fraud_detection.store import Store
 
 
 class Api(flask.Flask):
-    """The assembled service, a WSGI application; `close` it after the last request."""
+    """The assembled API, a WSGI application; call `close` after the last request."""
 
     def __init__(self, health: Health, served: ServedModel, writer: Writer) -> None:
         super().__init__("api", static_folder=None)
@@ -34,16 +34,16 @@ class Api(flask.Flask):
         self.at_the_end = contextlib.ExitStack()
 
     def drain(self) -> None:
-        """Say that no further request should come; those under way are still answered."""
+        """Report not ready, so that no new requests arrive; requests in flight are still answered."""
         self.health.is_draining = True
 
     def close(self) -> None:
-        """Store what waits, end every thread, close the database."""
+        """Store queued requests, end every thread, close the database."""
         self.at_the_end.close()
 
 
 def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._exit) -> Api:
-    """Open the store, load the model, start the writer; `give_up` ends the process when storage is beyond help.
+    """Open the store, load the model, start the writer; `give_up` ends a process that cannot use storage any more.
 
     Raises BadFeatureList, DatabaseRefused, ModelRefused.
     """
@@ -51,9 +51,9 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     figures = Metrics()
     location, anywhere = settings.store_location, settings.allow_network_filesystem
     threshold = settings.fraud_threshold
-    with contextlib.ExitStack() as opened:  # closed in the opposite order
+    with contextlib.ExitStack() as opened:  # closed in reverse order
         served = opened.enter_context(contextlib.closing(ServedModel(settings.model_path, features, figures)))
-        opened.enter_context(in_use(location))  # keeps imports and restores away; waits for one that is at work
+        opened.enter_context(in_use(location))  # blocks imports and restores; waits for a running one
         store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
         opened.callback(store.close)
         reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)

@@ -1,4 +1,4 @@
-"""Gives each request its id and time of arrival, and every answer X-Request-Id and its place in the latencies."""
+"""Gives each request an id and an arrival time; adds X-Request-Id to each reply and measures its latency."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,19 +12,19 @@ _REQUEST_ID = "fraud.request_id"
 
 
 def request_id(environ: WSGIEnvironment) -> str:
-    """The id (UUIDv7) of a request."""
+    """Return the id (UUIDv7) of a request."""
     identifier: str = environ[_REQUEST_ID]
     return identifier
 
 
 def arrived_at(environ: WSGIEnvironment) -> str:
-    """When a request arrived, in the form of `ts`."""
+    """Return the arrival time of a request, in the format of `ts`."""
     moment: str = environ[_ARRIVED_AT]
     return moment
 
 
 def at_the_door(application: WSGIApplication, clock: Clock, metrics: Metrics) -> WSGIApplication:
-    """Wrap a WSGI application, so that not even its 404 or 500 leaves without an id."""
+    """Wrap a WSGI application so that every reply has an id, 404 and 500 too."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began = time.perf_counter()
@@ -36,7 +36,7 @@ def at_the_door(application: WSGIApplication, clock: Clock, metrics: Metrics) ->
         ) -> Callable[[bytes], object]:
             headers.append(("X-Request-Id", identifier))
             metrics.observe_request(environ["PATH_INFO"], status, time.perf_counter() - began)
-            return start_response(status, headers, exc_info)  # type: ignore[arg-type]  # handed on as it came
+            return start_response(status, headers, exc_info)  # type: ignore[arg-type]  # passed on unchanged
 
         return application(environ, start_identified)
 

@@ -1,4 +1,4 @@
-"""The bearer token, for every endpoint not named public."""
+"""Checks the bearer token for every endpoint that is not public."""
 
 import hashlib
 import hmac
@@ -14,17 +14,17 @@ from api.metrics import Metrics, TokenId
 from fraud_detection.settings import ApiSettings, BadSetting, checked_token, read_secret_file
 
 PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
-RECHECK_SECONDS = 5.0  # a token that was changed in its file is valid within 10 s
+RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s
 
 logger = logging.getLogger(__name__)
 
 
 class Unauthorized(Exception):
-    """A request without a valid token; says nothing about what was wrong with it."""
+    """A request without a valid token; the message does not say what was wrong with the token."""
 
 
 class Tokens:
-    """The digests of the valid tokens; a token that came from a file is read again when the file changes.
+    """The digests of the valid tokens; a token from a file is read again when the file changes.
 
     What cannot be used (a file that is gone, empty or unreadable) leaves the current token as it was. The previous
     one is withdrawn when its file is gone or empty, so that a leaked token can be revoked without a restart.
@@ -40,11 +40,11 @@ class Tokens:
         self._checked_at = time.monotonic()
 
     def identify(self, credential: bytes) -> TokenId | None:
-        """Say which token a credential is, None when it is none, in a time that tells nothing about the tokens."""
+        """Return which token a credential is, None for none, in a time that reveals nothing about the tokens."""
         if time.monotonic() - self._checked_at >= self._recheck_seconds:
             self._read_again()
         presented = hashlib.sha256(credential).digest()
-        # Both are always compared: bytes, because compare_digest refuses a str that is not ASCII.
+        # Both are always compared, as bytes, because compare_digest refuses a str that is not ASCII.
         is_current = hmac.compare_digest(presented, self._current)
         is_previous = hmac.compare_digest(presented, self._previous)
         if is_current:
@@ -74,7 +74,7 @@ class Tokens:
 
 
 def _read(variable: str, path: Path) -> str | None:
-    """Return the token in a file, empty when the file is gone or empty, None when it holds something else."""
+    """Return the token in a file, empty if the file is missing or empty, None if it holds no valid token."""
     try:
         text = read_secret_file(variable, path)
         return text and checked_token(text)
@@ -89,11 +89,11 @@ def _digest(token: str) -> bytes:
 
 
 def _nothing() -> bytes:
-    return os.urandom(32)  # the digest of no token anybody knows, so that comparing takes as long as ever
+    return os.urandom(32)  # matches no token, so that comparing takes as long as with one
 
 
 def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
-    """Answer 401 to every request without a valid token, before its body is read, except on PUBLIC_PATHS.
+    """Reply 401 to every request without a valid token, before reading its body, except on PUBLIC_PATHS.
 
     Unknown paths and methods are answered as such to everybody.
     """
@@ -108,7 +108,7 @@ def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
 
 
 def authenticate(environ: WSGIEnvironment, tokens: Tokens) -> TokenId:
-    """Say which token a request brings.
+    """Return which token a request carries.
 
     Raises Unauthorized.
     """

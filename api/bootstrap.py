@@ -1,4 +1,4 @@
-"""`python -m api.bootstrap`: make what an installation needs to serve (tables, a model, links) where it is missing."""
+"""`python -m api.bootstrap`: create what an installation needs to serve (tables, a model, links) if it is missing."""
 
 import contextlib
 import errno
@@ -34,16 +34,16 @@ logger = logging.getLogger(__name__)
 
 
 class CannotWrite(Exception):
-    """A folder of the installation in which nothing can be made; the message says what to do."""
+    """A folder of the installation that cannot be written; the message says what to do."""
 
     def __init__(self, folder: Path, error: OSError) -> None:
         self.is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         if self.is_full:
-            advice = "make room there, or mount a larger volume"
+            advice = "free space there, or mount a larger volume"
         elif error.errno == errno.EROFS:
-            advice = "mount a volume there that can be written"
+            advice = "mount a writable volume there"
         else:
-            advice = "chown it to that user, in Kubernetes set fsGroup, or mount a volume there that it may write"
+            advice = "chown it to that user, set fsGroup in Kubernetes, or mount a volume that this user may write"
         super().__init__(
             f"{error.filename or folder}: {error.strerror or error}, for uid {os.geteuid()} and gid {os.getegid()}; "
             f"the installation keeps files in {folder}: {advice}"
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def bootstrap(settings: SharedSettings) -> None:
-    """Make what is missing and leave what is there.
+    """Create what is missing and leave the rest unchanged.
 
     Raises BadFeatureList, DatabaseRefused, ModelRefused, LockHeld, CannotWrite.
     """
@@ -89,19 +89,19 @@ def bootstrap(settings: SharedSettings) -> None:
         )
     try:
         logger.info("store: ready for the %d features of this installation", len(features))
-        # A job that waits for the roll-out of its model holds the lock, and waits for a pod that begins here.
+        # A job that rolls out its model holds the lock while it waits for a pod that starts here.
         with _writing(settings.models_dir):
             version = current_version(settings.models_dir)
             if version is None or not (settings.models_dir / PICKLE).exists():
                 with promoter(settings.models_dir, store.engine):
                     version = _complete(settings, store, features)
-        logger.info("model: %s is in service", version)
+        logger.info("model: %s is the current version", version)
     finally:
         store.close()
     if settings.database_url is None:
         with _writing(data):
             _link_reference(data / REFERENCE, settings.models_dir / CURRENT / REFERENCE)
-    logger.info("ready: what serves next finds everything in place")
+    logger.info("ready: the API can start")
 
 
 @contextlib.contextmanager
@@ -113,11 +113,11 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _complete(settings: SharedSettings, store: Store, features: FeatureList) -> str:
-    """Make what is still missing now that nobody else does, and return the version in service."""
+    """Create what is still missing while holding the lock, and return the current version."""
     version = current_version(settings.models_dir)
     if version is None:
         return _install_baseline(settings, store, features)
-    link_classic_path(settings.models_dir)  # the first promotion was killed between its two links
+    link_classic_path(settings.models_dir)  # if the first promotion was killed between its two links
     return version
 
 
@@ -127,16 +127,16 @@ def _install_baseline(settings: SharedSettings, store: Store, features: FeatureL
     if classic.exists() and not classic.is_symlink():
         raise ModelRefused(
             "missing",
-            f"{classic}: is a model without {MANIFEST}, which is never served and not replaced either; "
-            f"`fraudctl models adopt {classic}` verifies it and brings it in, or move it away",
+            f"{classic}: is a model without {MANIFEST}, so it is neither served nor replaced; "
+            f"`fraudctl models adopt {classic}` verifies and installs it; or move it away",
         )
     if not (baseline / MANIFEST).exists():
         raise ModelRefused(
             "missing",
             f"BASELINE_DIR: no model version in {baseline}; `python -m jobs.seed --out {baseline}` "
-            "makes one from made-up transactions, `fraudctl models adopt FILE.pkl` brings in a model of yours",
+            "makes one from synthetic transactions, `fraudctl models adopt FILE.pkl` installs a model of yours",
         )
-    read_version(baseline, features)  # what could not serve is not installed either
+    read_version(baseline, features)  # never install what could not serve
     with store.begin() as connection:
         fixed = store.get_meta(connection, "amount_scaling")
     scaling = None if fixed is None else AmountScaling(**json.loads(fixed))
@@ -146,13 +146,13 @@ def _install_baseline(settings: SharedSettings, store: Store, features: FeatureL
 
 
 def _link_reference(link: Path, leads_to: Path) -> None:
-    """Keep the classic path of the reference data; it changes with the model because it leads through `current`."""
+    """Link the classic path of the reference data through `current`, so that it changes with the model."""
     target = os.path.relpath(leads_to, link.parent)
     if link.is_symlink() or not link.exists():
         link.unlink(missing_ok=True)
         link.symlink_to(target)
     else:
-        logger.warning("%s: is a file of somebody else's and stays; drift reads %s", link, leads_to)
+        logger.warning("%s: is not a link of this installation and stays; drift reads %s", link, leads_to)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""GET /openapi.json and GET /docs: what the service answers, with the features of this installation filled in."""
+"""GET /openapi.json and GET /docs: the reference of the API, with the features of this installation filled in."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from markupsafe import Markup, escape
 
 from fraud_detection.features import Feature, FeatureList
 
-# The page needs nothing from anywhere, and the browser is told to keep it that way.
+# The page loads nothing from other addresses, and this policy makes the browser enforce that.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def blueprint(features: FeatureList) -> flask.Blueprint:
-    """Both are rendered once; they are public, because they tell no more than the source code does."""
+    """Serve both, rendered once; they are public because they reveal no more than the source code."""
     routes = flask.Blueprint("docs", __name__)
     document = openapi_document(features)
     as_json = json.dumps(document, indent=1)

@@ -1,4 +1,4 @@
-"""Exception → status and {"error": {"code", "message", "request_id"}}, as one table."""
+"""Maps each exception to a status and {"error": {"code", "message", "request_id"}}, as one table."""
 
 import logging
 import re
@@ -34,16 +34,16 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     IdempotencyKeyReused: (422, "idempotency_key_reused"),
     TooManyInside: (503, "overloaded"),
 }
-"""What a caller is told; the exception's own message says how to repair the request."""
+"""Status and code of each exception; its own message says how to repair the request."""
 
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-_HTTP_MESSAGES = {404: "no such path; GET /docs shows all there are", 405: "the header Allow names the methods"}
+_HTTP_MESSAGES = {404: "no such path; GET /docs lists all paths", 405: "the header Allow lists the methods"}
 
 logger = logging.getLogger(__name__)
 
 
 def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
-    """Answer every exception in the one form of an error; what nobody expected is a 500 with a traceback in the log."""
+    """Reply to every exception in one format; an unexpected one is a 500 with a traceback in the log."""
 
     def answer(status: int, code: str, message: str) -> flask.Response:
         metrics.count_rejection(code)
@@ -63,7 +63,7 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
 
     def answer_unreadable(error: sa.exc.OperationalError) -> flask.Response:
         logger.error("request %s: the database cannot be read: %s", request_id(flask.request.environ), error.orig)
-        return answer(503, "storage_failed", "the database cannot be read at the moment")
+        return answer(503, "storage_failed", "the database cannot be read now; repeat the request later")
 
     def answer_http(error: HTTPException) -> flask.Response:
         status = error.code or 500
@@ -75,7 +75,9 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
 
     def answer_unexpected(_error: Exception) -> flask.Response:
         logger.exception("request %s failed", request_id(flask.request.environ))
-        return answer(500, "internal_error", "an error of the service; its log has the details under this request_id")
+        return answer(
+            500, "internal_error", "an internal error; the log of the API has the details under this request_id"
+        )
 
     for kind in ANSWERS:
         app.register_error_handler(kind, answer_known)

@@ -1,4 +1,4 @@
-"""GET /health for people, /livez and /readyz for whoever runs the service, the latter two on a port of their own."""
+"""GET /health for people; /livez and /readyz for Kubernetes or a supervisor, on a port of their own."""
 
 import http.server
 import json
@@ -14,14 +14,14 @@ HEARTBEAT_LIMIT_SECONDS = 10.0
 _STORAGE_PROBLEMS = {
     "starting": "the first commit has not succeeded yet",
     "full": "the disk of the database is full: free space or set RETENTION_DAYS",
-    "busy": "another process holds the database: end the job that writes into it",
-    "failed": "the database cannot be written: the log says why",
+    "busy": "another process holds the database: stop the job that writes to it",
+    "failed": "the database cannot be written: see the log",
     "corrupt": "the database is damaged: stop the service and restore a backup (`fraudctl db restore`)",
 }
 
 
 class Health:
-    """What is wrong with the service, if anything is."""
+    """Knows whether the API works and, if not, why."""
 
     def __init__(self, served: ServedModel, writer: Writer) -> None:
         self._served = served
@@ -30,23 +30,23 @@ class Health:
 
     @property
     def is_live(self) -> bool:
-        """Whether the process works at all; never whether storage does, since a restart would not mend that."""
+        """Whether the process works; storage does not count, because a restart would not repair it."""
         return self._writer.heartbeat_age_seconds < HEARTBEAT_LIMIT_SECONDS
 
     def problems(self) -> list[dict[str, str]]:
-        """Why the service is not ready, each as `code` and `message`; empty when it is."""
+        """Return why the API is not ready, each as `code` and `message`; empty if it is ready."""
         found = []
         if self.is_draining:
             found.append({"code": "stopping", "message": "the service is stopping"})
         if not self.is_live:
-            found.append({"code": "writer_stuck", "message": "the writing thread does not move: restart the service"})
+            found.append({"code": "writer_stuck", "message": "the writer thread is stuck: restart the service"})
         trouble = self._writer.problem
         if trouble is not None:
             found.append({"code": f"storage_{trouble}", "message": _STORAGE_PROBLEMS[trouble]})
         return found
 
     def report(self) -> tuple[dict[str, object], int]:
-        """The health as JSON and its HTTP status: 200, or 503 with what is wrong."""
+        """Return the health as JSON and its HTTP status: 200, or 503 with the problems."""
         problems = self.problems()
         if problems:
             return {"status": "unavailable", "problems": problems}, 503
@@ -61,7 +61,7 @@ def blueprint(health: Health) -> flask.Blueprint:
 
 
 class _Listener(http.server.ThreadingHTTPServer):
-    allow_reuse_port = True  # when gunicorn replaces its worker (SIGHUP), the new one comes before the old one goes
+    allow_reuse_port = True  # when gunicorn replaces its worker (SIGHUP), the new one starts before the old one ends
 
 
 class ProbeServer:
@@ -89,18 +89,18 @@ class ProbeServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Probes come every few seconds; nobody wants to read that."""
+                """Log nothing: probes arrive every few seconds."""
 
         self._server = _Listener((host, port), Probe)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop answering and release the port."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

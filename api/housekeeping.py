@@ -1,4 +1,4 @@
-"""What the writing thread does when nobody waits: empty the write-ahead log, delete rows past their retention."""
+"""Work for the idle writer thread: empty the write-ahead log, delete rows past their retention."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """Small steps, each short enough that a request which arrives meanwhile does not notice."""
+    """Works in steps so short that a request which arrives meanwhile is not delayed."""
 
     def __init__(self, store: Store, metrics: Metrics, retention_days: int) -> None:
         self._store = store
@@ -40,27 +40,27 @@ class Housekeeping:
 
     @property
     def due_at(self) -> float:
-        """When there is something to do again, on the monotonic clock."""
+        """Return when the next step is due, on the monotonic clock."""
         return min(self._wal_due, self._retention_due)
 
     def step(self, connection: sa.Connection) -> None:
-        """Do what is due; the connection is not inside a transaction.
+        """Do the step that is due; the connection is not inside a transaction.
 
         Raises what `fraud_detection.database.trouble` knows.
         """
         now = time.monotonic()
         if now >= self._wal_due:
-            # After a reader that holds the log open, wait longer: every attempt holds up the requests.
+            # If a reader holds the log open, wait longer: every attempt delays requests.
             is_held_up = self._wal_bytes() > WAL_LIMIT_BYTES and not self._empty_wal(connection)
             self._wal_due = time.monotonic() + (WAL_EVERY_SECONDS_BEHIND_A_READER if is_held_up else WAL_EVERY_SECONDS)
         if now >= self._retention_due:
             is_done = not self._expire(connection)
             took = time.monotonic() - now
-            # A fifth of the time at most, so that deleting never crowds out the requests.
+            # At most a fifth of the time, so that deleting leaves room for requests.
             self._retention_due = now + took + (RETENTION_EVERY_SECONDS if is_done else max(0.010, 4 * took))
 
     def finish(self, connection: sa.Connection) -> None:
-        """Leave a database that is complete without its write-ahead log, if no reader holds that up."""
+        """Empty the write-ahead log so that the database file is complete, unless a reader prevents it."""
         if self._wal is not None:
             self._empty_wal(connection)
 
@@ -79,7 +79,7 @@ class Housekeeping:
         return is_empty
 
     def _expire(self, connection: sa.Connection) -> bool:
-        """Delete one slice, or give back one slice of free pages; False when neither is left to do."""
+        """Delete one slice, or release one slice of free pages; return False if neither is left."""
         before = timestamp(datetime.now(UTC) - timedelta(days=self._retention_days))
         with connection.begin():
             expired = self._store.expire(connection, before, EXPIRE_ROWS)

@@ -1,4 +1,4 @@
-"""POST /labels: what transactions turned out to be."""
+"""POST /labels: stores what transactions turned out to be."""
 
 import re
 from collections.abc import Callable
@@ -15,20 +15,20 @@ from fraud_detection.schema import SOURCES
 from fraud_detection.store import NewLabel, Store
 
 MAX_LABELS = 1000
-LABEL_SOURCES = tuple(source for source in SOURCES if source != "import")  # imported labels come in by a job
+LABEL_SOURCES = tuple(source for source in SOURCES if source != "import")  # a job imports labels of that source
 REPORTER = "api"
-CLOCK_DIFFERENCE = timedelta(minutes=5)  # a caller's clock may be ahead of ours by so much
+CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which a client's clock may be ahead of ours
 
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class InvalidLabels(Exception):
-    """JSON that is not labels; the message names the label's place and the field, never the value."""
+    """JSON that is not labels; the message names the label's position and the field, never the value."""
 
 
 def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Blueprint:
-    """POST /labels. All labels of a request are stored, or none."""
+    """Serve POST /labels: store all labels of a request, or none."""
     routes = flask.Blueprint("labels", __name__)
 
     @routes.post("/labels")
@@ -102,8 +102,8 @@ def _is_identifier(value: object) -> bool:
 
 
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "request_id": (_is_identifier, "the request_id of an answer of ours"),
-    "row": (lambda value: type(value) is int and 0 <= value < 2**31, "the place of the transaction, from 0"),
+    "request_id": (_is_identifier, "the request_id of a reply of this API"),
+    "row": (lambda value: type(value) is int and 0 <= value < 2**31, "the position of the transaction, from 0"),
     "transaction_id": (_is_identifier, "1 to 128 visible ASCII characters without spaces"),
     "is_fraud": (lambda value: isinstance(value, bool), "true or false"),
     "source": (lambda value: value in LABEL_SOURCES, f"one of {', '.join(LABEL_SOURCES)}"),

@@ -1,4 +1,4 @@
-"""GET /metrics: what the service counts, under names and labels from fixed sets only."""
+"""GET /metrics: what the API counts, with names and labels from fixed sets only."""
 
 import bisect
 import itertools
@@ -20,7 +20,7 @@ from fraud_detection.model import RefusalReason
 
 TokenId = Literal["current", "previous"]
 
-# Most scores of a forest lie below 0.05 and decisions are made between 0.2 and 0.6: that is where buckets are narrow.
+# Buckets are narrow where most scores of a forest lie (below 0.05) and where thresholds lie (0.2 to 0.6).
 _SCORE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -28,7 +28,7 @@ _STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
 class Metrics:
-    """The figures of one application, in a registry of its own."""
+    """The metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -40,22 +40,24 @@ class Metrics:
         self.registry.register(self._scores)
         self._seconds = self._histogram(
             "fraud_request_seconds",
-            "Time from the whole header to the start of the answer.",
+            "Time from the end of the request header to the start of the reply.",
             _SECONDS_BUCKETS,
             "handler",  # not "endpoint", which Prometheus itself sets on what a ServiceMonitor finds
             "status",
         )
         self._request_seconds: dict[tuple[str, str], Histogram] = {}
         self._add_handler("other")
-        self._rejected = self._counter("fraud_rejected_requests", "Requests that were not done.", "reason")
+        self._rejected = self._counter("fraud_rejected_requests", "Requests that were rejected.", "reason")
         self._authenticated = self._counter("fraud_auth_requests", "Requests by token (never its value).", "token_id")
         self.token_reload_failures = self._counter(
-            "fraud_token_reload_failures", "Looks at the file of a token that found no usable one.", "token_id"
+            "fraud_token_reload_failures", "Reads of a token file that found no usable token.", "token_id"
         )
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")
-        self.queue_requests = self._gauge("fraud_writer_queue_requests", "Requests that wait for the writer.")
-        self.queue_refused = self._counter("fraud_writer_queue_refused", "Requests that found the queue full.")
+        self.queue_requests = self._gauge("fraud_writer_queue_requests", "Requests waiting for the writer.")
+        self.queue_refused = self._counter(
+            "fraud_writer_queue_refused", "Requests rejected because the queue was full."
+        )
         self.batch_requests = self._histogram(
             "fraud_writer_batch_requests", "Requests stored by one commit.", _BATCH_BUCKETS
         )
@@ -65,22 +67,24 @@ class Metrics:
         self.batch_fallbacks = self._counter(
             "fraud_writer_batch_fallback", "Batches repeated request by request because one of them failed."
         )
-        self.late_commits = self._counter("fraud_late_commit", "Requests stored after they were answered 503.")
-        self.storage_errors = self._counter("fraud_storage_errors", "Transactions that storage failed.", "reason")
-        self.storage_ok = self._gauge("fraud_storage_ok", "1 while the last attempt to commit succeeded.")
+        self.late_commits = self._counter("fraud_late_commit", "Requests stored after the API replied 503.")
+        self.storage_errors = self._counter("fraud_storage_errors", "Database transactions that failed.", "reason")
+        self.storage_ok = self._gauge("fraud_storage_ok", "1 if the last attempt to commit succeeded.")
         self.wal_bytes = self._gauge("fraud_wal_bytes", "Size of SQLite's write-ahead log.")
         self.checkpoint_seconds = self._histogram(
             "fraud_checkpoint_seconds", "Time of a checkpoint that empties the write-ahead log.", _SECONDS_BUCKETS
         )
-        self.checkpoints_busy = self._counter("fraud_checkpoint_busy", "Checkpoints that a reader held up.")
+        self.checkpoints_busy = self._counter("fraud_checkpoint_busy", "Checkpoints that a reader prevented.")
         self.rows_expired = self._counter("fraud_rows_expired", "Rows deleted because of RETENTION_DAYS.")
         Info("fraud_sqlite", "The SQLite library.", registry=self.registry).info({"version": pysqlite3.sqlite_version})
 
-        self.model_info = Info("fraud_model", "The model in service.", registry=self.registry)
-        self.model_created = self._gauge("fraud_model_created_timestamp_seconds", "When the model in service was made.")
+        self.model_info = Info("fraud_model", "The current model.", registry=self.registry)
+        self.model_created = self._gauge(
+            "fraud_model_created_timestamp_seconds", "Time at which the current model was made."
+        )
         self.model_refused = self._counter("fraud_model_refused", "Model versions refused.", "reason")
 
-        # From the start: a counter that first appears with a 1 has not risen, and no alert would see it.
+        # Create at start: a counter that first appears as 1 has not risen, so no alert would see it.
         for counter, values in (
             (self._authenticated, get_args(TokenId)),
             (self.token_reload_failures, get_args(TokenId)),
@@ -101,12 +105,12 @@ class Metrics:
             self._request_seconds[handler, status] = self._seconds.labels(handler, status)
 
     def watch_volume(self, folder: Path) -> None:
-        """Say at each scrape how full the volume of a folder is, which not every Kubernetes volume tells its node."""
+        """Report at each scrape how full a folder's volume is; kubelets do not report every volume."""
 
         def bytes_of(kind: Literal["free", "total"]) -> float:
             try:
                 return float(getattr(shutil.disk_usage(folder), kind))
-            except OSError:  # the other figures are needed most when the volume is gone
+            except OSError:  # the other metrics matter most when the volume is missing
                 return math.nan
 
         size = self._gauge("fraud_volume_size_bytes", "Size of the volume that holds the database.")
@@ -130,11 +134,11 @@ class Metrics:
         self._scores.observe(scores)
 
     def count_rejection(self, reason: str) -> None:
-        """Count a request that was not done; `reason` is an error code of ours, never something a client sent."""
+        """Count a rejected request; `reason` is one of our error codes, never something a client sent."""
         self._rejected.labels(reason).inc()
 
     def count_authenticated(self, token_id: TokenId) -> None:
-        """Count a request that brought a valid token, so that one can see when nobody uses the old one any more."""
+        """Count a request with a valid token, so that you see when no client uses the old one."""
         self._authenticated.labels(token_id).inc()
 
     def observe_request(self, path: str, status: str, seconds: float) -> None:
@@ -150,7 +154,7 @@ def _handler_of(path: str) -> str:
 
 
 class ScoreHistogram(Collector):
-    """The scores answered; counts a thousand in the time in which prometheus_client's own histogram counts fifty."""
+    """Counts scores, a thousand in the time in which prometheus_client's own histogram counts fifty."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(_SCORE_BUCKETS) + 1)  # the last one stays empty: no score is above 1
@@ -163,14 +167,14 @@ class ScoreHistogram(Collector):
         self._sum += sum(scores)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Say how many scores were at most each bound."""
+        """Return how many scores were at most each bound."""
         bounds = [*map(str, _SCORE_BUCKETS), "+Inf"]
         buckets = list(zip(bounds, itertools.accumulate(self._counts), strict=True))
         yield HistogramMetricFamily("fraud_probabilities", "Scores answered.", buckets, self._sum)
 
 
 def blueprint(metrics: Metrics) -> flask.Blueprint:
-    """GET /metrics in Prometheus's text format."""
+    """Serve GET /metrics in Prometheus's text format."""
     routes = flask.Blueprint("metrics", __name__)
 
     @routes.get("/metrics")

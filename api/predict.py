@@ -1,4 +1,4 @@
-"""POST /predict: score transactions, remember them, answer once they are on disk."""
+"""POST /predict: scores transactions, stores them, and replies after the commit."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ MAX_ROWS = 1000
 
 _ERROR = "fraud.error"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # a path would lose a / at the beginning
+_TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # a path would lose a leading /
 
 
 class InvalidIdempotencyKey(Exception):
@@ -31,7 +31,7 @@ class InvalidIdempotencyKey(Exception):
 
 
 class IdempotencyKeyReused(Exception):
-    """An Idempotency-Key that came before with another body."""
+    """An Idempotency-Key that was used before with another body."""
 
 
 def in_front_of(
@@ -45,19 +45,19 @@ def in_front_of(
     tokens: Tokens,
     metrics: Metrics,
 ) -> WSGIApplication:
-    """Serve POST /predict; hand every other request on, and those that fail too, with their error.
+    """Serve POST /predict; pass on every other request, and failed ones with their error.
 
     A transaction that scores at least the threshold is flagged. Plain WSGI, because Flask's routing, contexts and
     response objects cost more time than scoring and storing together.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Read as leniently as Flask does, or it would find a request here that has no error.
+        # As lenient as Flask, which would otherwise receive a request that has no error.
         if environ["PATH_INFO"].lstrip("/") != "predict" or environ["REQUEST_METHOD"].upper() != "POST":
             return application(environ, start_response)
         try:
             headers, body = predict(environ)
-        except Exception as error:  # answered where all errors are
+        except Exception as error:  # api/errors.py replies to it
             environ[_ERROR] = error
             return application(environ, start_response)
         start_response("200 OK", headers)
@@ -84,7 +84,7 @@ def in_front_of(
             )
             stored_before = writer.append(scored)
         if stored_before is not None and stored_before.body_sha256 != scored.body_sha256:
-            raise IdempotencyKeyReused("this Idempotency-Key came before with another body; take a new key")
+            raise IdempotencyKeyReused("this Idempotency-Key was used with another body; use a new key")
         metrics.count_authenticated(token_id)
         if stored_before is not None:
             headers, reply = _reply(stored_before)
@@ -96,7 +96,7 @@ def in_front_of(
 
 
 def blueprint() -> flask.Blueprint:
-    """What is left of /predict for Flask: other methods than POST, and the errors of POST."""
+    """Serve the rest of /predict in Flask: methods other than POST, and the errors of POST."""
     routes = flask.Blueprint("predict", __name__)
 
     @routes.post("/predict")
@@ -113,7 +113,7 @@ def _idempotency_key(header: str | None) -> str | None:
 
 
 def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], bytes]:
-    """Render headers and body of the answer; a stored one comes out byte for byte as the first time."""
+    """Render headers and body of the reply; a stored reply renders to the same bytes as before."""
     answer = {
         "fraud_probability": of.fraud_probability,
         "is_flagged": of.is_flagged,
@@ -131,14 +131,14 @@ def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], byte
 
 
 def read_transactions(document: object, features: FeatureList) -> tuple[Matrix, list[str | None]]:
-    """Return the rows of a body and the client's ids for them, None where it gave none.
+    """Return the rows of a body and the client's ids for them, None if it gave none.
 
     Raises InvalidTransactions.
     """
     if not isinstance(document, dict) or "data" not in document:
         raise InvalidTransactions(f'expected an object with the field data: {{"data": [[{len(features)} numbers], …]}}')
     if not document.keys() <= {"data", "transaction_ids"}:
-        raise InvalidTransactions("expected the fields data and transaction_ids and no other")
+        raise InvalidTransactions("expected the fields data and transaction_ids, and no others")
     rows = document["data"]
     if isinstance(rows, list) and len(rows) > MAX_ROWS:
         raise InvalidTransactions(f"expected at most {MAX_ROWS} rows in data, got {len(rows)}")
@@ -154,7 +154,6 @@ def _transaction_ids(identifiers: object, rows: int) -> list[str | None]:
     for index, identifier in enumerate(identifiers):
         if identifier is not None and not (isinstance(identifier, str) and _TRANSACTION_ID.fullmatch(identifier)):
             raise InvalidTransactions(
-                f"transaction_ids, row {index}: expected 1 to 128 visible ASCII characters, "
-                "no / at the beginning, or null"
+                f"transaction_ids, row {index}: expected 1 to 128 visible ASCII characters, no leading /, or null"
             )
     return identifiers

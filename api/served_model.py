@@ -1,4 +1,4 @@
-"""GET /model, and the one reference to the model that scores; a promoted version takes its place without a pause."""
+"""GET /model, and the one reference to the model that scores; a promoted version replaces it without a pause."""
 
 import logging
 import threading
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 class ServedModel:
-    """The verified model that scores; read `current` once a request, the next request may find another.
+    """The verified model that scores; read `current` once per request, because the next request may find another.
 
-    Raises ModelRefused when there is no good model to begin with.
+    Raises ModelRefused if there is no valid model at start.
     """
 
     def __init__(self, model_path: Path, features: FeatureList, metrics: Metrics) -> None:
@@ -34,12 +34,12 @@ class ServedModel:
         self._announce(self.current)
 
     def watch(self) -> None:
-        """Look for a promoted version about every second, in a thread of its own, until `close`."""
+        """Check for a promoted version about every second, in a thread of its own, until `close`."""
         self._watcher = threading.Thread(target=self._watch, name="model-watcher", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -49,9 +49,9 @@ class ServedModel:
             self.look()
 
     def look(self) -> None:
-        """Take up the version that MODEL_PATH leads to, if it is another one and a good one.
+        """Load the version that MODEL_PATH leads to, if it is another one and valid.
 
-        A refused version is counted and logged once; the model in service goes on serving.
+        Counts and logs a refused version once; the current model keeps serving.
         """
         leads_to = self._model_path.resolve()
         if leads_to == self._seen:
@@ -61,7 +61,7 @@ class ServedModel:
             model = load(self._model_path, self._features)
         except ModelRefused as error:
             self._refuse(error.reason, str(error))
-        except Exception:  # whatever a damaged version can raise, the thread must live to see the next one
+        except Exception:  # a damaged version may raise anything, and the thread must survive to see the next one
             logger.exception("model %s cannot be loaded", leads_to.parent.name)
             self._refuse("unreadable", leads_to.parent.name)
         else:
@@ -70,7 +70,7 @@ class ServedModel:
 
     def _refuse(self, reason: str, message: str) -> None:
         self._metrics.model_refused.labels(reason).inc()
-        logger.error("model refused, %s goes on serving: %s", self.current.version, message)
+        logger.error("model refused, %s keeps serving: %s", self.current.version, message)
 
     def _announce(self, model: Model) -> None:
         self._metrics.model_info.info(
@@ -81,7 +81,7 @@ class ServedModel:
 
 
 def blueprint(served: ServedModel, features: FeatureList, fraud_threshold: float) -> flask.Blueprint:
-    """GET /model: what serves, without scoring anything."""
+    """Serve GET /model: which model serves, without scoring anything."""
     routes = flask.Blueprint("model", __name__)
     runtime = installed_version("onnxruntime")
 

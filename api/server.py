@@ -1,4 +1,4 @@
-"""The gunicorn worker: a greenlet a connection, real threads for everything else, no slow client in anyone's way."""
+"""The gunicorn worker: one greenlet per connection, so that a slow client delays no other; threads for the rest."""
 
 import functools
 import json
@@ -29,14 +29,14 @@ from fraud_detection.clock import Clock
 REQUEST_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 CLOSING_SECONDS = 2.0
-LAST_QUESTION_SECONDS = 2.0  # a connection that rests longer is used so seldom that closing it hardly crosses a request
+LAST_QUESTION_SECONDS = 2.0  # closing a connection that was idle for longer hardly ever crosses a request
 DRAIN_BYTES = 65_536
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Serves a WSGI application; at the end each connection is answered once more, and closed when it has no question.
+    """Serves a WSGI application; at the end it replies once more on each connection, and closes idle ones.
 
     Nothing is monkey-patched: only the sockets of clients cooperate. The application may have a method `drain`, which
     is called when no further connection is accepted, and a method `close`, which is called last.
@@ -45,14 +45,14 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     sockets: list[Any]
 
     def patch(self) -> None:
-        """Make the listening sockets, and so the connections they accept, cooperate; nothing else."""
+        """Make the listening sockets cooperative, and so the connections that they accept; nothing else."""
         self.sockets = [
             socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
             for listener in self.sockets
         ]
 
     def init_process(self) -> None:
-        """Prepare this process and serve until it is told to stop."""
+        """Prepare this process and serve until it receives a signal to stop."""
         self._idle: dict[gevent.Greenlet, Any] = {}
         self._is_told_to_stop = Event()
         self._clock = Clock()
@@ -61,11 +61,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def handle_exit(self, sig: int, frame: object) -> None:
         """Stop gracefully."""
         super().handle_exit(sig, frame)
-        # The signal may have interrupted the very code that an Event consists of.
+        # The signal may have interrupted the code of the Event itself.
         get_hub().loop.run_callback_threadsafe(self._is_told_to_stop.set)
 
     def run(self) -> None:
-        """Accept and answer, then part from the clients."""
+        """Accept and answer connections; after the signal, close them."""
         servers = []
         for listener in self.sockets:
             listener.setblocking(1)
@@ -75,7 +75,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         while self.alive:
             self.notify()
             self._is_told_to_stop.wait(1.0)
-        # gunicorn's parent kills when its time is up: what is left then is for the writer to end in order.
+        # gunicorn's parent kills after graceful_timeout; the seconds left then are for the writer to close.
         until = time.monotonic() + self.cfg.graceful_timeout - CLOSING_SECONDS
         for server in servers:
             server.close()
@@ -86,8 +86,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._part(server.pool, until)
 
     def _part(self, connections: Pool, until: float) -> None:
-        # Who keeps a connection learns from its next answer that this was the last. To close it while it rests would
-        # cross the request that is just being sent, and that one fails.
+        # The next reply on a kept connection says that it is the last. Closing the connection while it is idle could
+        # cross a request that the client is just sending, which would fail.
         last_questions_until = min(until, time.monotonic() + LAST_QUESTION_SECONDS)
         while connections:
             if time.monotonic() > last_questions_until:
@@ -102,7 +102,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         for greenlet, client in list(self._idle.items()):
             arrived = select.poll()
             arrived.register(client.fileno(), select.POLLIN)
-            if not arrived.poll(0):  # a request that is here already is answered
+            if not arrived.poll(0):  # answer a request that has already arrived
                 greenlet.kill(block=False)
 
     def _handler(self, listener: Any) -> Callable[[Any, Any], None]:
@@ -114,10 +114,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                     self._converse(address, client, peer)
                 except errors.ParseException as error:
                     self._refuse(client, error)
-                except StopIteration:  # either side wants no further request
+                except StopIteration:  # one side closes the connection
                     pass
                 util.close_graceful(client)
-            except (OSError, gevent.GreenletExit):  # gone, too slow, or idle at the end
+            except (OSError, gevent.GreenletExit):  # closed by the client, too slow, or idle at the end
                 client.close()
             except Exception:
                 logger.exception("a connection failed")
@@ -144,10 +144,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             if response.should_close() or not parser.finish_body(max_bytes=DRAIN_BYTES):
                 raise StopIteration
             parser.unreader.expect_request()
-            gevent.sleep(0)  # else a client that asks again at once keeps all others waiting
+            gevent.sleep(0)  # otherwise a client that repeats requests at once would starve the others
 
     def _refuse(self, client: Any, error: errors.ParseException) -> None:
-        """Answer what is not HTTP, in the form of our other errors and without repeating any of it."""
+        """Reply to what is not HTTP, in the format of our other errors and without repeating any of it."""
         status, code, message = next(
             (answer for kind, answer in _REFUSALS.items() if isinstance(error, kind)), _NOT_HTTP
         )
@@ -179,23 +179,23 @@ _REFUSALS = {
 
 
 class Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    """Reads a connection; a request has REQUEST_SECONDS from its first byte to its last, however it trickles."""
+    """Reads a connection; a request has REQUEST_SECONDS from its first byte to its last, even if it trickles in."""
 
     def __init__(self, client: Any, idle: dict[gevent.Greenlet, Any], keepalive_seconds: float) -> None:
         super().__init__(client)
         self._idle = idle
         self._keepalive_seconds = keepalive_seconds
-        self._idle_seconds = REQUEST_SECONDS  # who connects has something to ask
+        self._idle_seconds = REQUEST_SECONDS  # a client that connects has a request
         self._deadline: float | None = None
 
     def expect_request(self) -> None:
-        """Begin anew: until the first byte of the next request arrives the connection is idle."""
+        """Wait for the next request: the connection is idle until its first byte arrives."""
         self._idle_seconds = self._keepalive_seconds
-        has_begun = self.buf.getbuffer().nbytes > 0  # the client sent it right behind the one before
+        has_begun = self.buf.getbuffer().nbytes > 0  # the client sent it right behind the previous one
         self._deadline = time.monotonic() + REQUEST_SECONDS if has_begun else None
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Receive what there is; raises TimeoutError."""
+        """Receive available bytes; raises TimeoutError."""
         received: bytes
         if self._deadline is None:
             greenlet = gevent.getcurrent()
@@ -214,7 +214,7 @@ class Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
-    """Sends the header together with the body: one system call and one packet less an answer."""
+    """Sends header and body together, which saves a system call and a packet per reply."""
 
     worker: Worker
     headers_sent: bool
@@ -222,9 +222,9 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     _is_at_the_end = False
 
     def should_close(self) -> bool:
-        """Whether this is the last answer: at the end, or when more of the body is unread than is worth receiving."""
+        """Return whether this reply is the last: at the end, or if too much of the body is unread to receive it."""
         if not self.headers_sent:
-            self._is_at_the_end = not self.worker.alive  # only once: what the header says must hold
+            self._is_at_the_end = not self.worker.alive  # decided once, because the header announces it
         if self._is_at_the_end:
             return True
         body = self.req.body
@@ -233,7 +233,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
         return bool(body.failed or left > DRAIN_BYTES or is_chunked_and_unread or super().should_close())
 
     def send_headers(self) -> None:
-        """Keep the header until there is a body or the end."""
+        """Hold the header back until the body or the end."""
         if not self.headers_sent:
             lines = [
                 f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}\r\n",
@@ -252,34 +252,34 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
         self._head = b""
 
     def close(self) -> None:
-        """End the answer."""
+        """End the reply."""
         self.send_headers()
         if self._head or self.chunked:
             self.sock.sendall(self._head + (b"0\r\n\r\n" if self.chunked else b""))
             self._head = b""
 
 
-@functools.lru_cache(maxsize=1)  # once a second, since rendering it takes longer than parsing a row's JSON
+@functools.lru_cache(maxsize=1)  # once per second, because rendering takes longer than parsing a row's JSON
 def _http_date(seconds: int) -> str:
     date: str = util.http_date(seconds)
     return date
 
 
-# -- how the whole server ends, not only its worker ------------------------------------------------------------------
+# -- how worker and parent end together -----------------------------------------------------------------------------
 
-_exit_status = mmap.mmap(-1, 1)  # anonymous and shared: the worker is forked after this and tells its parent here
+_exit_status = mmap.mmap(-1, 1)  # anonymous and shared: the worker, forked later, reports to its parent here
 
 
 def halt(status: int) -> NoReturn:
-    """End worker and server with this exit status; gunicorn alone would start another worker for ever."""
+    """End worker and parent with this exit status; gunicorn alone would restart the worker forever."""
     _exit_status[0] = status
     if threading.current_thread() is threading.main_thread():
         sys.exit(Arbiter.WORKER_BOOT_ERROR)
-    time.sleep(0.2)  # the thread that writes the log is still to say why
+    time.sleep(0.2)  # so that the logging thread can write the reason
     os._exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def exit_with_status() -> None:
-    """In the parent, at its end: take the exit status that a worker left."""
+    """Exit, in the parent, with the status that a worker left."""
     if _exit_status[0]:
         sys.exit(_exit_status[0])

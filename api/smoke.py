@@ -1,4 +1,4 @@
-"""`python -m api.smoke [--metrics]`: ask a running API whether it serves, without leaving a transaction behind."""
+"""`python -m api.smoke [--metrics]`: check that a running API serves, without storing a transaction."""
 
 import argparse
 import json
@@ -15,12 +15,12 @@ TIMEOUT_SECONDS = 10
 
 
 class SmokeFailed(Exception):
-    """The API does not answer as it should; the message says what was asked, expected and got."""
+    """The API gave a wrong reply; the message says what was requested, expected and received."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint answered."""
+    """The reply of an endpoint."""
 
     url: str
     status: int
@@ -28,18 +28,18 @@ class Answer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body as JSON; raises SmokeFailed when it is none."""
+        """Return the body as JSON; raises SmokeFailed if it is not JSON."""
         try:
             document: dict[str, Any] = json.loads(self.body)
         except ValueError as error:
-            raise SmokeFailed(f"{self.url}: expected an answer of our API, got no JSON ({error})") from error
+            raise SmokeFailed(f"{self.url}: expected a reply of the API, got no JSON ({error})") from error
         return document
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; 0, 1 when the API does not answer as it should, 2 bad configuration."""
-    parser = argparse.ArgumentParser(prog="python -m api.smoke", description="Ask a running API whether it serves.")
-    parser.add_argument("--metrics", action="store_true", help="ask instead for its metrics, with and without a token")
+    """Run from the command line; return 0, 1 for a wrong reply, 2 for bad configuration."""
+    parser = argparse.ArgumentParser(prog="python -m api.smoke", description="Check that a running API serves.")
+    parser.add_argument("--metrics", action="store_true", help="check its metrics instead, with and without a token")
     given = parser.parse_args(arguments)
     try:
         settings = ClientSettings.from_env(os.environ)
@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     except SmokeFailed as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{settings.api_url}: {found}, no entry without a token\n")
+    sys.stdout.write(f"{settings.api_url}: {found}, no access without a token\n")
     return 0
 
 
 def smoke(api_url: str, api_token: str) -> str:
-    """Check health, the model and that a wrong token is refused; return which model serves.
+    """Check health, the model, and that a wrong token is rejected; return which model serves.
 
     Raises SmokeFailed.
     """
@@ -69,7 +69,7 @@ def smoke(api_url: str, api_token: str) -> str:
 
 
 def metrics(api_url: str, api_token: str) -> str:
-    """Check that the figures for Prometheus are there, for the token only; return how many.
+    """Check that the metrics are there, for the token only; return how many.
 
     Raises SmokeFailed.
     """
@@ -77,8 +77,8 @@ def metrics(api_url: str, api_token: str) -> str:
     _expect_refusal(url, api_token)
     figures = _expect(url, 200, api_token).body.decode(errors="replace").splitlines()
     if not any(line.startswith("fraud_model_info") for line in figures):
-        raise SmokeFailed(f"{url}: expected fraud_model_info among the figures, got none")
-    return f"{sum(not line.startswith('#') for line in figures)} figures"
+        raise SmokeFailed(f"{url}: expected fraud_model_info among the metrics, got none")
+    return f"{sum(not line.startswith('#') for line in figures)} metrics"
 
 
 def _expect_refusal(url: str, api_token: str) -> None:
@@ -102,11 +102,11 @@ def _get(url: str, token: str | None) -> Answer:
         try:
             response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
         except urllib.error.HTTPError as error:
-            response = error  # any other status is an answer too
+            response = error  # any other status is a reply too
         with response:
             return Answer(url, response.status, response.read())
     except OSError as error:
-        raise SmokeFailed(f"{url}: expected an answer of our API, got none ({error})") from error
+        raise SmokeFailed(f"{url}: expected a reply of the API, got none ({error})") from error
 
 
 if __name__ == "__main__":

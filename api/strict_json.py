@@ -1,4 +1,4 @@
-"""The JSON body of a request: read within its limits, parsed as strictly as RFC 8259 allows."""
+"""Reads the JSON body of a request within its limits, and parses it as strictly as RFC 8259 allows."""
 
 import json
 from typing import Any, Never
@@ -24,7 +24,7 @@ class BodyIncomplete(Exception):
 
 
 class BodyTooSlow(Exception):
-    """A body that did not arrive within the time that the server gives a request."""
+    """A body that did not arrive within the time allowed for a request."""
 
 
 class NotStrictJson(Exception):
@@ -45,12 +45,12 @@ def _read(environ: WSGIEnvironment) -> bytes:
     if kind.lower() != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8":
         raise UnsupportedBody("expected Content-Type: application/json")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
-        raise UnsupportedBody("expected a body without Content-Encoding: compressed bodies are never inflated")
+        raise UnsupportedBody("expected a body without Content-Encoding: the API never decompresses a body")
     declared = get_content_length(environ)
     if declared is not None and declared > MAX_BODY_BYTES:
         raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, the request declares more")
     try:
-        # One byte more than allowed tells a body at the limit from one beyond it.
+        # One byte more than allowed distinguishes a body at the limit from a larger one.
         body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if declared is None else declared)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not arrive in time") from error
@@ -76,7 +76,7 @@ def parse(body: bytes) -> Any:
         raise NotStrictJson(f"byte {error.start}: not UTF-8") from error
     try:
         value = _DECODER.decode(text)
-        if "\\u" in text:  # the one way in for half of a surrogate pair, which no database and no log can hold
+        if "\\u" in text:  # only an escape can bring half of a surrogate pair, which neither database nor log can hold
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise NotStrictJson(f"character {error.pos}: not JSON ({error.msg})") from error
@@ -84,7 +84,7 @@ def parse(body: bytes) -> Any:
         raise NotStrictJson("a string holds half of a surrogate pair") from error
     except RecursionError as error:
         raise NotStrictJson("nested too deeply") from error
-    except ValueError as error:  # int() refuses more than 4300 digits, because its time grows with their square
+    except ValueError as error:  # int() refuses more than 4300 digits, because its time grows quadratically
         raise NotStrictJson("an integer has more than 4300 digits") from error
     return value
 

@@ -1,4 +1,4 @@
-"""GET /transactions/<id>: one decision with everything known of it, as a support desk looks it up."""
+"""GET /transactions/<id>: returns one decision with everything known about it, for a support desk."""
 
 import re
 from typing import Any
@@ -11,21 +11,21 @@ from api.admission import Admission
 from fraud_detection.store import Decision, Store
 from fraud_detection.store.labels import Label
 
-_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has 128 at most, a request id with its row fewer
+_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has at most 128, a request id with its row fewer
 
 
 class NoSuchTransaction(Exception):
-    """No transaction is stored under the id that was asked for."""
+    """No transaction is stored under the requested id."""
 
 
 def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
-    """GET /transactions/<id>; `reader` is a read-only store, for the one that writes belongs to the writer."""
+    """Serve GET /transactions/<id>; `reader` is a read-only store, because only the writer uses the other one."""
     routes = flask.Blueprint("transactions", __name__)
 
     @routes.get("/transactions/<path:identifier>")
     def show_transaction(identifier: str) -> dict[str, Any]:
         with admission:
-            # In gevent's native threads, because a query would hold up every other request.
+            # In gevent's native threads, because a query would delay every other request.
             decisions = get_hub().threadpool.apply(_look_up, (reader, identifier))
         if isinstance(decisions, Exception):
             raise decisions
@@ -38,13 +38,13 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
 
 
 def _look_up(reader: Store, identifier: str) -> list[Decision] | sa.exc.OperationalError:
-    if not _IDENTIFIER.fullmatch(identifier):  # nothing is stored under such an id, and PostgreSQL refuses a NUL
+    if not _IDENTIFIER.fullmatch(identifier):  # no such id is stored, and PostgreSQL rejects a NUL
         return []
     try:
         with reader.begin() as connection:
             return reader.decisions(connection, identifier)
     except sa.exc.OperationalError as error:
-        return error  # raised in this thread it would also be printed, past the log
+        return error  # if raised in this thread it would also be printed, bypassing the log
 
 
 def _in_full(decision: Decision) -> dict[str, Any]:

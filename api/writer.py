@@ -1,4 +1,4 @@
-"""The one thread that writes: it groups what waits into one transaction and wakes the callers after COMMIT."""
+"""The writer thread: stores all queued requests in one transaction and wakes their callers after COMMIT."""
 
 import collections
 import contextlib
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotStored(Exception):
-    """Nothing was acknowledged; `code` comes from a fixed set, and asking again later may help.
+    """The request was not acknowledged; `code` comes from a fixed set, and repeating it later may succeed.
 
     After `storage_busy` and `storage_failed` the rows may be stored all the same: only an idempotency key makes
     asking again safe.
@@ -44,9 +44,9 @@ class NotStored(Exception):
 
 _MEANING: dict[Code, str] = {
     "storage_full": "the disk of the database is full; nothing was stored",
-    "storage_busy": f"not stored within {DEADLINE_SECONDS:g} s; it may still be: repeat it with an Idempotency-Key",
-    "storage_failed": "the database failed; whether it was stored is unknown: repeat it with an Idempotency-Key",
-    "overloaded": "too many requests wait to be stored; nothing was stored",
+    "storage_busy": f"not stored within {DEADLINE_SECONDS:g} s, maybe later: repeat it with the same Idempotency-Key",
+    "storage_failed": "the database failed and the outcome is unknown: repeat it with the same Idempotency-Key",
+    "overloaded": "too many requests are waiting to be stored; nothing was stored",
     "stopping": "the service is stopping; nothing was stored",
 }
 _CODE: dict[Trouble, Code] = {
@@ -58,11 +58,11 @@ _CODE: dict[Trouble, Code] = {
 
 
 class _CommitFailed(Exception):
-    """COMMIT itself raised; whether the transaction is stored is unknown."""
+    """COMMIT itself raised, so it is unknown whether the transaction is stored."""
 
 
 class _Job:
-    """One caller that waits for the writer."""
+    """One caller waiting for the writer."""
 
     __slots__ = ("error", "hub", "is_abandoned", "is_done", "outcome", "rows", "since", "waiter", "work")
 
@@ -78,7 +78,7 @@ class _Job:
         self.is_abandoned = False
 
     def wait(self, seconds: float) -> None:
-        """Let other greenlets of this thread run until the writer is done or the time is up."""
+        """Run other greenlets of this thread until the writer is done or the time is over."""
         timer = self.hub.loop.timer(seconds)
         timer.start(self.waiter.switch, None)
         try:
@@ -91,8 +91,8 @@ class _Job:
 class Writer:
     """Stores scored requests and runs other writing work in a thread of its own, which owns the only connection.
 
-    Callers wait in gevent's way, so that a server's other requests go on; without a server it works as well.
-    When storage fails in a way that only a new process can answer, `give_up` is called with an exit code.
+    Callers wait as greenlets, so that other requests continue; without a server it works too.
+    If storage fails so that only a new process can recover, the writer calls `give_up` with an exit code.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Writer:
     # -- for the requests ----------------------------------------------------------------------------------------
 
     def append(self, request: ScoredRequest) -> StoredReply | None:
-        """Store a request whole and return None after COMMIT, or the reply that its idempotency key was given before.
+        """Store a request whole and return None after COMMIT, or the earlier reply to its idempotency key.
 
-        The body of that earlier request may have been another one: compare `body_sha256`.
+        That earlier request may have had another body: compare `body_sha256`.
 
         Raises NotStored.
         """
@@ -141,14 +141,14 @@ class Writer:
     def _submit(self, job: _Job) -> Any:
         if self._is_stopping:
             raise NotStored("stopping")
-        if self._trouble == "corrupt":  # every further write could make it worse
+        if self._trouble == "corrupt":  # further writes could increase the damage
             raise NotStored("storage_failed")
         if len(self._queue) >= QUEUE_REQUESTS:
             self._metrics.queue_refused.inc()
             raise NotStored("overloaded")
         self._queue.append(job)
         if not self._is_about_to_wake:
-            # Not at once: what else has arrived with this request goes into the same commit.
+            # Later in this loop, so that requests that arrived together share a commit.
             self._is_about_to_wake = True
             job.hub.loop.run_callback(self._wake_writer)
         job.wait(DEADLINE_SECONDS)
@@ -162,32 +162,32 @@ class Writer:
         self._is_about_to_wake = False
         self._has_arrivals.set()
 
-    # -- for those who watch -------------------------------------------------------------------------------------
+    # -- for health and metrics ----------------------------------------------------------------------------------
 
     @property
     def oldest_wait_seconds(self) -> float:
-        """How long the oldest request in the transaction under way has been waiting; 0 when there is none."""
+        """Return how long the oldest request in the running transaction has waited; 0 if there is none."""
         since = self._working_since
         return time.monotonic() - since if since else 0.0
 
     @property
     def heartbeat_age_seconds(self) -> float:
-        """How long ago the thread last showed that it lives; it does so at least every 6 s."""
+        """Return how long ago the thread last reported that it runs; it does so at least every 6 s."""
         return time.monotonic() - self._heartbeat
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be stored at the moment, None while the last attempt to commit succeeded."""
+        """Return why nothing can be stored now, None if the last attempt to commit succeeded."""
         return self._trouble
 
     # -- start and stop ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Store what waits, bring the write-ahead log into the database, close the connection."""
+        """Store queued requests, move the write-ahead log into the database, close the connection."""
         self._is_stopping = True
         self._has_arrivals.set()
         self._thread.join()
@@ -216,7 +216,7 @@ class Writer:
         self._has_arrivals.clear()
 
     def _take(self) -> list[_Job]:
-        """Take what is queued already and never wait for more: the fsync does that."""
+        """Take what is queued and never wait for more: more arrives during the fsync."""
         jobs: list[_Job] = []
         rows = 0
         while self._queue and len(jobs) < BATCH_REQUESTS:
@@ -247,7 +247,7 @@ class Writer:
         self._metrics.late_commits.inc(sum(job.is_abandoned for job in stored))
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
-        """Do all jobs in one transaction, or, when one of them is to blame for a failure, each under a savepoint."""
+        """Run all jobs in one transaction, or, if one of them fails, each under a savepoint."""
         try:
             self._in_transaction(self._do_together, jobs)
         except Exception as error:
@@ -278,7 +278,7 @@ class Writer:
             else:
                 job.outcome = job.work(connection)
         except Exception as error:
-            if trouble(error) is not None:  # it may have ended the transaction already, the savepoint with it
+            if trouble(error) is not None:  # it may have ended the transaction, and the savepoint with it
                 raise
             savepoint.rollback()
             job.error = error
@@ -315,7 +315,7 @@ class Writer:
     # -- when storage fails --------------------------------------------------------------------------------------
 
     def _code_of(self, error: Exception) -> Code | None:
-        """Remember what is wrong with storage and say what the callers are told; None when storage is well."""
+        """Record what is wrong with storage and return the code for the callers; None if storage works."""
         is_unknown = isinstance(error, _CommitFailed)
         cause = error.__cause__ if is_unknown else error
         found = trouble(cause) or ("failed" if is_unknown else None)
@@ -334,8 +334,8 @@ class Writer:
 
     def _count_failed_commit(self) -> None:
         self._failed_commits += 1
-        # PostgreSQL heals by a new connection. A local disk that fails an fsync may have dropped the pages for good,
-        # and only what is read anew by a new process can be trusted.
+        # PostgreSQL recovers with a new connection. A local disk that failed an fsync may have dropped the pages for
+        # good, so only what a new process reads from it can be trusted.
         if self._failed_commits == 2 and self._store.engine.dialect.name == "sqlite":
             logger.critical("COMMIT failed twice in a row")
             self._give_up(EXIT_STORAGE)
@@ -347,7 +347,7 @@ class Writer:
                 self._connection.close()
             self._connection = None
 
-    # -- when nobody waits ---------------------------------------------------------------------------------------
+    # -- when the queue is empty ---------------------------------------------------------------------------------
 
     @property
     def _probe_due_at(self) -> float:
@@ -365,8 +365,8 @@ class Writer:
                 raise
 
     def _probe(self) -> None:
-        """Find out whether storage works again: a readiness that waits for a request's success would get none."""
-        # Large enough to need new pages, in a transaction of its own so that they really reach the disk.
+        """Test whether storage works again: while the API is not ready, no request would show it."""
+        # Large enough to need new pages, in a transaction of its own, so that they reach the disk.
         for value in ("x" * 65536, ""):
             self._in_transaction(self._store.set_meta, "probe", value)
 
@@ -381,7 +381,7 @@ class Writer:
 
 
 def _still_wanted(jobs: Sequence[_Job]) -> list[_Job]:
-    """Leave out what was answered 503 while it waited, also for its turn at BEGIN: its caller may send it again."""
+    """Drop jobs that were answered 503 while they waited, BEGIN included: their clients may repeat them."""
     for job in jobs:
         if job.is_abandoned:
             job.error = NotStored("storage_busy")
@@ -389,7 +389,7 @@ def _still_wanted(jobs: Sequence[_Job]) -> list[_Job]:
 
 
 def _wake(jobs: Sequence[_Job]) -> None:
-    """Let the callers go on, with one call into each thread's loop."""
+    """Wake the callers, with one call into each thread's loop."""
     by_hub: dict[Any, list[_Job]] = {}
     for job in jobs:
         job.is_done = True

@@ -1,4 +1,4 @@
-"""What gunicorn's worker calls: the service with everything that only a server needs around it."""
+"""The application that gunicorn's worker calls: the API, and what only a server needs around it."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ EXIT_MISMATCH = 3
 
 
 def serve() -> Api:
-    """Start the service in this process; what makes that impossible is one line on stderr and ends the whole server."""
+    """Start the API in this process; if it cannot start, print one line to stderr and end the whole server."""
     try:
         settings = ApiSettings.from_env(os.environ)
         app = create_app(settings, give_up=halt)
@@ -37,6 +37,8 @@ def _answer_probes(app: Api, settings: ApiSettings) -> None:
         probes = ProbeServer(settings.host, settings.probe_port, app.health)
     except OSError as error:
         app.close()
-        raise BadSetting(f"PROBE_PORT: {settings.probe_port} cannot be listened on ({error.strerror})") from error
+        raise BadSetting(
+            f"PROBE_PORT: {settings.probe_port} cannot be opened ({error.strerror}); choose another port"
+        ) from error
     probes.start()
     app.at_the_end.callback(probes.close)

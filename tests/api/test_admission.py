@@ -18,7 +18,7 @@ BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
 def test_as_many_as_the_limit_are_inside_at_once(sqlite_store: Store) -> None:
     admission = Admission(2, Writer(sqlite_store, Metrics()))
 
-    with admission, admission, pytest.raises(TooManyInside, match="try again after Retry-After seconds"):
+    with admission, admission, pytest.raises(TooManyInside, match="repeat this one after Retry-After seconds"):
         admission.__enter__()
     with admission, admission:
         pass

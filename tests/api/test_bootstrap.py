@@ -145,8 +145,8 @@ def test_it_says_what_it_did(run: Callable[..., int], caplog: pytest.LogCaptureF
 
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "29 features" in said
-    assert "is in service" in said
-    assert "finds everything in place" in said
+    assert "is the current version" in said
+    assert "the API can start" in said
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_who_tried(
         f"{tmp_path}/file/models/{models.CURRENT}: Not a directory, for uid {os.geteuid()} and gid {os.getegid()}; "
         in said
     )
-    assert "mount a volume there" in said
+    assert "mount a volume that this user may write" in said
 
 
 def test_a_full_volume_may_have_room_at_the_next_attempt(
@@ -190,7 +190,7 @@ def test_a_full_volume_may_have_room_at_the_next_attempt(
     assert run() == 1
 
     assert f"{settings.models_dir}: No space left on device, for uid" in caplog.records[-1].getMessage()
-    assert "make room there" in caplog.records[-1].getMessage()
+    assert "free space there" in caplog.records[-1].getMessage()
 
 
 def test_a_volume_that_is_read_only_is_answered_by_another(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_volume_that_is_read_only_is_answered_by_another(tmp_path: Path) -> No
 
     refused = program.CannotWrite(tmp_path, error)
 
-    assert (refused.is_full, "mount a volume there that can be written" in str(refused)) == (False, True)
+    assert (refused.is_full, "mount a writable volume there" in str(refused)) == (False, True)
 
 
 @pytest.fixture

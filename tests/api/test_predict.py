@@ -14,7 +14,7 @@ from fraud_detection.features import FeatureList, default_features
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 
-BAD_ID = "transaction_ids, row 0: expected 1 to 128 visible ASCII characters, no / at the beginning, or null"
+BAD_ID = "transaction_ids, row 0: expected 1 to 128 visible ASCII characters, no leading /, or null"
 RANDOM = np.random.default_rng(7)
 ROWS = RANDOM.normal(size=(5, 29)).round(6).tolist()
 

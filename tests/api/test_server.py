@@ -534,7 +534,7 @@ def test_a_port_that_is_taken_is_named(sqlite_environment: dict[str, str], tmp_p
 
         assert server.process.wait(PATIENCE_SECONDS) == 2
 
-    assert f"PROBE_PORT: {port} cannot be listened on" in server.log.read_text()
+    assert f"PROBE_PORT: {port} cannot be opened" in server.log.read_text()
 
 
 def test_storage_beyond_help_ends_the_server_with_70(

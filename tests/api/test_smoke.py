@@ -71,7 +71,7 @@ def test_a_wrong_token_is_said_to_be_wrong(api: Api, serve: Callable[[Any], str]
 def test_metrics_are_there_for_the_token_alone(api: Api, serve: Callable[[Any], str]) -> None:
     url = serve(api)
 
-    assert int(metrics(url, TOKEN).removesuffix(" figures")) > 50
+    assert int(metrics(url, TOKEN).removesuffix(" metrics")) > 50
     with pytest.raises(SmokeFailed, match=r"/metrics: expected 200, got 401"):
         metrics(url, "not-the-token")
 
@@ -91,7 +91,7 @@ def test_metrics_of_something_else_fail(serve: Callable[[Any], str]) -> None:
         start_response("200 OK" if is_known else "401 Unauthorized", [("Content-Type", "text/plain")])
         return [b"up 1" if is_known else b"{}"]
 
-    with pytest.raises(SmokeFailed, match="expected fraud_model_info among the figures"):
+    with pytest.raises(SmokeFailed, match="expected fraud_model_info among the metrics"):
         metrics(serve(application), TOKEN)
 
 
@@ -106,7 +106,7 @@ def answering(status: str, body: bytes) -> Any:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<html>", "expected an answer of our API"),
+        (b"<html>", "expected a reply of the API"),
         (b"{}", "expected verified golden rows"),
         (b'{"golden_rows_verified": 20}', "expected 401, got 200"),
     ],
@@ -117,7 +117,7 @@ def test_what_is_not_our_service_fails(serve: Callable[[Any], str], body: bytes,
 
 
 def test_a_service_that_is_not_there_fails() -> None:
-    with pytest.raises(SmokeFailed, match="expected an answer of our API, got none"):
+    with pytest.raises(SmokeFailed, match="expected a reply of the API, got none"):
         smoke("http://127.0.0.1:9", TOKEN)
 
 
@@ -136,5 +136,5 @@ def test_the_program_says_it_in_one_line(
     said, complained = capsys.readouterr()
     assert (passed, counted, failed, misconfigured) == (0, 0, 1, 2)
     assert f"model {api.served.current.version} serves" in said
-    assert "figures, no entry without a token" in said
+    assert "metrics, no access without a token" in said
     assert ["401" in line or "API_URL" in line for line in complained.splitlines()] == [True, True]

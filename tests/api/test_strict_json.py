@@ -75,7 +75,7 @@ NOT_TRANSACTIONS = [
     ("body a number", b"1", "expected an object with the field data"),
     ("body null", b"null", "expected an object with the field data"),
     ("missing field", b"{}", "expected an object with the field data"),
-    ("unknown field", b'{"data": [[]], "dta": 1}', "expected the fields data and transaction_ids and no other"),
+    ("unknown field", b'{"data": [[]], "dta": 1}', "expected the fields data and transaction_ids, and no others"),
 ]
 
 ACCEPTED = [
