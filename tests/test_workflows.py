@@ -1,7 +1,9 @@
 """The workflows of .github hold to their rules, and their scripts decide as they say."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections import defaultdict
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.conftest import skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / ".github" / "scripts"
@@ -340,11 +344,92 @@ def test_a_release_uses_no_cache_and_is_approved_before_it_is_signed() -> None:
     assert jobs["publish"]["environment"] == "release"
 
 
+def test_a_list_of_packages_is_cut_before_it_is_attested() -> None:
+    publish = workflow("release")["jobs"]["publish"]["steps"]
+    cut = next(number for number, step in enumerate(publish) if "drop-sbom-files.sh" in step.get("run", ""))
+    made = {step["with"]["output-file"]: at for at, step in enumerate(publish) if "output-file" in step.get("with", {})}
+    attested = {step["with"]["sbom-path"]: at for at, step in enumerate(publish) if "sbom-path" in step.get("with", {})}
+
+    assert made.keys() == attested.keys() == {"fraud-detection-api.spdx.json", "fraud-detection-jobs.spdx.json"}
+    assert max(made.values()) < cut < min(attested.values())
+    assert (
+        'for image in api jobs; do\n  .github/scripts/drop-sbom-files.sh "fraud-detection-$image.spdx.json"'
+        in (publish[cut]["run"])
+    )
+
+
 def test_dependabot_waits_before_it_proposes() -> None:
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
 
     assert {update["package-ecosystem"] for update in updates} >= {"github-actions", "pip", "docker"}
     assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
+
+
+# -- the script that cuts lists of packages --------------------------------------------------------------------------
+
+
+SBOM: dict[str, Any] = {
+    "spdxVersion": "SPDX-2.3",
+    "packages": [
+        {
+            "SPDXID": "SPDXRef-Package-pandas",
+            "name": "pandas",
+            "filesAnalyzed": True,
+            "packageVerificationCode": {"packageVerificationCodeValue": "0"},
+            "licenseInfoFromFiles": ["NOASSERTION"],
+        },
+        {"SPDXID": "SPDXRef-Package-numpy", "name": "numpy", "filesAnalyzed": False},
+    ],
+    "files": [{"SPDXID": "SPDXRef-File-1", "fileName": "pandas/__init__.py"}],
+    "relationships": [
+        {"spdxElementId": "SPDXRef-DOCUMENT", "relatedSpdxElement": "SPDXRef-Package-pandas"},
+        {"spdxElementId": "SPDXRef-Package-pandas", "relatedSpdxElement": "SPDXRef-Package-numpy"},
+        {"spdxElementId": "SPDXRef-Package-pandas", "relatedSpdxElement": "SPDXRef-File-1"},
+    ],
+}
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Callable[[Workflow], tuple[subprocess.CompletedProcess[str], Workflow]]:
+    """Run the script on a document, and return what it says and what it leaves."""
+    if shutil.which("jq") is None:
+        skip_or_fail("jq is not installed (https://jqlang.org)")
+
+    def run(document: Workflow) -> tuple[subprocess.CompletedProcess[str], Workflow]:
+        file = tmp_path / "image.spdx.json"
+        file.write_text(json.dumps(document))
+        done = bash(f"{SCRIPTS}/drop-sbom-files.sh '{file}'", {})
+        return done, json.loads(file.read_text())
+
+    return run
+
+
+def test_packages_and_what_relates_them_stay(
+    cut: Callable[[Workflow], tuple[subprocess.CompletedProcess[str], Workflow]],
+) -> None:
+    done, left = cut(SBOM)
+    again = cut(left)[1]
+
+    pandas, numpy = SBOM["packages"]
+    assert done.returncode == 0, done.stderr
+    assert (
+        left
+        == again
+        == {
+            "spdxVersion": "SPDX-2.3",
+            "packages": [{name: pandas[name] for name in ("SPDXID", "name")} | {"filesAnalyzed": False}, numpy],
+            "relationships": SBOM["relationships"][:2],
+        }
+    )
+
+
+def test_a_list_that_stays_too_large_fails(
+    cut: Callable[[Workflow], tuple[subprocess.CompletedProcess[str], Workflow]],
+) -> None:
+    done, _ = cut(SBOM | {"packages": [{"name": "x" * 1000}] * 14_000})
+
+    assert done.returncode == 1
+    assert "more than 14000000" in done.stderr
 
 
 # -- the scripts, with a kubectl that answers what a test says -------------------------------------------------------
