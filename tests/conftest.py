@@ -1,17 +1,12 @@
 """What every test may ask for: a feature list, an empty store on each database, a tiny real model, the real sample."""
 
-import contextlib
 import dataclasses
 import os
 import pickle
 import pwd
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,17 +23,10 @@ from fraud_detection.model import AmountScaling, Golden, Manifest, holdout_of
 from fraud_detection.settings import ApiSettings, JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.drift.reference import reference_bytes
-
-ROOT = Path(__file__).parent.parent
-TOKEN = "a-token-for-tests-only"
-REAL_DATA = ROOT.parent / "shared" / "data" / "creditcard_sample.csv.gz"
-
-
-def skip_or_fail(reason: str) -> None:
-    """Skip where a part is missing on somebody's machine; fail where everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+from tests.support.environment import variables
+from tests.support.programs import skip_or_fail
+from tests.support.project import REAL_DATA
+from tests.support.service import api_process
 
 
 @pytest.fixture(autouse=True)
@@ -200,30 +188,19 @@ def reference(models_dir: Path, model: models.Model, features: FeatureList, tmp_
     return matrix
 
 
-def _environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
-    environment = {
-        "API_TOKEN": TOKEN,
-        "MODEL_PATH": str(models_dir / models.PICKLE),
-        "LATEST_DB": str(tmp_path / "data" / "requests.db"),
-        "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
-        "DRIFT_RESULT": str(tmp_path / "data" / "drift_result.json"),
-        "BASELINE_DIR": str(tmp_path / "baseline"),
-    }
+@pytest.fixture
+def environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment variables of an installation in tmp_path, on each database in turn."""
+    environment = variables(tmp_path, models_dir)
     if isinstance(location, str):
         environment["DATABASE_URL"] = location
     return environment
 
 
 @pytest.fixture
-def environment(location: str | Path, models_dir: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment variables of an installation in tmp_path, on each database in turn."""
-    return _environment(location, models_dir, tmp_path)
-
-
-@pytest.fixture
 def sqlite_environment(models_dir: Path, tmp_path: Path) -> dict[str, str]:
     """The environment variables of an installation in tmp_path, on SQLite alone."""
-    return _environment(tmp_path / "data" / "requests.db", models_dir, tmp_path)
+    return variables(tmp_path, models_dir)
 
 
 @pytest.fixture
@@ -236,51 +213,8 @@ def job_settings(environment: dict[str, str]) -> JobSettings:
     return JobSettings.from_env(environment)
 
 
-def free_port() -> str:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.fixture
 def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an installation in tmp_path whose API runs, with the API_URL where it answers."""
     with api_process(sqlite_environment, tmp_path / "server.log") as url:
         yield {**sqlite_environment, "API_URL": url}
-
-
-class ApiDidNotStart(Exception):
-    """The API ended before it answered; the message is its log."""
-
-
-@contextlib.contextmanager
-def api_process(environment: dict[str, str], log: Path) -> Iterator[str]:
-    """Run the API of an installation as a process, and give the address where it answers; raises ApiDidNotStart."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as stderr:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
-            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()},
-            cwd=ROOT,
-            stderr=stderr,
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not _is_healthy(url):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise ApiDidNotStart(log.read_text())
-            time.sleep(0.05)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  an address of ours
-            return True
-    except OSError:
-        return False

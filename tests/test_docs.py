@@ -14,8 +14,8 @@ from api.app import create_app
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraudctl.main import main as fraudctl
 from generate.command_line import commands
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("k8s-dev/*.md")])
 NOT_OURS = {"NAME_FILE", "POSTGRES_TEST_URL"}  # a pattern, and variables of the tests

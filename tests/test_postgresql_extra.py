@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TOKEN
+from tests.support.environment import TOKEN
+from tests.support.project import ROOT
 
 BLOCKED = """
 import sys

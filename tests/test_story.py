@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,18 +20,12 @@ from sklearn.metrics import average_precision_score
 
 from fraud_detection import model as models
 from fraud_detection.features import default_features, load_features
+from tests.support.environment import TOKEN
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 from tests.support.sample import CALM, Sample, made_up_sample, read_sample, shifted
 
-ROOT = Path(__file__).parent.parent
-TOKEN = "a-token-for-the-story"
 SERVED_WITHIN_SECONDS = 5.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -41,8 +34,8 @@ class Installation:
 
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
-    probe_port: int = field(default_factory=free_port)
+    port: str = field(default_factory=free_port)
+    probe_port: str = field(default_factory=free_port)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,8 +44,8 @@ class Installation:
             "PYTHONPATH": str(ROOT),
             "API_TOKEN": TOKEN,
             "API_URL": self.url,
-            "PORT": str(self.port),
-            "PROBE_PORT": str(self.probe_port),
+            "PORT": self.port,
+            "PROBE_PORT": self.probe_port,
             "LABEL_MATURITY_DAYS": "0",
             **self.extra,
         }

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import skip_or_fail
+from tests.support.programs import skip_or_fail
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / ".github" / "scripts"
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 

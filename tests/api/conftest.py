@@ -11,6 +11,7 @@ from fraud_detection import model as models
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
+from tests.support.environment import TOKEN, variables
 
 
 def never(status: int) -> None:
@@ -51,7 +52,7 @@ def each_client(start_api: Callable[[ApiSettings], Api], api_settings: ApiSettin
 @pytest.fixture(scope="session")
 def authorized() -> dict[str, str]:
     """The header that opens every endpoint of every application here."""
-    return {"Authorization": "Bearer a-token-for-tests-only"}
+    return {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +61,7 @@ def lasting_environment(tmp_path_factory: pytest.TempPathFactory, make_version: 
     folder = tmp_path_factory.mktemp("lasting")
     version = make_version(folder / "models")
     models.promote(folder / "models", version, actor="test", reason="the first one")
-    return {
-        "API_TOKEN": "a-token-for-tests-only",
-        "MODEL_PATH": str(folder / "models" / models.PICKLE),
-        "LATEST_DB": str(folder / "data" / "requests.db"),
-    }
+    return variables(folder, folder / "models")
 
 
 @pytest.fixture(scope="session")

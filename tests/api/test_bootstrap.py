@@ -19,7 +19,8 @@ from fraud_detection.lock import promoter
 from fraud_detection.model import AmountScaling, ModelRefused
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
-from tests.conftest import ROOT, TOKEN
+from tests.support.environment import TOKEN
+from tests.support.project import ROOT
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import flask
@@ -17,8 +16,8 @@ from api.labels import LABEL_SOURCES, MAX_LABELS
 from api.predict import MAX_ROWS
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.schema import SOURCES
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 SOURCE = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
 THREE = FeatureList(
     (Feature("amount", minimum=0, description="in <euro>"), Feature("age_days", 1, 36500), Feature("balance"))

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from fraud_detection import model as models
-from tests.conftest import ROOT, TOKEN, free_port
+from tests.support.environment import TOKEN
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 PATIENCE_SECONDS = 30
 

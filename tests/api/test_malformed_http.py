@@ -11,7 +11,7 @@ import pytest
 
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
-from tests.conftest import TOKEN
+from tests.support.environment import TOKEN
 from tests.support.service import Service, service
 
 JSON_BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"

@@ -22,7 +22,9 @@ import pytest
 
 from fraud_detection import model as models
 from fraud_detection.database import open_engine
-from tests.conftest import ROOT, TOKEN
+from tests.support.environment import TOKEN
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 ROW = [0.5] * 29
 PATIENCE_SECONDS = 30
@@ -122,18 +124,12 @@ def post(body: object = None, *, headers: str = "", path: str = "/predict") -> b
     ).encode() + content
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def launch(environment: Mapping[str, str], log: Path, *application: str) -> Server:
     port, probe_port = free_port(), free_port()
     variables = {
         **{name: os.environ[name] for name in os.environ if name == "PATH" or name.startswith("COV")},
-        "PORT": str(port),
-        "PROBE_PORT": str(probe_port),
+        "PORT": port,
+        "PROBE_PORT": probe_port,
         **environment,
     }
     with log.open("wb") as stderr:
@@ -144,7 +140,7 @@ def launch(environment: Mapping[str, str], log: Path, *application: str) -> Serv
             stdout=stderr,
             stderr=stderr,
         )
-    return Server(process, port, int(variables["PROBE_PORT"]), log)
+    return Server(process, int(port), int(variables["PROBE_PORT"]), log)
 
 
 @contextlib.contextmanager

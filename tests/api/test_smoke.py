@@ -11,7 +11,7 @@ from api.app import Api
 from api.smoke import SmokeFailed, metrics, smoke
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
-from tests.conftest import TOKEN
+from tests.support.environment import TOKEN
 
 
 class Silent(WSGIRequestHandler):

@@ -12,7 +12,7 @@ import kubernetes_validate
 import yaml
 
 from tests.chart.helm import Manifest
-from tests.conftest import skip_or_fail
+from tests.support.programs import skip_or_fail
 
 VERSIONS = sorted(
     {version for version in kubernetes_validate.utils.all_versions() if int(version.split(".")[1]) >= 30},

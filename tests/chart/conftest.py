@@ -3,7 +3,7 @@
 import pytest
 
 from tests.chart.helm import Helm, find_helm
-from tests.conftest import skip_or_fail
+from tests.support.programs import skip_or_fail
 
 
 def _helm(major: int) -> Helm:

@@ -13,9 +13,8 @@ from typing import Any, TypedDict, Unpack
 
 import yaml
 
-from tests.conftest import ROOT
+from tests.support.project import CHART
 
-CHART = ROOT / "charts" / "fraud-detection"
 CI = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml"))
 
 Values = Mapping[str, Any]

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -15,17 +13,11 @@ from typing import Any
 
 import yaml
 
-from tests.conftest import free_port, skip_or_fail
+from tests.support.dashboards import metrics_in
+from tests.support.ports import free_port
+from tests.support.programs import program
 
 PATIENCE_SECONDS = 30
-
-
-def program(variable: str, name: str, where: str) -> str:
-    """Path of a program: what the environment variable names, else from PATH; without it the test skips, or fails."""
-    found = shutil.which(os.environ.get(variable, name))
-    if found is None:
-        skip_or_fail(f"{name} is not installed ({where}) nor named by {variable}")
-    return str(found)
 
 
 def promtool() -> str:
@@ -105,15 +97,3 @@ def ask(prometheus_url: str, path: str, **parameters: str) -> Any:
 def metrics_of(prometheus_url: str, expression: str) -> set[str]:
     """The names of all metrics that a PromQL expression asks for, as Prometheus itself reads it."""
     return set(metrics_in(ask(prometheus_url, "parse_query", query=expression)))
-
-
-def metrics_in(node: object) -> Iterator[str]:
-    """The names of all metrics in what Prometheus's `parse_query` answers."""
-    if isinstance(node, list):
-        for part in node:
-            yield from metrics_in(part)
-    elif isinstance(node, dict):
-        if node.get("type") in {"vectorSelector", "matrixSelector"}:
-            yield node["name"]
-        for part in node.values():
-            yield from metrics_in(part)

@@ -20,8 +20,11 @@ import numpy as np
 
 from fraud_detection import model as models
 from tests.chart.observability import PATIENCE_SECONDS, ask, prometheus, pushgateway
-from tests.conftest import ROOT, TOKEN, api_process, free_port
+from tests.support.environment import TOKEN
 from tests.support.installation import Installation, made_up
+from tests.support.ports import free_port
+from tests.support.project import ROOT
+from tests.support.service import api_process
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.chart.helm import Helm, Manifest
-from tests.conftest import ROOT, skip_or_fail
+from tests.support.programs import skip_or_fail
+from tests.support.project import ROOT
 
 CHECKOV = ROOT / ".venv" / "checkov" / "bin" / "checkov"
 CONFIG = Path(__file__).parent / "checkov.yaml"

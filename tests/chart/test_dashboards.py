@@ -4,7 +4,6 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +11,14 @@ import pytest
 
 from api.metrics import Metrics
 from jobs.reporting.pushgateway import METRICS, Run, push_retrain
-from tests.chart.helm import CHART, Helm, pods
+from tests.chart.helm import Helm, pods
 from tests.chart.observability import ask, metrics_of, pushgateway
 from tests.chart.real_run import real_run
-from tests.chart.test_rules import AS_IN_THE_FILES, alerts, groups, in_the_files
-from tests.conftest import ROOT, free_port
-
-DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(CHART.glob("files/dashboards/*.json"))}
-
-# What neither the API nor the jobs export. All else that a query names has to be a figure of theirs.
-_JOBS = ("detect-drift", "retrain", "backup")
-KUBERNETES = {
-    "kube_cronjob_created": [f'cronjob="fraud-detection-{job}"' for job in _JOBS],
-    "kube_cronjob_spec_suspend": [f'cronjob="fraud-detection-{job}"' for job in _JOBS],
-    "kube_cronjob_status_last_successful_time": [f'cronjob="fraud-detection-{job}"' for job in _JOBS],
-    "kube_job_created": ['job_name="fraud-detection-retrain-29000000"'],
-    "kube_job_failed": ['job_name="fraud-detection-retrain-29000000",condition="true"'],
-    "kubelet_volume_stats_available_bytes": ['persistentvolumeclaim="fraud-detection-data"'],
-    "kubelet_volume_stats_capacity_bytes": ['persistentvolumeclaim="fraud-detection-data"'],
-}
-
-
-def panels(dashboard: str) -> list[dict[str, Any]]:
-    return [panel for panel in DASHBOARDS[dashboard]["panels"] if panel["type"] != "row"]
-
-
-@dataclass(frozen=True)
-class Query:
-    """One query of a dashboard."""
-
-    where: str
-    expression: str
-
-    def as_asked(self, namespace: str, release: str) -> str:
-        """What Grafana sends when these two are chosen."""
-        text = self.expression.replace("$__rate_interval", "1m")
-        return text.replace("$namespace", namespace).replace("$release", release)
-
-
-def queries() -> list[Query]:
-    found = [
-        Query(f"{name}: {panel['title']} {target['refId']}", target["expr"])
-        for name in DASHBOARDS
-        for panel in panels(name)
-        for target in panel["targets"]
-    ]
-    for name, dashboard in DASHBOARDS.items():
-        for annotation in dashboard["annotations"]["list"]:
-            if "expr" in annotation:
-                found.append(Query(f"{name}: annotation {annotation['name']}", annotation["expr"]))
-    return found
-
+from tests.chart.rules import AS_IN_THE_FILES, groups
+from tests.support.alert_rules import alerts, in_the_files
+from tests.support.dashboards import DASHBOARDS, KUBERNETES, Query, panels, queries
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 # -- the files -------------------------------------------------------------------------------------------------------
 

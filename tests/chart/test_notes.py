@@ -9,7 +9,8 @@ from typing import Any, Unpack
 import pytest
 
 from fraud_detection.features import Feature, FeatureList, default_features
-from tests.chart.helm import CHART, CI, Helm, How, parsed
+from tests.chart.helm import CI, Helm, How, parsed
+from tests.support.project import CHART
 
 OPERATOR = ("monitoring.coreos.com/v1",)
 COMPLETE: dict[str, Any] = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.helm import CHART, CI, Helm
+from tests.chart.helm import CI, Helm
+from tests.support.project import CHART
 
 
 def package(helm: Helm, folder: Path, chart: Path = CHART) -> Path:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import CHART, Helm
+from tests.chart.helm import Helm
+from tests.support.project import CHART
 
 NO_JOBS = {name: {"enabled": False} for name in ("detectDrift", "retrain", "backup", "fraudctl")}
 POSTGRESQL = {"mode": "postgresql", "existingSecret": "db"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.chart.helm import Helm, Manifest, named, pods
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 NAME = "fraud-fraud-detection"
 

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, Helm, Values, named
+from tests.chart.helm import Helm, Values, named
 from tests.chart.observability import promtool
-from tests.conftest import ROOT
+from tests.chart.rules import AS_IN_THE_FILES, OPERATOR, groups
+from tests.support.alert_rules import RULES, alerts, in_the_files, names
+from tests.support.project import CHART, ROOT
 
-RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
 TESTS = sorted((CHART / "files" / "rules" / "tests").glob("*.yaml"))
-OPERATOR = ("monitoring.coreos.com/v1",)
-# Which names the plain files have: with the backups that the default installation does without.
-AS_IN_THE_FILES: Values = {"jobs": {"backup": {"enabled": True, "existingClaim": "fraud-detection-backups"}}}
-
-
-def groups(helm: Helm, values: Values | None = None, release: str = "fraud-detection") -> list[dict[str, Any]]:
-    manifests = helm.render(values or {}, release=release, api_versions=OPERATOR)
-    found: list[dict[str, Any]] = named(manifests, "PrometheusRule")["spec"]["groups"]
-    return found
-
-
-def alerts(rendered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [rule for group in rendered for rule in group["rules"]]
-
-
-def names(rendered: Sequence[dict[str, Any]]) -> set[str]:
-    return {rule["alert"] for rule in alerts(rendered)}
-
-
-def in_the_files() -> list[dict[str, Any]]:
-    return [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
 
 
 def cases() -> list[dict[str, Any]]:

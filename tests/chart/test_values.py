@@ -14,8 +14,10 @@ import yaml
 
 from fraud_detection.settings import ApiSettings, BadSetting, JobSettings
 from generate.chart import ToolMissing, readme
-from tests.chart.helm import CHART, CI, Helm
-from tests.conftest import TOKEN, skip_or_fail
+from tests.chart.helm import CI, Helm
+from tests.support.environment import TOKEN
+from tests.support.programs import skip_or_fail
+from tests.support.project import CHART
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.compose.project import Project, run, write_env
-from tests.conftest import ROOT, skip_or_fail
+from tests.support.programs import skip_or_fail
+from tests.support.project import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 
 def run(*command: str, stdin: Path | None = None) -> "subprocess.CompletedProcess[str]":

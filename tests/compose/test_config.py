@@ -11,7 +11,7 @@ import yaml
 
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from tests.compose.project import Project, write_env
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 JOBS = ("drift", "retrain", "fraudctl")
 CHART = ROOT / "charts" / "fraud-detection"

@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from tests.compose.project import Project, run, write_env
-from tests.conftest import free_port, skip_or_fail
-from tests.images.conftest import api_image, engine, jobs_image, python_image  # noqa: F401  fixtures, asked for by name
+from tests.support import images
+from tests.support.ports import free_port
+from tests.support.programs import skip_or_fail
 
 SERVERS = ("fraud_api", "prometheus", "pushgateway")
 TRANSACTION = [0.0] * 29
@@ -82,13 +83,15 @@ def installation(
     request: pytest.FixtureRequest, docker_compose: None, token_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """The servers of compose.yaml, on ports and with volumes of this run's own."""
+    images.require_engine()
+    image_tags = {image.partition(":")[2] for image in (images.build_api_image(), images.build_jobs_image())}
+    assert len(image_tags) == 1
     ports = {name: free_port() for name in ("API_PORT", "PROMETHEUS_PORT", "PUSHGATEWAY_PORT")}
     variables = {
         "API_TOKEN_FILE": str(token_file),
-        "IMAGE_TAG": request.getfixturevalue("api_image").partition(":")[2],
+        "IMAGE_TAG": image_tags.pop(),
         **ports,
     }
-    assert request.getfixturevalue("jobs_image").endswith(f":{variables['IMAGE_TAG']}")
     env_file = tmp_path_factory.mktemp("project") / "env"
     project = Project(f"fraud-test-{secrets.token_hex(4)}", write_env(env_file, variables))
     for name in ("prometheus", "pushgateway"):

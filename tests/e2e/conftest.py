@@ -14,16 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REAL_DATA, ROOT, skip_or_fail
 from tests.e2e.cluster import Cluster, Namespace
-from tests.e2e.release import NAME, SECRET, TOKEN, Release, Values, merged
+from tests.e2e.release import NAME, SECRET, TOKEN, Installed, Release, Values, merged
+from tests.support.programs import skip_or_fail
+from tests.support.project import REAL_DATA, ROOT
 from tests.support.sample import Sample, made_up_sample, read_sample
 
 EVIDENCE = ROOT / "build" / "e2e"
 KEEP = bool(os.environ.get("E2E_KEEP"))
-
-Installed = Callable[..., Any]
-
 
 BEGAN = time.time()
 MADE_FOR_THE_TESTS = EVIDENCE / "cluster-made-for-the-tests"

@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-from tests.chart.helm import CHART
 from tests.e2e.cluster import Namespace, wait_for
+from tests.support.project import CHART
 
 NAME = "fraud-detection"  # so that everything of it is called fraud-detection-…
 TOKEN = "a-token-for-the-cluster"
@@ -23,6 +23,8 @@ LABELS = f"app.kubernetes.io/instance={NAME}"
 API_PODS = f"{LABELS},app.kubernetes.io/component=api"
 
 Values = Mapping[str, Any]
+Installed = Callable[..., Any]
+"""The type of the fixture `installed`."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from tests.e2e.cluster import wait_for
-from tests.e2e.conftest import Installed
-from tests.e2e.release import MODELS, NAME, Release
+from tests.e2e.release import MODELS, NAME, Installed, Release
 from tests.e2e.traffic import LEAST_RATE, Seen, lost_or_altered, stored_rows, traffic
 from tests.support.sample import Sample
 

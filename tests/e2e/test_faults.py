@@ -10,8 +10,7 @@ import kubernetes
 import pytest
 
 from tests.e2e.cluster import wait_for
-from tests.e2e.conftest import Installed
-from tests.e2e.release import Release, is_ready
+from tests.e2e.release import Installed, Release, is_ready
 from tests.e2e.traffic import Seen, Stored, lost_or_altered, stored_rows, traffic
 from tests.support.sample import Sample
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.chart.helm import CHART
-from tests.e2e.conftest import Installed
-from tests.e2e.release import NAME, TOKEN, Release
+from tests.e2e.release import NAME, TOKEN, Installed, Release
+from tests.support.project import CHART
 
 ROW = [0.0] * 29
 READY_WITHIN_SECONDS = 180

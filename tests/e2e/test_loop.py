@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 from sklearn.metrics import average_precision_score
 
-from tests.chart.observability import metrics_in
-from tests.chart.test_dashboards import KUBERNETES, Query, queries
 from tests.e2e.cluster import EndedJob
-from tests.e2e.conftest import Installed
-from tests.e2e.release import NAME, Release
+from tests.e2e.release import NAME, Installed, Release
 from tests.e2e.traffic import LEAST_RATE, Seen, lost_or_altered, stored_rows, traffic
+from tests.support.dashboards import KUBERNETES, Query, metrics_in, queries
 from tests.support.sample import Sample, shifted
 
 REGISTRY = """

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.e2e.conftest import Installed
-from tests.e2e.release import MODELS, NAME, Release
+from tests.e2e.release import MODELS, NAME, Installed, Release
+from tests.support.project import ROOT
 from tests.support.sample import Sample
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.chart.test_rules import in_the_files, names
 from tests.e2e.cluster import Cluster, wait_for
 from tests.e2e.release import NAME, Release
+from tests.support.alert_rules import in_the_files, names
 
 pytestmark = pytest.mark.prometheus
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.cluster import Namespace, wait_for
-from tests.e2e.conftest import Installed
-from tests.e2e.release import NAME, Release, is_ready
+from tests.e2e.release import NAME, Installed, Release, is_ready
 from tests.e2e.traffic import LEAST_RATE, lost_or_altered, stored_rows, traffic
 from tests.support.sample import Sample
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Installed
-from tests.e2e.release import LABELS, NAME, Release
+from tests.e2e.release import LABELS, NAME, Installed, Release
 
 ROW = [0.0] * 29
 KINDS = (

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.cluster import wait_for
-from tests.e2e.conftest import Installed
-from tests.e2e.release import NAME, SECRET, TOKEN, Api, Release
+from tests.e2e.release import NAME, SECRET, TOKEN, Api, Installed, Release
 from tests.e2e.traffic import LEAST_RATE, lost_or_altered, stored_rows, traffic
 from tests.support.sample import Sample
 

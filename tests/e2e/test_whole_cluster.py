@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.chart.test_dashboards import DASHBOARDS
 from tests.e2e.cluster import Cluster, Namespace, wait_for
-from tests.e2e.conftest import Installed
-from tests.e2e.release import API_PODS, NAME, Release
+from tests.e2e.release import API_PODS, NAME, Installed, Release
+from tests.support.dashboards import DASHBOARDS
 
 CLAIM = "anywhere"
 CONNECTS = """

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.conftest import skip_or_fail
+from tests.support.programs import skip_or_fail
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from api.app import Api, create_app
 from fraud_detection.features import InvalidTransactions, default_features
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import ScoredRequest, Store
-from tests.conftest import TOKEN
+from tests.support.environment import TOKEN
 from tests.support.service import service
 
 pytestmark = pytest.mark.faults

@@ -15,7 +15,8 @@ from fraud_detection import model as models
 from fraud_detection.features import FeatureList
 from jobs.seed import seed_baseline
 from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics, synthetic
-from tests.conftest import ROOT, TOKEN
+from tests.support.environment import TOKEN
+from tests.support.project import ROOT
 from tests.support.service import post, service
 
 pytestmark = pytest.mark.faults

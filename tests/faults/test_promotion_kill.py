@@ -17,7 +17,7 @@ from api.bootstrap import bootstrap
 from fraud_detection import model as models
 from fraud_detection.features import FeatureList
 from fraud_detection.settings import SharedSettings
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 logger = logging.getLogger(__name__)
 pytestmark = pytest.mark.faults

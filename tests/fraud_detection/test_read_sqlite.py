@@ -8,7 +8,7 @@ import pytest
 from pysqlite3 import dbapi2
 
 from fraud_detection.read_sqlite import read
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 ALL = "SELECT * FROM payments ORDER BY id"
 ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"

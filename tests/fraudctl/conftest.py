@@ -1,15 +1,12 @@
 """What the tests of the command line share: a way to run it in this process, in a folder of its own."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from fraudctl.main import main
-
-Fraudctl = Callable[..., Result]
+from tests.fraudctl.command import Fraudctl, run
 
 
 @pytest.fixture
@@ -20,13 +17,6 @@ def fraudctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fraudc
         monkeypatch.delenv(name, raising=False)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-
-    def run(*arguments: object, env: dict[str, str], exit_code: int = 0, answer: str | None = None) -> Result:
-        result = CliRunner().invoke(
-            main, list(map(str, arguments)), env=env, input=answer, catch_exceptions=False, prog_name="fraudctl"
-        )
-        assert result.exit_code == exit_code, result.output
-        return result
 
     yield run
     root.handlers[:] = handlers  # a command sends the log to the streams that the runner has closed

@@ -4,7 +4,7 @@ import pytest
 from fraud_detection.clock import Clock
 from fraud_detection.model import Model
 from fraud_detection.store import ScoredRequest, Store
-from tests.fraudctl.conftest import Fraudctl
+from tests.fraudctl.command import Fraudctl
 
 
 @pytest.fixture

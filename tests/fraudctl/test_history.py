@@ -12,17 +12,10 @@ from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.settings import JobSettings
 from jobs.training.history import read_history
-from tests.conftest import ROOT, api_process
-from tests.fraudctl.conftest import Fraudctl
-
-HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])
-COMPONENTS = ",".join(["0.5"] * 28)
-
-
-def history(folder: Path, *, last: str = "1") -> Path:
-    path = folder / "history.csv"
-    path.write_text(f"{HEADER}\n0,{COMPONENTS},10,0\n3600,{COMPONENTS},30,{last}\n")
-    return path
+from tests.fraudctl.command import Fraudctl
+from tests.fraudctl.history_csv import history
+from tests.support.project import ROOT
+from tests.support.service import api_process
 
 
 def test_import_csv_says_what_came_in(fraudctl: Fraudctl, environment: dict[str, str], tmp_path: Path) -> None:

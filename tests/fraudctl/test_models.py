@@ -7,7 +7,7 @@ import pytest
 from fraud_detection import model as models
 from fraud_detection.model import Model
 from fraud_detection.store import Store
-from tests.fraudctl.conftest import Fraudctl
+from tests.fraudctl.command import Fraudctl
 
 
 def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(

@@ -17,8 +17,9 @@ from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
 from fraud_detection.store import ImportedRows, Store
 from jobs.seed import seed_baseline
-from tests.conftest import ROOT, free_port
-from tests.fraudctl.conftest import Fraudctl
+from tests.fraudctl.command import Fraudctl
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 
 @pytest.fixture

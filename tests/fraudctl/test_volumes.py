@@ -13,8 +13,9 @@ import pytest
 from fraud_detection import model as models
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
-from tests.conftest import ROOT, skip_or_fail
-from tests.fraudctl.test_history import history
+from tests.fraudctl.history_csv import history
+from tests.support.programs import skip_or_fail
+from tests.support.project import ROOT
 
 MOUNT = 'for folder in "$MODELS" "$DATA"; do mount --bind "$folder" "$folder" || exit 100; done; exec "$@"'
 

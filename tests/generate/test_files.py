@@ -5,7 +5,7 @@ import fnmatch
 import pytest
 
 from generate.files import FILES
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 # These need helm-docs or Helm: tests/chart compares them.
 BY_TOOLS = {"charts/fraud-detection/README.md", "tests/chart/snapshot/default.yaml"}

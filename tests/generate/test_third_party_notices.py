@@ -14,7 +14,7 @@ from generate.third_party_notices import (
     image_licences,
     packages,
 )
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 COPYLEFT = re.compile(r"lib(gfortran|quadmath|gomp|stdc\+\+|gcc_s|keyutils|crypt-|ldap|pq-)")
 

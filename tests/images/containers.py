@@ -10,23 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.conftest import TOKEN
+from tests.support.environment import TOKEN
+from tests.support.images import API_IMAGE, docker
 
-API_IMAGE = "fraud-detection-api:test"
-JOBS_IMAGE = "fraud-detection-jobs:test"
 LOCKED_DOWN = (
     *("--read-only", "--tmpfs", "/tmp:size=64m"),  # noqa: S108  a folder of the container
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "12345:0"),
 )
 PATIENCE_SECONDS = 60
-
-
-def docker(*arguments: str, exit_code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run docker; any exit code will do when it is None."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    if exit_code is not None:
-        assert done.returncode == exit_code, f"{arguments}: {done.stdout}{done.stderr}"
-    return done
 
 
 def inspect(what: str, path: str) -> Any:

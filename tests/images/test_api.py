@@ -6,17 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import TOKEN
-from tests.images.containers import (
-    API_IMAGE,
-    LOCKED_DOWN,
-    PATIENCE_SECONDS,
-    Api,
-    docker,
-    empty_volume,
-    inspect,
-    serving,
-)
+from tests.images.containers import LOCKED_DOWN, PATIENCE_SECONDS, Api, empty_volume, inspect, serving
+from tests.support.environment import TOKEN
+from tests.support.images import API_IMAGE, docker
 
 pytestmark = pytest.mark.usefixtures("api_image")
 NEWEST = "SELECT * FROM requests ORDER BY ts DESC LIMIT 1;"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from generate.third_party_notices import image_licences, packages
-from tests.conftest import ROOT
-from tests.images.conftest import CREATED, REVISION, VERSION
-from tests.images.containers import docker, inspect, python
+from tests.images.containers import inspect, python
+from tests.support.images import CREATED, REVISION, VERSION, docker
+from tests.support.project import ROOT
 
 MEGABYTE = 1_000_000
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]

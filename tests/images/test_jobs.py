@@ -4,8 +4,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.conftest import TOKEN
-from tests.images.containers import JOBS_IMAGE, LOCKED_DOWN, docker, serving
+from tests.images.containers import LOCKED_DOWN, serving
+from tests.support.environment import TOKEN
+from tests.support.images import JOBS_IMAGE, docker
 
 pytestmark = pytest.mark.usefixtures("jobs_image", "api_image")
 Run = Callable[..., "CompletedProcess[str]"]

@@ -4,10 +4,10 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 
 import psutil
 
-from tests.conftest import ROOT, TOKEN
+from tests.support.environment import TOKEN
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 PATIENCE_SECONDS = 30
 
@@ -64,9 +66,9 @@ class Service:
 
 def service(environment: Mapping[str, str], log: Path) -> Service:
     """A service of these variables on ports that are free now."""
-    port, probe_port = _free_port(), _free_port()
-    variables = {"PATH": os.environ["PATH"], **environment, "PORT": str(port), "PROBE_PORT": str(probe_port)}
-    return Service(variables, port, log)
+    port = free_port()
+    variables = {"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()}
+    return Service(variables, int(port), log)
 
 
 def post(
@@ -103,7 +105,37 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+class ApiDidNotStart(Exception):
+    """The API ended before it answered; the message is its log."""
+
+
+@contextlib.contextmanager
+def api_process(environment: dict[str, str], log: Path) -> Iterator[str]:
+    """Run the API of an installation as a process, and give the address where it answers; raises ApiDidNotStart."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as stderr:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
+            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()},
+            cwd=ROOT,
+            stderr=stderr,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _is_healthy(url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise ApiDidNotStart(log.read_text())
+            time.sleep(0.05)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  an address of ours
+            return True
+    except OSError:
+        return False

@@ -12,9 +12,10 @@ from fraud_detection.settings import BadSetting, ClientSettings
 from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api
-from tests.conftest import ApiDidNotStart, api_process, free_port
 from tests.support.installation import FEATURES, Installation
 from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
+from tests.support.ports import free_port
+from tests.support.service import ApiDidNotStart, api_process
 
 
 @pytest.fixture

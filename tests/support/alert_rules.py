@@ -1,0 +1,25 @@
+"""Read the chart's alert rules from their plain files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from tests.support.project import CHART
+
+RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
+
+
+def in_the_files() -> list[dict[str, Any]]:
+    """Return the groups of rules of all files."""
+    return [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+
+
+def alerts(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rules of these groups."""
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def names(groups: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the names of the alerts of these groups."""
+    return {rule["alert"] for rule in alerts(groups)}
