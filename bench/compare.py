@@ -27,8 +27,9 @@ import pysqlite3
 from bench.load import BrokenServer, Question, Round, drive, question, wrong_answers
 from fraud_detection.features import Matrix, default_features
 from fraud_detection.model import PICKLE
-from jobs.seed import seed_baseline
-from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics, synthetic
+from jobs.synthetic.baseline import seed_baseline
+from jobs.synthetic.statistics import PUBLIC_STATISTICS, read_statistics
+from jobs.synthetic.transactions import synthetic
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results.md")

@@ -16,7 +16,7 @@ EXIT_CODES = {
     "jobs.adopt.CannotAdopt": 3,
     "jobs.exchange.import_db.BadOldDatabase": 3,
     "jobs.upkeep.restore.BadBackup": 3,
-    "jobs.synthetic.transactions.BadStatistics": 3,
+    "jobs.synthetic.statistics.BadStatistics": 3,
     "jobs.exchange.transaction_file.BadTransactionFile": 3,
     "jobs.rollout.promotion.Restored": 4,
     "fraud_detection.database.TookTooLong": 1,

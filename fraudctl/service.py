@@ -63,7 +63,8 @@ def _bootstrap(environ: dict[str, str]) -> None:
 
 
 def _make_baseline(settings: JobSettings, features: FeatureList) -> None:
-    from jobs.seed import seed_baseline, statistics_for
+    from jobs.synthetic.baseline import seed_baseline
+    from jobs.synthetic.statistics import statistics_for
 
     click.echo("Training the first model on synthetic transactions (a minute, once)", err=True)
     seed_baseline(

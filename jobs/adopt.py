@@ -28,13 +28,13 @@ from fraud_detection.model import (
 )
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
-from jobs.describe import PUBLIC_SCALING
 from jobs.drift.reference import reference_bytes
 from jobs.exchange.transaction_file import SCALED_AMOUNT
-from jobs.rollout.promotion import promoter_of, put_into_service, tracking_of
+from jobs.installation import promoter_of
+from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking
-from jobs.seed import statistics_for
+from jobs.synthetic.statistics import PUBLIC_SCALING, statistics_for
 from jobs.synthetic.transactions import synthetic
 from jobs.training.export import ExportFailed, export, golden, library_versions, loads_in_fresh_process, require_parity
 from jobs.training.history import read_history

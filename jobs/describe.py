@@ -16,9 +16,8 @@ from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.model import AmountScaling, write_whole
 from fraud_detection.settings import BadSetting, JobSettings
 from jobs.exchange.transaction_file import SCALED_AMOUNT, BadTransactionFile, pages, read_layout
-from jobs.synthetic.transactions import BadStatistics, Transactions, describe, to_json
-
-PUBLIC_SCALING = AmountScaling(88.35, 250.12)  # of the whole public data set, 284,807 transactions
+from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics, describe, to_json
+from jobs.synthetic.transactions import Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return 2
     try:
+        labelled = read_labelled(given.file, features, PUBLIC_SCALING)
         statistics = describe(
-            read_labelled(given.file, features, PUBLIC_SCALING),
+            labelled.matrix,
+            labelled.is_fraud,
             features,
             source=given.file.name,
             fraud_share=given.fraud_share,

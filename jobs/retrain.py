@@ -36,16 +36,18 @@ from fraud_detection.model import (
 )
 from fraud_detection.settings import BadSetting, JobSettings
 from jobs.evaluation.gate import Verdict
+from jobs.installation import promoter_of
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
-from jobs.reporting.pushgateway import Judgement, RetrainOutcome, Run, push_retrain
+from jobs.reporting.pushgateway import Judgement, Run, push_retrain
 from jobs.rollout.deployment import KubernetesAway, KubernetesRefused
-from jobs.rollout.promotion import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
 from jobs.training.due import DriftFinding, due, last_judgement, rejections_in_a_row
 from jobs.training.history import read_history
+from jobs.training.outcome import RetrainOutcome
 from jobs.training.selection import Held, Selection, select
 from jobs.training.truth import label_coverage
 

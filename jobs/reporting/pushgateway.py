@@ -4,26 +4,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Literal, get_args
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
 from jobs.drift.report import REASONS, STATES, DriftReport
 from jobs.evaluation.measures import Evaluation
-
-RetrainOutcome = Literal[
-    "skipped",
-    "held_rows",
-    "held_frauds",
-    "held_one_class",
-    "held_derived",
-    "rejected",
-    "promoted",
-    "failed",
-    "restored",
-]
-RETRAIN_OUTCOMES: tuple[RetrainOutcome, ...] = get_args(RetrainOutcome)
+from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainOutcome
 
 METRICS = {
     "fraud_job_last_attempt_timestamp_seconds": "When the last run ended.",

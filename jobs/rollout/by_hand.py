@@ -3,7 +3,8 @@
 from fraud_detection.features import FeatureList
 from fraud_detection.model import current_version, journal, versions
 from fraud_detection.settings import JobSettings
-from jobs.rollout.promotion import promoter_of, put_into_service, tracking_of
+from jobs.installation import promoter_of
+from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 
 

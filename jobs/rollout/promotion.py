@@ -1,13 +1,10 @@
 """Bring a version into service, see that it serves, and go back to the one before when it does not."""
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from fraud_detection.database import open_engine, reachable
 from fraud_detection.features import FeatureList
-from fraud_detection.lock import promoter
 from fraud_detection.model import (
     PICKLE,
     ModelRefused,
@@ -28,23 +25,6 @@ logger = logging.getLogger(__name__)
 
 class Restored(Exception):
     """A promoted version did not serve; the one before does again. The message says what was wrong."""
-
-
-@contextlib.contextmanager
-def promoter_of(settings: JobSettings) -> Iterator[None]:
-    """Hold the right to change the models of an installation; raises LockHeld, DatabaseRefused."""
-    if settings.database_url is None:
-        with promoter(settings.models_dir):
-            yield
-        return
-    engine = open_engine(settings.database_url)
-    try:
-        with reachable(settings.database_url), engine.connect():
-            pass
-        with promoter(settings.models_dir, engine):
-            yield
-    finally:
-        engine.dispose()
 
 
 def tracking_of(settings: JobSettings) -> Tracking:

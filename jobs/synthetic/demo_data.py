@@ -5,7 +5,7 @@ from typing import TextIO
 
 from fraud_detection.features import FeatureList
 from fraud_detection.settings import JobSettings
-from jobs.seed import statistics_for
+from jobs.synthetic.statistics import statistics_for
 from jobs.synthetic.transactions import synthetic
 
 

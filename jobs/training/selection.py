@@ -7,7 +7,7 @@ from typing import Literal
 from fraud_detection.model import Manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
-from jobs.reporting.pushgateway import RetrainOutcome
+from jobs.training.outcome import RetrainOutcome
 from jobs.training.truth import Known, Split, derived_labels, split, truly_labelled
 
 MIN_TRAINING_ROWS = 100

@@ -23,7 +23,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model import CURRENT, JOURNAL, PICKLE, StoredFile, sync_folder, versions, write_whole
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
-from jobs.rollout.promotion import promoter_of
+from jobs.installation import promoter_of
 from jobs.upkeep.copy_store import copy_contents
 
 DESCRIPTION = "backup.json"

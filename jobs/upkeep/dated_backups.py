@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fraud_detection.features import FeatureList
 from fraud_detection.settings import JobSettings
-from jobs.rollout.promotion import promoter_of
+from jobs.installation import promoter_of
 from jobs.upkeep.backup import Backup, write_backup
 from jobs.upkeep.restore import unpacked, verify
 

@@ -9,7 +9,7 @@ from fraud_detection.model import ModelRefused, read_manifest, versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.drift.reference import forget_in_reference
-from jobs.rollout.promotion import promoter_of
+from jobs.installation import promoter_of
 
 _WAIT_FOR_READERS_MS = 2000
 

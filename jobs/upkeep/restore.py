@@ -17,7 +17,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.model import StoredFile
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
-from jobs.rollout.promotion import promoter_of
+from jobs.installation import promoter_of
 from jobs.upkeep.backup import (
     DESCRIPTION,
     FEATURES,

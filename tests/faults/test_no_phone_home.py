@@ -13,8 +13,9 @@ import pytest
 
 from fraud_detection import model as models
 from fraud_detection.features import FeatureList
-from jobs.seed import seed_baseline
-from jobs.synthetic.transactions import PUBLIC_STATISTICS, read_statistics, synthetic
+from jobs.synthetic.baseline import seed_baseline
+from jobs.synthetic.statistics import PUBLIC_STATISTICS, read_statistics
+from jobs.synthetic.transactions import synthetic
 from tests.support.environment import TOKEN
 from tests.support.project import ROOT
 from tests.support.service import post, service

@@ -16,7 +16,7 @@ from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
 from fraud_detection.store import ImportedRows, Store
-from jobs.seed import seed_baseline
+from jobs.synthetic.baseline import seed_baseline
 from tests.fraudctl.command import Fraudctl
 from tests.support.ports import free_port
 from tests.support.project import ROOT

@@ -18,11 +18,11 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model import AmountScaling
 from fraud_detection.settings import JobSettings
 from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
-from jobs.describe import PUBLIC_SCALING
 from jobs.drift.reference import read_reference
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.tracking import TrackingFailed
-from jobs.synthetic.transactions import BadStatistics, synthetic
+from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics
+from jobs.synthetic.transactions import synthetic
 from tests.support.installation import FEATURES, NOW, Installation, made_up
 
 

@@ -13,7 +13,8 @@ from fraud_detection.model import Holdout
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.report import DriftReport, unable_to_compare
 from jobs.evaluation.measures import Evaluation, evaluate
-from jobs.reporting.pushgateway import METRICS, RETRAIN_OUTCOMES, Judgement, Run, push_drift, push_retrain
+from jobs.reporting.pushgateway import METRICS, Judgement, Run, push_drift, push_retrain
+from jobs.training.outcome import RETRAIN_OUTCOMES
 
 RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=True)
 FAILED_RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=False)

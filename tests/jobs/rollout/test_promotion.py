@@ -10,10 +10,11 @@ from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model import ModelRefused
 from fraud_detection.settings import BadSetting, ClientSettings
+from jobs.installation import promoter_of
 from jobs.rollout import promotion as rollout
 from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
-from jobs.rollout.promotion import Restored, finish_promotion, promoter_of, put_into_service, tracking_of
+from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 from tests.support.installation import FEATURES, Installation
 from tests.support.kubernetes_api import Cluster, Pods

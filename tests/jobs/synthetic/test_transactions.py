@@ -1,21 +1,10 @@
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import AmountScaling
-from jobs.synthetic.transactions import (
-    PUBLIC_STATISTICS,
-    BadStatistics,
-    Transactions,
-    describe,
-    read_statistics,
-    synthetic,
-    to_json,
-)
+from jobs.synthetic.statistics import PUBLIC_STATISTICS, describe, read_statistics
+from jobs.synthetic.transactions import Transactions, synthetic
 
 TWO = FeatureList((Feature("amount"), Feature("age_days")))
 
@@ -32,7 +21,7 @@ def made_up(rows: int = 4000) -> Transactions:
 def test_made_up_transactions_have_the_marginals_and_the_dependence_of_what_was_described() -> None:
     described = made_up()
 
-    drawn = synthetic(20_000, seed=1, statistics=describe(described, TWO, source="test"))
+    drawn = synthetic(20_000, seed=1, statistics=describe(described.matrix, described.is_fraud, TWO, source="test"))
 
     assert drawn.is_fraud.mean() == pytest.approx(0.1)
     for is_fraud in (False, True):
@@ -71,46 +60,10 @@ def test_amounts_of_the_public_statistics_are_never_below_zero() -> None:
     assert amounts.min() > -0.1  # the table is rounded
 
 
-def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
-    statistics = describe(
-        made_up(), TWO, source="test", fraud_share=0.002, amount_scaling=AmountScaling(mean=20, standard_deviation=5)
-    )
-
-    (tmp_path / "table.json").write_text(to_json(statistics))
-
-    assert read_statistics(tmp_path / "table.json") == statistics
-    assert statistics.fraud_share == 0.002
-
-
 def test_a_constant_feature_stays_constant() -> None:
     transactions = made_up()
     transactions.matrix[:, 1] = 7
 
-    drawn = synthetic(100, seed=1, statistics=describe(transactions, TWO, source="test"))
+    drawn = synthetic(100, seed=1, statistics=describe(transactions.matrix, transactions.is_fraud, TWO, source="test"))
 
     assert np.array_equal(drawn.matrix[:, 1], np.full(100, 7.0))
-
-
-def test_a_class_too_small_to_be_described_without_its_members_is_refused() -> None:
-    transactions = dataclasses.replace(made_up(), is_fraud=np.arange(4000) < 49)
-
-    with pytest.raises(BadStatistics, match="at least 50 fraud rows, got 49"):
-        describe(transactions, TWO, source="test")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read"),
-        ("{", "is no table of"),
-        ('{"source": "x"}', "is no table of"),
-        ("[]", "is no table of"),
-    ],
-)
-def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, content: str | None, message: str) -> None:
-    path = tmp_path / "table.json"
-    if content is not None:
-        path.write_text(content)
-
-    with pytest.raises(BadStatistics, match=f"table.json: {message}"):
-        read_statistics(path)

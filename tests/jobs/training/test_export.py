@@ -11,7 +11,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from fraud_detection.features import FeatureList
 from fraud_detection.model import MANIFEST, ONNX, PICKLE, read_manifest, write_version
-from jobs.describe import PUBLIC_SCALING, read_labelled
+from jobs.describe import read_labelled
+from jobs.synthetic.statistics import PUBLIC_SCALING
 from jobs.synthetic.transactions import synthetic
 from jobs.training import export as exporting
 from jobs.training.export import (

@@ -6,7 +6,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score
 
 from fraud_detection.features import FeatureList
-from jobs.describe import PUBLIC_SCALING, read_labelled
+from jobs.describe import read_labelled
+from jobs.synthetic.statistics import PUBLIC_SCALING
 from jobs.synthetic.transactions import synthetic
 from jobs.training.forest import PARAMETERS, OneClass, fit
 
