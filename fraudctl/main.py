@@ -4,7 +4,7 @@ import click
 import sqlalchemy as sa
 
 from fraud_detection.file_modes import share_with_group
-from fraudctl import audit, database, feature_list, history, loop, models, service, transactions
+from fraudctl import audit, database, feature_list, imports, loop, models, service, transactions
 
 # By name, so that a command that raises none of them does not wait for their modules, which take seconds to import.
 EXIT_CODES = {
@@ -27,7 +27,7 @@ EXIT_CODES = {
     "jobs.exchange.api_client.ApiRefused": 1,
     "jobs.upkeep.copy_store.CopyFailed": 1,
     "jobs.rollout.deployment.KubernetesAway": 1,
-    "jobs.exchange.import_csv.AlreadyImported": 1,
+    "jobs.exchange.import_file.AlreadyImported": 1,
     "jobs.reporting.lineage.UnknownDecision": 1,
     "jobs.rollout.by_hand.NothingToGoBackTo": 1,
     "jobs.upkeep.restore.WouldOverwrite": 1,
@@ -83,6 +83,6 @@ def main() -> None:
     share_with_group()
 
 
-for subject in (service, history, transactions, loop, models, audit, database, feature_list):
+for subject in (service, imports, transactions, loop, models, audit, database, feature_list):
     for command in subject.COMMANDS:
         main.add_command(command)

@@ -16,7 +16,7 @@ from fraud_detection.database import open_engine, reachable
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
 from fraud_detection.store import ImportedRows, Store
-from jobs.exchange.import_csv import Imported, Tally, latest_time, remember_import
+from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
 from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID, stored_time
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})

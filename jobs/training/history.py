@@ -10,7 +10,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model import AmountScaling
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, Store
-from jobs.exchange.import_csv import AMOUNT_SCALING
+from jobs.exchange.import_file import AMOUNT_SCALING
 
 
 def read_history(settings: JobSettings, features: FeatureList) -> tuple[History, AmountScaling | None]:

@@ -7,8 +7,8 @@ import pytest
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.store import History, Store
-from jobs.exchange.import_csv import AlreadyImported
 from jobs.exchange.import_db import BadOldDatabase, ImportedDatabase, import_db
+from jobs.exchange.import_file import AlreadyImported
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TWO = FeatureList((Feature("V1"), Feature("Amount_scaled")))

@@ -8,7 +8,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model import AmountScaling
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, Store
-from jobs.exchange.import_csv import AMOUNT_SCALING
+from jobs.exchange.import_file import AMOUNT_SCALING
 from jobs.training.history import read_history
 
 DAY = "2026-01-0{} 00:00:00.000000"

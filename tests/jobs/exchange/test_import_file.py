@@ -9,7 +9,7 @@ from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.lock import StoreInUse, in_use
 from fraud_detection.model import AmountScaling
 from fraud_detection.store import History, Store
-from jobs.exchange.import_csv import AlreadyImported, Imported, import_csv
+from jobs.exchange.import_file import AlreadyImported, Imported, import_file
 from jobs.exchange.transaction_file import BadTransactionFile
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ def public_file(folder: Path, amounts: list[float], *, name: str = "history.csv"
 def imported(
     path: Path, location: str | Path, *, models_dir: Path, features: FeatureList | None = None, again: bool = False
 ) -> Imported:
-    return import_csv(path, location, features or default_features(), models_dir=models_dir, now=NOW, again=again)
+    return import_file(path, location, features or default_features(), models_dir=models_dir, now=NOW, again=again)
 
 
 def stored(location: str | Path) -> History:

@@ -7,8 +7,8 @@ import click
 
 from fraudctl.arguments import FILE, Moment, seekable
 from fraudctl.installation import installation
-from jobs.exchange.import_csv import Imported, import_csv
 from jobs.exchange.import_db import import_db
+from jobs.exchange.import_file import Imported, import_file
 from jobs.exchange.transaction_file import PUBLIC_START
 
 IGNORE = click.option(
@@ -45,7 +45,7 @@ def import_csv_command(file: Path, start: datetime, ignored: tuple[str, ...], ag
     """
     here = installation()
     with seekable(file, ".csv") as readable:
-        done = import_csv(
+        done = import_file(
             readable,
             here.settings.train_location,
             here.features,

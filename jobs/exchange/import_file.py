@@ -70,7 +70,7 @@ class Tally:
         return Imported(rows, self.frauds, self.genuine, self.first_ts, self.last_ts, scaling)
 
 
-def import_csv(
+def import_file(
     path: Path,
     location: str | Path,
     features: FeatureList,
