@@ -1,1 +1,1 @@
-"""Batch work: nouns compute and are pure, verbs read, call nouns, write, and are run by schedule."""
+"""Batch work: a module here is a door that a schedule or a person starts, a package is a room that does the work."""
