@@ -233,7 +233,10 @@ class SharedSettings(_Settings):
     """What the API and the jobs must read alike."""
 
     fraud_threshold: float = _variable(
-        "FRAUD_THRESHOLD", Number(0.001, 0.999), 0.4, "a transaction that scores at least this is flagged"
+        "FRAUD_THRESHOLD",
+        Number(0.001, 0.999),
+        0.4,
+        "a transaction that scores at least this is flagged: how much work your analysts can do",
     )
     model_path: Path = _variable(
         "MODEL_PATH",
@@ -277,7 +280,7 @@ class SharedSettings(_Settings):
         "LOG_FORMAT",
         Choice("auto", "json", "text"),
         "auto",
-        "auto writes text on a terminal and JSON elsewhere",
+        "`auto` writes text on a terminal and JSON elsewhere",
     )
 
     @property
@@ -328,7 +331,7 @@ class ApiSettings(SharedSettings):
         "RETENTION_DAYS",
         Integer(0, 36_500),
         0,
-        "delete unlabelled decisions older than this; 0 keeps everything",
+        "delete unlabelled decisions older than this many days; 0 keeps everything",
     )
 
 
@@ -349,7 +352,7 @@ class JobSettings(SharedSettings):
         "DRIFT_WINDOW_ROWS",
         Integer(100, 1_000_000),
         10_000,
-        "rows in each of the two windows that drift compares",
+        "rows in each of the two windows that drift compares: about a day of your traffic",
     )
     drift_min_rows: int = _variable(
         "DRIFT_MIN_ROWS", Integer(50, 1_000_000), 500, "a window with fewer rows is no evidence"
@@ -358,7 +361,7 @@ class JobSettings(SharedSettings):
         "LABEL_MATURITY_DAYS",
         Number(0, 365),
         30,
-        "a newer transaction counts only when it is a confirmed fraud",
+        "a newer transaction counts only when it is a confirmed fraud: how long your chargebacks take",
     )
     negatives_by_maturity: bool = _variable(
         "NEGATIVES_BY_MATURITY",
@@ -385,13 +388,13 @@ class JobSettings(SharedSettings):
         "RETRAIN_AFTER_DAYS",
         Number(0, 3650),
         30,
-        "without drift, retrain this long after the last judgement",
+        "without drift, retrain this many days after the last judgement",
     )
     retrain_cooldown_days: float = _variable(
         "RETRAIN_COOLDOWN_DAYS",
         Number(0, 365),
         7,
-        "after a judgement, drift starts no new training for so long",
+        "after a judgement, drift starts no new training for this many days",
     )
     mlflow_exper: str = _variable("MLFLOW_EXPER", _text, "FraudDetection", "the MLflow experiment")
     mlflow_reg: str = _variable("MLFLOW_REG", _text, "fraud-api", "the registered model in MLflow")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from generate import chart
+from generate import chart, variables
 from generate.command_line import command_line
 from generate.configuration import configuration
 from generate.dashboards import dashboard
@@ -14,14 +14,25 @@ from generate.third_party_notices import third_party_notices
 ROOT = Path(__file__).parent.parent
 
 # In this order: what the chart's README and the rendered defaults are made from comes before them.
-FILES: dict[str, Callable[[], str]] = {
+PARTS: dict[str, Callable[[], str]] = {
+    ".env.example": variables.env_example,
+    "charts/fraud-detection/values.schema.json": variables.schema,
+    "charts/fraud-detection/values.yaml": variables.values,
+    "compose.yaml": variables.compose,
+}
+"""Files of which one section is generated."""
+
+WHOLE: dict[str, Callable[[], str]] = {
     "THIRD_PARTY_NOTICES": third_party_notices,
     "api/openapi.json": openapi_document,
     "charts/fraud-detection/files/dashboards/drift.json": partial(dashboard, "drift"),
     "charts/fraud-detection/files/dashboards/model.json": partial(dashboard, "model"),
     "charts/fraud-detection/files/dashboards/service.json": partial(dashboard, "service"),
+    "charts/fraud-detection/templates/config/_variables.tpl": variables.template,
     "docs/configuration.md": configuration,
     "docs/fraudctl.md": command_line,
     "charts/fraud-detection/README.md": chart.readme,
     "tests/chart/snapshot/default.yaml": chart.rendered_defaults,
 }
+
+FILES = PARTS | WHOLE
