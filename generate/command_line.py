@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import click
 
-from fraudctl.main import main as fraudctl
-
 _INTRODUCTION = """\
 <!-- `make generate` writes this file from the commands in fraudctl/. -->
 
@@ -31,9 +29,9 @@ _EXIT_CODES = """\
 """
 
 
-def command_line() -> str:
+def command_line(program: click.Group, program_name: str) -> str:
     """Return the document: a list of all commands, the exit codes, then a section for each command."""
-    found = dict(commands(fraudctl, "fraudctl"))
+    found = dict(commands(program, program_name))
     rows = [
         f"| [`{name}`](#{name.replace(' ', '-')}) | {_paragraphs(command)[0]} |\n" for name, command in found.items()
     ]

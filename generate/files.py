@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from fraudctl.main import main as fraudctl
 from generate import chart, variables
 from generate.command_line import command_line
 from generate.configuration import configuration
@@ -30,7 +31,7 @@ WHOLE: dict[str, Callable[[], str]] = {
     "charts/fraud-detection/files/dashboards/service.json": partial(dashboard, "service"),
     "charts/fraud-detection/templates/config/_variables.tpl": variables.template,
     "docs/configuration.md": configuration,
-    "docs/fraudctl.md": command_line,
+    "docs/fraudctl.md": partial(command_line, fraudctl, "fraudctl"),
     "charts/fraud-detection/README.md": chart.readme,
     "tests/chart/snapshot/default.yaml": chart.rendered_defaults,
 }

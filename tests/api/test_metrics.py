@@ -85,7 +85,7 @@ def test_every_route_has_a_handler_of_its_own(client: FlaskClient, scrape: Scrap
     handlers = {match[1] for name in scrape() if (match := re.search(r"_seconds_count handler=(\S+) status=2xx", name))}
 
     assert handlers == routes | {"other"}
-    assert routes == {"predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json"}
+    assert {"predict", "labels", "transactions", "model", "metrics", "health", "docs", "openapi.json"} <= routes
 
 
 def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: dict[str, str], scrape: Scrape) -> None:
