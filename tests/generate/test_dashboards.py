@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from fraud_detection.settings import JobSettings
 from generate import dashboards
 from generate.dashboards import dashboard
+from jobs.drift.compare import ALERT_RATIO, MANY_WARNED
+from tests.support.project import ROOT
 
 HEAD = "title: Made up\nabout: Nothing.\nrefresh: 5m\nsince: now-1h\nrows:\n"
 
@@ -73,3 +76,41 @@ def test_a_timeline_is_coloured_while_its_value_is_1(rendered: Any) -> None:
 def test_a_key_that_means_nothing_is_refused(rendered: Any) -> None:
     with pytest.raises(ValueError, match="panel 'Rows': no such key: treshold"):
         rendered([{"size": [12, 8], "panels": [panel(treshold=["red"])]}])
+
+
+def alerts_at(threshold: str) -> float:
+    """The default of a threshold of the alerts in the chart's values."""
+    values = yaml.safe_load((ROOT / "charts" / "fraud-detection" / "values.yaml").read_text())
+    return float(values["metrics"]["prometheusRule"]["thresholds"][threshold])
+
+
+HOUR, DAY, MEBIBYTE = 3600, 86400, 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "bound"),
+    [
+        ("drift", "Features warned", MANY_WARNED),
+        ("drift", "Alert rate", ALERT_RATIO),
+        ("drift", "Since each job last succeeded", alerts_at("detectDriftHours") * HOUR),
+        ("model", "Age", alerts_at("modelAgeDays") * DAY),
+        ("model", "Rejections in a row", alerts_at("gateRefusals")),
+        ("model", "Frauds in the hold-out", JobSettings.from_env({}).gate_min_frauds),
+        ("model", "Transactions with a true label, by age", alerts_at("labelCoverageRatio")),
+        ("model", "Since retraining last succeeded", alerts_at("retrainHours") * HOUR),
+        ("service", "99 % of scores within", alerts_at("latencySeconds")),
+        ("service", "Failed requests", alerts_at("errorRatio")),
+        ("service", "Scores: median and the upper end", JobSettings.from_env({}).fraud_threshold),
+        ("service", "Time of a scoring request", alerts_at("latencySeconds")),
+        ("service", "Share of failed requests", alerts_at("errorRatio")),
+        ("service", "Queue of the writer", alerts_at("queueRequests")),
+        ("service", "Write-ahead log", alerts_at("walMebibytes") * MEBIBYTE),
+        ("service", "Free space", alerts_at("volumeFreeRatio")),
+    ],
+)
+def test_a_colour_changes_where_the_code_or_an_alert_decides(name: str, title: str, bound: float) -> None:
+    found = [each for each in json.loads(dashboard(name))["panels"] if each["title"] == title]
+
+    assert found
+    for each in found:
+        assert bound in {step["value"] for step in each["fieldConfig"]["defaults"]["thresholds"]["steps"]}
