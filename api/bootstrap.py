@@ -14,19 +14,10 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld, promoter
-from fraud_detection.model import (
-    CURRENT,
-    MANIFEST,
-    PICKLE,
-    REFERENCE,
-    AmountScaling,
-    ModelRefused,
-    current_version,
-    install_version,
-    link_classic_path,
-    promote,
-    read_version,
-)
+from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
+from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.model.read import ModelRefused, current_version, read_version
+from fraud_detection.model.write import install_version, link_classic_path, promote
 from fraud_detection.settings import BadSetting, SharedSettings
 from fraud_detection.store import Store
 

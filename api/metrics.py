@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from fraud_detection.database import Trouble
-from fraud_detection.model import RefusalReason
+from fraud_detection.model.read import RefusalReason
 
 TokenId = Literal["current", "previous"]
 

@@ -10,7 +10,7 @@ import flask
 from api.metrics import Metrics
 from fraud_detection.clock import parse_timestamp
 from fraud_detection.features import FeatureList
-from fraud_detection.model import Model, ModelRefused, load
+from fraud_detection.model.read import Model, ModelRefused, load
 
 LOOK_EVERY_SECONDS = 1.0
 

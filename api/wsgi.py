@@ -8,7 +8,7 @@ from api.health import ProbeServer
 from api.server import halt
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList
-from fraud_detection.model import ModelRefused
+from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import ApiSettings, BadSetting
 
 EXIT_BAD_CONFIGURATION = 2

@@ -26,7 +26,7 @@ import pysqlite3
 
 from bench.load import BrokenServer, Question, Round, drive, question, wrong_answers
 from fraud_detection.features import Matrix, default_features
-from fraud_detection.model import PICKLE
+from fraud_detection.model.files import PICKLE
 from jobs.synthetic.baseline import seed_baseline
 from jobs.synthetic.statistics import PUBLIC_STATISTICS, read_statistics
 from jobs.synthetic.transactions import synthetic

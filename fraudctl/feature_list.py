@@ -6,7 +6,7 @@ import click
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import LIMIT, load_features
-from fraud_detection.model import ModelRefused, load
+from fraud_detection.model.read import ModelRefused, load
 from fraud_detection.store import Store
 from fraudctl.arguments import FILE
 from fraudctl.installation import installation

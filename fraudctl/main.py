@@ -11,7 +11,7 @@ EXIT_CODES = {
     "fraud_detection.settings.BadSetting": 2,
     "fraud_detection.features.BadFeatureList": 2,
     "fraud_detection.database.DatabaseRefused": 3,
-    "fraud_detection.model.ModelRefused": 3,
+    "fraud_detection.model.read.ModelRefused": 3,
     "jobs.rollout.deployment.KubernetesRefused": 2,
     "jobs.adopt.CannotAdopt": 3,
     "jobs.exchange.import_db.BadOldDatabase": 3,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fraud_detection.model import ModelRefused, current_version, journal, read_manifest, versions
+from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE
 from fraudctl.installation import actor, api_to_ask, installation
 

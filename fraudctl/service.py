@@ -13,7 +13,8 @@ import click
 import numpy as np
 
 from fraud_detection.features import FeatureList, load_features
-from fraud_detection.model import CURRENT, MANIFEST, current_version, read_manifest
+from fraud_detection.model.files import CURRENT, MANIFEST
+from fraud_detection.model.read import current_version, read_manifest
 from fraud_detection.settings import ApiSettings, JobSettings
 from fraudctl.installation import TOKEN_FILE, environment, installation, token_was_made
 

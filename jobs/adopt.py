@@ -12,20 +12,10 @@ import numpy as np
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList, Matrix
-from fraud_detection.model import (
-    CURRENT,
-    MANIFEST,
-    ONNX,
-    PICKLE,
-    REFERENCE,
-    AmountScaling,
-    Manifest,
-    ModelRefused,
-    current_version,
-    discard,
-    read_manifest,
-    write_version,
-)
+from fraud_detection.model.files import CURRENT, MANIFEST, ONNX, PICKLE, REFERENCE
+from fraud_detection.model.manifest import AmountScaling, Manifest
+from fraud_detection.model.read import ModelRefused, current_version, read_manifest
+from fraud_detection.model.write import discard, write_version
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.drift.reference import reference_bytes

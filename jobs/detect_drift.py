@@ -20,7 +20,8 @@ from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, Matrix, load_features
 from fraud_detection.file_modes import share_with_group
-from fraud_detection.model import Model, ModelRefused, journal, load, read_manifest, versions, write_whole
+from fraud_detection.model.files import write_whole
+from fraud_detection.model.read import Model, ModelRefused, journal, load, read_manifest, versions
 from fraud_detection.settings import BadSetting, JobSettings
 from fraud_detection.store import DecisionCount, History, Store
 from jobs.drift.compare import Decisions, Reference, Window, compare

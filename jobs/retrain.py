@@ -24,16 +24,9 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model import (
-    Manifest,
-    Model,
-    ModelRefused,
-    collect,
-    journal,
-    load,
-    record,
-    write_version,
-)
+from fraud_detection.model.manifest import Manifest
+from fraud_detection.model.read import Model, ModelRefused, journal, load
+from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import BadSetting, JobSettings
 from jobs.evaluation.gate import Verdict
 from jobs.installation import promoter_of

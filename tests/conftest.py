@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.features import FeatureList, Matrix, default_features
-from fraud_detection.model import AmountScaling, Golden, Manifest, holdout_of
+from fraud_detection.model.files import ONNX, PICKLE, REFERENCE
+from fraud_detection.model.manifest import AmountScaling, Golden, Manifest, holdout_of
+from fraud_detection.model.read import Model, load
+from fraud_detection.model.write import promote, replace_file, write_version
 from fraud_detection.settings import ApiSettings, JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.drift.reference import reference_bytes
@@ -151,9 +153,9 @@ def make_version(features: FeatureList) -> Callable[..., str]:
             holdout=holdout_of(forest.predict_proba(matrix)[:, 1], 0.4),
             amount_scaling=AmountScaling(88.35, 250.12),
         )
-        return models.write_version(
+        return write_version(
             models_dir,
-            {models.ONNX: onnx, models.PICKLE: pickle.dumps(forest)},
+            {ONNX: onnx, PICKLE: pickle.dumps(forest)},
             dataclasses.replace(manifest, **fields),  # type: ignore[arg-type]  # fields of the manifest by name
         )
 
@@ -164,18 +166,18 @@ def make_version(features: FeatureList) -> Callable[..., str]:
 def models_dir(tmp_path: Path, make_version: Callable[..., str]) -> Path:
     """A models folder with one tiny version in service."""
     folder = tmp_path / "models"
-    models.promote(folder, make_version(folder), actor="test", reason="the first one")
+    promote(folder, make_version(folder), actor="test", reason="the first one")
     return folder
 
 
 @pytest.fixture
-def model(models_dir: Path, features: FeatureList) -> models.Model:
+def model(models_dir: Path, features: FeatureList) -> Model:
     """The tiny model in service."""
-    return models.load(models_dir / models.PICKLE, features)
+    return load(models_dir / PICKLE, features)
 
 
 @pytest.fixture
-def reference(models_dir: Path, model: models.Model, features: FeatureList, tmp_path: Path) -> Matrix:
+def reference(models_dir: Path, model: Model, features: FeatureList, tmp_path: Path) -> Matrix:
     """The reference of the model in service: 500 rows."""
     matrix = np.random.default_rng(0).normal(size=(500, 29))
     elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
@@ -184,7 +186,7 @@ def reference(models_dir: Path, model: models.Model, features: FeatureList, tmp_
         elsewhere.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
         history = elsewhere.history(connection)
     elsewhere.close()
-    models.replace_file(models_dir, model.version, models.REFERENCE, reference_bytes(history, features, seed=0))
+    replace_file(models_dir, model.version, REFERENCE, reference_bytes(history, features, seed=0))
     return matrix
 
 

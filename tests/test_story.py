@@ -18,8 +18,9 @@ import pytest
 import requests
 from sklearn.metrics import average_precision_score
 
-from fraud_detection import model as models
 from fraud_detection.features import default_features, load_features
+from fraud_detection.model.files import CURRENT, PICKLE
+from fraud_detection.model.read import load, read_manifest, versions
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
@@ -124,7 +125,7 @@ class Installation:
         return time.monotonic() - started
 
     def current_digest(self) -> str:
-        return models.read_manifest(self.models_dir / models.CURRENT).digest
+        return read_manifest(self.models_dir / CURRENT).digest
 
     def drift_result(self) -> dict[str, Any]:
         result: dict[str, Any] = json.loads((self.folder / "data" / "drift_result.json").read_text())
@@ -186,7 +187,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
     unshifted_rows = sample.scaled(sample.changed, first["amount_scaling"])
     scores = serving.predict(shifted(unshifted_rows), changed_ids)
     serving.label(changed_ids, truths)
-    champion = models.load(serving.models_dir / models.PICKLE, default_features())
+    champion = load(serving.models_dir / PICKLE, default_features())
     before = average_precision_score(truths, champion.score(np.array(unshifted_rows)))
     after = average_precision_score(truths, scores)
     assert after < before - 0.1
@@ -205,7 +206,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
     seconds = serving.seconds_until_served(promoted)
     serving.predict(shifted(unshifted_rows[:1]), ["after-the-promotion"])
     assert serving.get("/transactions/after-the-promotion")["model_digest"] == promoted
-    challenger = models.load(serving.models_dir / models.PICKLE, default_features())
+    challenger = load(serving.models_dir / PICKLE, default_features())
     unseen = slice(len(truths) // 2, None)  # the newest half of what changed lies in the hold-out
     improved = average_precision_score(truths[unseen], challenger.score(np.array(shifted(unshifted_rows)[unseen])))
     suffered = average_precision_score(truths[unseen], scores[unseen])
@@ -232,7 +233,7 @@ def test_with_only_derived_labels_nothing_is_promoted(serving: Installation, sam
     assert story.startswith("held_derived")
     assert "POST /labels" in story
     assert serving.get("/model") == before
-    assert models.versions(serving.models_dir) == [before["version"]]
+    assert versions(serving.models_dir) == [before["version"]]
 
 
 FEATURES = {

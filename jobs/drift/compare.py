@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from fraud_detection.features import FeatureList, Matrix
-from fraud_detection.model import Holdout, holdout_of
+from fraud_detection.model.manifest import Holdout, holdout_of
 from jobs.drift.distance import CHANCE, FeatureChange, Numbers, feature_changes, population_stability_index
 from jobs.drift.report import AlertRate, DriftReport, FeatureDrift, Reason, State, WindowBounds
 

@@ -9,7 +9,9 @@ import numpy as np
 from pysqlite3 import dbapi2
 
 from fraud_detection.features import FeatureList, Matrix
-from fraud_detection.model import REFERENCE, ModelRefused, read_manifest, replace_file, verify_file
+from fraud_detection.model.files import REFERENCE
+from fraud_detection.model.read import ModelRefused, read_manifest, verify_file
+from fraud_detection.model.write import replace_file
 from fraud_detection.store import History
 
 REFERENCE_ROWS = 10_000

@@ -10,7 +10,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import ClientSettings
 
 MAX_ROWS = 1000

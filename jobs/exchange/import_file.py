@@ -13,7 +13,9 @@ from tqdm import tqdm
 from fraud_detection.clock import Clock, timestamp
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
-from fraud_detection.model import CURRENT, AmountScaling, ModelRefused, read_manifest
+from fraud_detection.model.files import CURRENT
+from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.model.read import ModelRefused, read_manifest
 from fraud_detection.store import ImportedRows, Store
 from jobs.exchange.transaction_file import (
     PUBLIC_START,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fraud_detection.clock import timestamp
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 
 PAGE_ROWS = 1000
 PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)

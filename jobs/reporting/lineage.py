@@ -7,7 +7,8 @@ from typing import Any
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
-from fraud_detection.model import Manifest, ModelRefused, current_version, journal, read_manifest, versions
+from fraud_detection.model.manifest import Manifest
+from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Decision, Store
 from fraud_detection.store.labels import Label, label_that_counts

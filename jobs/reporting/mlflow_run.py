@@ -2,7 +2,8 @@
 
 import json
 
-from fraud_detection.model import MANIFEST, REFERENCE, Manifest
+from fraud_detection.model.files import MANIFEST, REFERENCE
+from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
 from jobs.evaluation import plots
 from jobs.training.challenger import SEED, Challenger

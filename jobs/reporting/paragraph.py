@@ -1,6 +1,6 @@
 """The paragraph that every retraining ends with, for a fraud analyst: what happened, why, and what to do."""
 
-from fraud_detection.model import Manifest
+from fraud_detection.model.manifest import Manifest
 from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger
 from jobs.training.selection import Selection

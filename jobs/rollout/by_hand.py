@@ -1,7 +1,7 @@
 """Which version served before the one in service, and bringing any version back by hand."""
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model import current_version, journal, versions
+from fraud_detection.model.read import current_version, journal, versions
 from fraud_detection.settings import JobSettings
 from jobs.installation import promoter_of
 from jobs.rollout.promotion import put_into_service, tracking_of

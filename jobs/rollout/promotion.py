@@ -5,17 +5,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model import (
-    PICKLE,
-    ModelRefused,
-    current_version,
-    journal,
-    load,
-    promote,
-    read_manifest,
-    read_version,
-    record,
-)
+from fraud_detection.model.files import PICKLE
+from fraud_detection.model.read import ModelRefused, current_version, journal, load, read_manifest, read_version
+from fraud_detection.model.write import promote, record
 from fraud_detection.settings import JobSettings
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
 from jobs.rollout.tracking import Tracking

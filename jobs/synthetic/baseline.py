@@ -9,7 +9,9 @@ import numpy as np
 
 from fraud_detection.clock import timestamp
 from fraud_detection.features import FeatureList
-from fraud_detection.model import MANIFEST, ONNX, REFERENCE, Manifest, holdout_of, write_version
+from fraud_detection.model.files import MANIFEST, ONNX, REFERENCE
+from fraud_detection.model.manifest import Manifest, holdout_of
+from fraud_detection.model.write import write_version
 from fraud_detection.store import History
 from jobs.drift.reference import reference_bytes
 from jobs.synthetic.statistics import BadStatistics, Statistics

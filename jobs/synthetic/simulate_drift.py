@@ -7,7 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fraud_detection.features import FeatureList, Matrix
-from fraud_detection.model import CURRENT, load
+from fraud_detection.model.files import CURRENT
+from fraud_detection.model.read import load
 from fraud_detection.settings import JobSettings
 from jobs.drift.reference import read_reference
 from jobs.exchange.api_client import ApiClient, rows_per_request

@@ -14,7 +14,7 @@ from scipy import stats
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList, Matrix, default_features
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
 from jobs.training.history import read_history
 

@@ -12,15 +12,10 @@ from sklearn.model_selection import train_test_split
 
 from fraud_detection.clock import timestamp
 from fraud_detection.features import FeatureList
-from fraud_detection.model import (
-    ONNX,
-    REFERENCE,
-    AmountScaling,
-    Manifest,
-    Model,
-    holdout_of,
-    write_version,
-)
+from fraud_detection.model.files import ONNX, REFERENCE
+from fraud_detection.model.manifest import AmountScaling, Manifest, holdout_of
+from fraud_detection.model.read import Model
+from fraud_detection.model.write import write_version
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.drift.reference import reference_bytes

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fraud_detection.clock import parse_timestamp
-from fraud_detection.model import Manifest
+from fraud_detection.model.manifest import Manifest
 
 
 @dataclass(frozen=True)

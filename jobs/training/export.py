@@ -19,7 +19,9 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
 import jobs
 from fraud_detection.features import Feature, FeatureList, Matrix
-from fraud_detection.model import ONNX, PICKLE, Golden, open_session, read_manifest, read_version
+from fraud_detection.model.files import ONNX, PICKLE
+from fraud_detection.model.manifest import Golden
+from fraud_detection.model.read import open_session, read_manifest, read_version
 
 TOLERANCE = 1e-6
 GOLDEN_ROWS = 24

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, Store
 from jobs.exchange.import_file import AMOUNT_SCALING

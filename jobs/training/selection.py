@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from fraud_detection.model import Manifest
+from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.training.outcome import RetrainOutcome

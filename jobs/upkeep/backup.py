@@ -20,7 +20,9 @@ from tqdm import tqdm
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
 from fraud_detection.features import FeatureList
-from fraud_detection.model import CURRENT, JOURNAL, PICKLE, StoredFile, sync_folder, versions, write_whole
+from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
+from fraud_detection.model.manifest import StoredFile
+from fraud_detection.model.read import versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.installation import promoter_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.features import FeatureList
-from fraud_detection.model import ModelRefused, load
+from fraud_detection.model.read import ModelRefused, load
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fraud_detection.database import DatabaseRefused, empty_wal
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import ModelRefused, read_manifest, versions
+from fraud_detection.model.read import ModelRefused, read_manifest, versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.drift.reference import forget_in_reference

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fraud_detection import model as models
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
-from fraud_detection.model import StoredFile
+from fraud_detection.model.files import CURRENT, JOURNAL, sync_folder, write_whole
+from fraud_detection.model.manifest import StoredFile
+from fraud_detection.model.read import current_version, read_version, versions
+from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.installation import promoter_of
@@ -146,7 +148,7 @@ def verify(folder: Path, features: FeatureList) -> Backup:
             if problems or store.count_rows(connection) != rows:
                 raise BadBackup(f"the backup's {name} is damaged: {'; '.join(problems) or 'rows are missing'}")
     if backup.current is not None:
-        models.read_version(folder / MODELS / backup.current, features)
+        read_version(folder / MODELS / backup.current, features)
     return backup
 
 
@@ -199,7 +201,7 @@ def _refuse_to_overwrite(settings: JobSettings, features: FeatureList) -> None:
         held = _held(location, features)
         if held:
             raise WouldOverwrite(f"{held}; --replace erases it (take a backup of it first)")
-    current = models.current_version(settings.models_dir)
+    current = current_version(settings.models_dir)
     if current is not None:
         raise WouldOverwrite(f"{settings.models_dir}: {current} is in service; --replace erases every version here")
 
@@ -238,7 +240,7 @@ def _restore_databases(folder: Path, settings: JobSettings, features: FeatureLis
 def _erase_what_is_lacking(folder: Path, settings: JobSettings) -> list[Path]:
     databases = sum((folder / name).exists() for name in (STORE, HISTORY))
     stores = [location for location in settings.store_locations[databases:] if isinstance(location, Path)]
-    others = {settings.models_dir / models.JOURNAL: folder / MODELS}
+    others = {settings.models_dir / JOURNAL: folder / MODELS}
     if settings.mlflow_tracking_uri is None:
         others |= dict.fromkeys(mlflow_paths(settings), folder / MLFLOW)
     lacking = [*stores, *(path for path, kept in others.items() if not (kept / path.name).exists())]
@@ -267,7 +269,7 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     # All of the old one before the new one comes: an old write-ahead log would be played into the new file.
     _erase_sqlite(target)
     partial.rename(target)
-    models.sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _restore_mlflow(folder: Path, settings: JobSettings) -> None:
@@ -283,19 +285,19 @@ def _restore_mlflow(folder: Path, settings: JobSettings) -> None:
 
 
 def _restore_models(folder: Path, models_dir: Path, backup: Backup, *, actor: str) -> None:
-    (models_dir / models.CURRENT).unlink(missing_ok=True)
-    for version in models.versions(models_dir):
+    (models_dir / CURRENT).unlink(missing_ok=True)
+    for version in versions(models_dir):
         shutil.rmtree(models_dir / version)
-    for version in models.versions(folder):
+    for version in versions(folder):
         partial = models_dir / f".partial-{version}"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder / version, partial)
         sync_tree(partial)
         partial.rename(models_dir / version)
-    if (folder / models.JOURNAL).exists():
-        models.write_whole(models_dir / models.JOURNAL, (folder / models.JOURNAL).read_bytes())
+    if (folder / JOURNAL).exists():
+        write_whole(models_dir / JOURNAL, (folder / JOURNAL).read_bytes())
     if backup.current is not None:
-        models.promote(
+        promote(
             models_dir,
             backup.current,
             actor=actor,

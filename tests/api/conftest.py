@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import Api, create_app
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList, load_features
+from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 from tests.support.environment import TOKEN, variables
@@ -60,7 +60,7 @@ def lasting_environment(tmp_path_factory: pytest.TempPathFactory, make_version: 
     """The variables of one installation for many tests that each look only at what they changed themselves."""
     folder = tmp_path_factory.mktemp("lasting")
     version = make_version(folder / "models")
-    models.promote(folder / "models", version, actor="test", reason="the first one")
+    promote(folder / "models", version, actor="test", reason="the first one")
     return variables(folder, folder / "models")
 
 

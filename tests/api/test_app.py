@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from api.app import Api, create_app
 from fraud_detection.features import BadFeatureList
 from fraud_detection.lock import StoreInUse, alone_with
-from fraud_detection.model import ModelRefused
+from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import ApiSettings
 
 

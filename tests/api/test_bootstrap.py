@@ -13,10 +13,11 @@ import pytest
 from api import bootstrap as program
 from api.bootstrap import bootstrap
 from fraud_detection import logs
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
-from fraud_detection.model import AmountScaling, ModelRefused
+from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, REFERENCE
+from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.model.read import ModelRefused, current_version, journal, load, versions
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
 from tests.support.environment import TOKEN
@@ -44,16 +45,16 @@ def settings(fresh: dict[str, str]) -> SharedSettings:
 def test_an_installation_can_serve_after_it(settings: SharedSettings, features: FeatureList) -> None:
     bootstrap(settings)
 
-    model = models.load(settings.model_path, features)
+    model = load(settings.model_path, features)
     Store.open(settings.store_location, features).close()
-    (line,) = models.journal(settings.models_dir)
+    (line,) = journal(settings.models_dir)
     assert (line["event"], line["version"], line["actor"]) == ("promoted", model.version, "bootstrap")
 
 
 def test_the_reference_of_the_model_in_service_has_its_classic_path(settings: SharedSettings) -> None:
     bootstrap(settings)
 
-    link = settings.latest_db.parent / models.REFERENCE
+    link = settings.latest_db.parent / REFERENCE
     if settings.database_url is None:
         assert str(link.readlink()) == "../models/current/reference_data.db"
     else:
@@ -62,11 +63,11 @@ def test_the_reference_of_the_model_in_service_has_its_classic_path(settings: Sh
 
 def test_repeating_it_changes_nothing(settings: SharedSettings) -> None:
     bootstrap(settings)
-    before = models.journal(settings.models_dir), models.current_version(settings.models_dir)
+    before = journal(settings.models_dir), current_version(settings.models_dir)
 
     bootstrap(settings)
 
-    assert (models.journal(settings.models_dir), models.current_version(settings.models_dir)) == before
+    assert (journal(settings.models_dir), current_version(settings.models_dir)) == before
 
 
 def test_it_finishes_a_first_promotion_that_was_killed(settings: SharedSettings, features: FeatureList) -> None:
@@ -75,15 +76,15 @@ def test_it_finishes_a_first_promotion_that_was_killed(settings: SharedSettings,
 
     bootstrap(settings)
 
-    assert models.load(settings.model_path, features).version == models.current_version(settings.models_dir)
+    assert load(settings.model_path, features).version == current_version(settings.models_dir)
 
 
 def test_a_model_in_service_stays(settings: SharedSettings, models_dir: Path, make_version: Callable[..., str]) -> None:
-    before = models.current_version(models_dir)
+    before = current_version(models_dir)
 
     bootstrap(settings)
 
-    assert models.current_version(models_dir) == before
+    assert current_version(models_dir) == before
 
 
 def test_the_baseline_takes_over_the_scaling_that_the_store_has_fixed(
@@ -96,12 +97,12 @@ def test_the_baseline_takes_over_the_scaling_that_the_store_has_fixed(
 
     bootstrap(settings)
 
-    model = models.load(settings.model_path, features)
+    model = load(settings.model_path, features)
     assert model.manifest.amount_scaling == AmountScaling(12.5, 3.0)
 
 
 def test_somebodys_own_reference_file_stays(settings: SharedSettings) -> None:
-    link = settings.latest_db.parent / models.REFERENCE
+    link = settings.latest_db.parent / REFERENCE
     link.parent.mkdir(exist_ok=True)
     link.write_text("precious")
 
@@ -118,13 +119,13 @@ def test_without_a_baseline_the_next_step_is_named(settings: SharedSettings, tmp
 
 
 def test_a_baseline_that_could_not_serve_is_not_installed(settings: SharedSettings, tmp_path: Path) -> None:
-    (tmp_path / "baseline" / models.ONNX).write_bytes(b"something else")
+    (tmp_path / "baseline" / ONNX).write_bytes(b"something else")
 
     with pytest.raises(ModelRefused):
         bootstrap(settings)
 
-    assert models.current_version(settings.models_dir) is None
-    assert models.versions(settings.models_dir) == []
+    assert current_version(settings.models_dir) is None
+    assert versions(settings.models_dir) == []
 
 
 @pytest.fixture
@@ -175,10 +176,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_who_tried(
     assert run(MODEL_PATH=str(tmp_path / "file" / "models" / "rf_model.pkl")) == 3
 
     said = caplog.records[-1].getMessage()
-    assert (
-        f"{tmp_path}/file/models/{models.CURRENT}: Not a directory, for uid {os.geteuid()} and gid {os.getegid()}; "
-        in said
-    )
+    assert f"{tmp_path}/file/models/{CURRENT}: Not a directory, for uid {os.geteuid()} and gid {os.getegid()}; " in said
     assert "mount a volume that this user may write" in said
 
 
@@ -186,7 +184,7 @@ def test_a_full_volume_may_have_room_at_the_next_attempt(
     run: Callable[..., int], caplog: pytest.LogCaptureFixture, settings: SharedSettings
 ) -> None:
     settings.models_dir.mkdir()
-    (settings.models_dir / models.JOURNAL).symlink_to("/dev/full")
+    (settings.models_dir / JOURNAL).symlink_to("/dev/full")
 
     assert run() == 1
 
@@ -275,7 +273,7 @@ def test_it_does_not_come_between_another_promoter(run: Callable[..., int], sett
     with promoter(settings.models_dir):
         assert run() == 1
 
-    assert models.current_version(settings.models_dir) is None
+    assert current_version(settings.models_dir) is None
 
 
 def test_a_pod_starts_while_a_promoter_waits_for_it(run: Callable[..., int], settings: SharedSettings) -> None:

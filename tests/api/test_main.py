@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection import model as models
+from fraud_detection.model.read import current_version
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
@@ -64,7 +64,7 @@ def test_makes_what_is_missing_becomes_the_server_and_ends_in_order(fresh: dict[
     server.send_signal(signal.SIGTERM)
     _, log = server.communicate(timeout=PATIENCE_SECONDS)
     assert server.returncode == 0, log
-    assert models.current_version(Path(fresh["MODEL_PATH"]).parent) is not None
+    assert current_version(Path(fresh["MODEL_PATH"]).parent) is not None
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import Api
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList, default_features
+from fraud_detection.model.read import Model
+from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 
@@ -19,9 +20,7 @@ RANDOM = np.random.default_rng(7)
 ROWS = RANDOM.normal(size=(5, 29)).round(6).tolist()
 
 
-def test_answers_scores_and_decisions_in_order(
-    client: FlaskClient, authorized: dict[str, str], model: models.Model
-) -> None:
+def test_answers_scores_and_decisions_in_order(client: FlaskClient, authorized: dict[str, str], model: Model) -> None:
     answer = client.post("/predict", json={"data": ROWS}, headers=authorized)
 
     expected = model.score(np.array(ROWS)).tolist()
@@ -40,9 +39,7 @@ def test_answers_scores_and_decisions_in_order(
     assert "Idempotency-Replayed" not in answer.headers
 
 
-def test_remembers_what_it_scored(
-    client: FlaskClient, authorized: dict[str, str], reader: Store, model: models.Model
-) -> None:
+def test_remembers_what_it_scored(client: FlaskClient, authorized: dict[str, str], reader: Store, model: Model) -> None:
     answer = client.post(
         "/predict", json={"data": ROWS, "transaction_ids": ["a", None, "c", "d", "a"]}, headers=authorized
     ).get_json()
@@ -157,7 +154,7 @@ def test_a_replay_tells_what_was_answered_by_the_model_of_that_day(
 ) -> None:
     client, headers = api.test_client(), authorized | {"Idempotency-Key": "k"}
     first = client.post("/predict", json={"data": ROWS}, headers=headers)
-    models.promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="a newer one")
+    promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="a newer one")
     api.served.look()
 
     again = client.post("/predict", json={"data": ROWS}, headers=headers)

@@ -12,9 +12,10 @@ from api import served_model
 from api.app import Api
 from api.metrics import Metrics
 from api.served_model import ServedModel
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
-from fraud_detection.model import ModelRefused
+from fraud_detection.model.files import MANIFEST, ONNX, PICKLE
+from fraud_detection.model.read import ModelRefused
+from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
 
 
@@ -25,7 +26,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def served(models_dir: Path, features: FeatureList, metrics: Metrics) -> Iterator[ServedModel]:
-    opened = ServedModel(models_dir / models.PICKLE, features, metrics)
+    opened = ServedModel(models_dir / PICKLE, features, metrics)
     yield opened
     opened.close()
 
@@ -41,7 +42,7 @@ def test_a_promoted_version_takes_the_place_of_the_old_one(
     version = make_version(models_dir, seed=1)
     served.look()
     unpromoted = served.current
-    models.promote(models_dir, version, actor="test", reason="better")
+    promote(models_dir, version, actor="test", reason="better")
 
     served.look()
 
@@ -54,15 +55,15 @@ def test_a_promoted_version_takes_the_place_of_the_old_one(
 
 
 def spoil_digest(version: Path) -> None:
-    (version / models.ONNX).write_bytes(b"something else")
+    (version / ONNX).write_bytes(b"something else")
 
 
 def remove_manifest(version: Path) -> None:
-    (version / models.MANIFEST).unlink()
+    (version / MANIFEST).unlink()
 
 
 def empty_manifest(version: Path) -> None:
-    (version / models.MANIFEST).write_text("{}")
+    (version / MANIFEST).write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves_on(
 ) -> None:
     before = served.current
     version = make_version(models_dir, seed=1)
-    models.promote(models_dir, version, actor="test", reason="better")
+    promote(models_dir, version, actor="test", reason="better")
     spoil(models_dir / version)
 
     with caplog.at_level(logging.ERROR):
@@ -98,9 +99,9 @@ def test_a_refused_version_does_not_keep_the_next_one_out(
 ) -> None:
     bad, good = make_version(models_dir, seed=1), make_version(models_dir, seed=2)
     spoil_digest(models_dir / bad)
-    models.promote(models_dir, bad, actor="test", reason="bad")
+    promote(models_dir, bad, actor="test", reason="bad")
     served.look()
-    models.promote(models_dir, good, actor="test", reason="good")
+    promote(models_dir, good, actor="test", reason="good")
 
     served.look()
 
@@ -117,7 +118,7 @@ def test_a_model_that_raises_what_nobody_expects_is_refused_too(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    models.promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
+    promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
     monkeypatch.setattr(served_model, "load", fail)
 
     served.look()
@@ -131,7 +132,7 @@ def test_the_watching_thread_takes_a_version_up_by_itself(
     monkeypatch.setattr(served_model, "LOOK_EVERY_SECONDS", 0.01)
     served.watch()
     version = make_version(models_dir, seed=1)
-    models.promote(models_dir, version, actor="test", reason="better")
+    promote(models_dir, version, actor="test", reason="better")
 
     deadline = time.monotonic() + 20
     while served.current.version != version:
@@ -165,7 +166,7 @@ def test_get_model_names_the_models_own_threshold_when_another_decides(
     make_version: Callable[..., str],
 ) -> None:
     version = make_version(models_dir, seed=1, amount_scaling=None)
-    models.promote(models_dir, version, actor="test", reason="without an amount")
+    promote(models_dir, version, actor="test", reason="without an amount")
     app = start_api(ApiSettings.from_env(sqlite_environment | {"FRAUD_THRESHOLD": "0.7"}))
 
     said = app.test_client().get("/model", headers=authorized).get_json()

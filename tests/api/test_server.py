@@ -20,8 +20,9 @@ from typing import Any
 import psutil
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.database import open_engine
+from fraud_detection.model.files import ONNX
+from fraud_detection.model.write import promote
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
@@ -464,11 +465,11 @@ def test_a_promoted_model_serves_within_5_s_and_no_request_fails(
     for client in clients:
         client.start()
     bad, good = make_version(models_dir, seed=1), make_version(models_dir, seed=2)
-    (models_dir / bad / models.ONNX).write_bytes(b"not a model")
-    models.promote(models_dir, bad, actor="test", reason="bad")
+    (models_dir / bad / ONNX).write_bytes(b"not a model")
+    promote(models_dir, bad, actor="test", reason="bad")
     server.wait_until(lambda: "model refused" in server.log.read_text())
     after_bad = server.get("/model")[1]["version"]
-    models.promote(models_dir, good, actor="test", reason="good")
+    promote(models_dir, good, actor="test", reason="good")
     promoted = time.monotonic()
     server.wait_until(lambda: server.get("/model")[1]["version"] == good)
     took = time.monotonic() - promoted
@@ -493,7 +494,7 @@ def test_only_reload_mode_takes_a_model_up(
 ) -> None:
     with running({**sqlite_environment, "ROLLOUT_MODE": "restart"}, tmp_path / "log") as server:
         before = server.get("/model")[1]["version"]
-        models.promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
+        promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
         time.sleep(2.5)
 
         assert server.get("/model")[1]["version"] == before

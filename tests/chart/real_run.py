@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from fraud_detection import model as models
+from fraud_detection.model.files import ONNX
+from fraud_detection.model.read import current_version
+from fraud_detection.model.write import promote
 from tests.chart.observability import PATIENCE_SECONDS, ask, prometheus, pushgateway
 from tests.support.environment import TOKEN
 from tests.support.installation import Installation, made_up
@@ -109,11 +111,11 @@ def _post(url: str, body: Mapping[str, Any], token: str = TOKEN) -> int:
 
 def _promote_a_broken_version(installation: Installation) -> None:
     folder = installation.models_dir
-    serving = str(models.current_version(folder))
+    serving = str(current_version(folder))
     broken = "20300101T000000Z-" + "0" * 12
     shutil.copytree(folder / serving, folder / broken)
-    (folder / broken / models.ONNX).write_bytes(b"not what the manifest describes")
-    models.promote(folder, broken, actor="test", reason="to be refused")
+    (folder / broken / ONNX).write_bytes(b"not what the manifest describes")
+    promote(folder, broken, actor="test", reason="to be refused")
 
 
 def _scrape_api(url: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pysqlite3
 
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
+from fraud_detection.model.read import journal, read_version
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,7 @@ def _stored_was_sent(requests: Mapping[str, Sequence[StoredRow]], sent: Sequence
 
 
 def _scores_replay(rows: Sequence[StoredRow], models_dir: Path, features: FeatureList) -> list[str]:
-    promoted = {
-        entry["digest"]: entry["version"] for entry in models.journal(models_dir) if entry["event"] == "promoted"
-    }
+    promoted = {entry["digest"]: entry["version"] for entry in journal(models_dir) if entry["event"] == "promoted"}
     by_digest: dict[str, list[StoredRow]] = defaultdict(list)
     found = []
     for row in rows:
@@ -143,7 +141,7 @@ def _scores_replay(rows: Sequence[StoredRow], models_dir: Path, features: Featur
         else:
             by_digest[row.model_digest].append(row)
     for digest, scored in by_digest.items():
-        model = models.read_version(models_dir / promoted[digest], features)
+        model = read_version(models_dir / promoted[digest], features)
         replayed = model.score(np.array([row.features for row in scored]))
         found += [
             f"I6 request {row.request_id} row {row.row_index} scores {score} today, {row.score} is stored"

@@ -9,15 +9,15 @@ import numpy as np
 import pysqlite3
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.features import FeatureList
+from fraud_detection.model.read import Model
 from fraud_detection.store import ScoredRequest, Store
 from tests.faults.invariants import Acknowledged, Expected, Sent, violations
 
 
 @pytest.fixture
-def expected(sqlite_store: Store, model: models.Model) -> Expected:
+def expected(sqlite_store: Store, model: Model) -> Expected:
     """What three stored requests of two rows look like to the client who sent them."""
     expected, clock = Expected(), Clock()
     random = np.random.default_rng(0)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
+from fraud_detection.model.files import PICKLE
+from fraud_detection.model.read import journal
 from jobs.synthetic.baseline import seed_baseline
 from jobs.synthetic.statistics import PUBLIC_STATISTICS, read_statistics
 from jobs.synthetic.transactions import synthetic
@@ -100,7 +101,7 @@ def watcher(strace: str, tmp_path_factory: pytest.TempPathFactory, features: Fea
         "HOME": str(folder / "home"),
         "API_TOKEN": TOKEN,
         "BASELINE_DIR": str(folder / "baseline"),
-        "MODEL_PATH": str(folder / "models" / models.PICKLE),
+        "MODEL_PATH": str(folder / "models" / PICKLE),
         "LATEST_DB": str(folder / "data" / "requests.db"),
         "TRAIN_DB": str(folder / "data" / "requests.db"),
         "DRIFT_RESULT": str(folder / "data" / "drift_result.json"),
@@ -137,9 +138,7 @@ def tour(watcher: Watcher) -> Watcher:
         assert drift.returncode == 0, drift.stderr
         retraining = watcher.run("retraining", ["-m", "jobs.retrain", "--force"])
         assert retraining.returncode == 0, retraining.stderr
-        promoted = [
-            entry["digest"] for entry in models.journal(watcher.folder / "models") if entry["event"] == "promoted"
-        ]
+        promoted = [entry["digest"] for entry in journal(watcher.folder / "models") if entry["event"] == "promoted"]
         _, answer = post(connection, "/predict", {"data": made.matrix[:1].tolist()})
         assert answer["model_version"].endswith(promoted[1][:12]), retraining.stderr
     return watcher

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from api.bootstrap import bootstrap
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
+from fraud_detection.model import write
+from fraud_detection.model.files import CURRENT, PICKLE
+from fraud_detection.model.read import ModelRefused, load, read_manifest, read_version, verify_file, versions
+from fraud_detection.model.write import KEPT_VERSIONS, collect, install_version
 from fraud_detection.settings import SharedSettings
 from tests.support.project import ROOT
 
@@ -26,14 +29,14 @@ PATIENCE_SECONDS = 60
 
 PROMOTE = """
 with lock.promoter(models_dir):
-    version = model.install_version(models_dir, source)
-    model.promote(models_dir, version, actor="sweep", reason="killed somewhere")
-    model.collect(models_dir, set())
+    version = write.install_version(models_dir, source)
+    write.promote(models_dir, version, actor="sweep", reason="killed somewhere")
+    write.collect(models_dir, set())
 """
 
 COLLECT = """
 with lock.promoter(models_dir):
-    model.collect(models_dir, {model.read_manifest(source).digest})
+    write.collect(models_dir, {read.read_manifest(source).digest})
 """
 
 # Two files, each renamed atomically: how it is often done, and how it tears.
@@ -47,7 +50,8 @@ for name in ("model.onnx", "rf_model.pkl", "manifest.json"):
 CHILD = """
 import sys
 from pathlib import Path
-from fraud_detection import lock, model
+from fraud_detection import lock
+from fraud_detection.model import read, write
 models_dir, source = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -128,17 +132,17 @@ def version_in_service(models_dir: Path, features: FeatureList) -> str:
 
     Raises ModelRefused, with reason `missing` where nothing serves.
     """
-    served = models.load(models_dir / models.PICKLE, features)
+    served = load(models_dir / PICKLE, features)
     for name in served.manifest.files:
-        models.verify_file(models_dir / models.CURRENT, name)
+        verify_file(models_dir / CURRENT, name)
     return served.version
 
 
 def promote(models_dir: Path, source: Path) -> None:
     """What PROMOTE does, to its end."""
-    version = models.install_version(models_dir, source)
-    models.promote(models_dir, version, actor="sweep", reason="after the kill")
-    models.collect(models_dir, set())
+    version = install_version(models_dir, source)
+    write.promote(models_dir, version, actor="sweep", reason="after the kill")
+    collect(models_dir, set())
 
 
 def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
@@ -151,7 +155,7 @@ def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
         served[version_in_service(killed, features)] += 1
         promote(killed, challenger)
         assert version_in_service(killed, features) == challenger.name, call
-        assert sorted(models.versions(killed)) == [old, challenger.name], call
+        assert sorted(versions(killed)) == [old, challenger.name], call
         leftovers = {path.name for path in killed.glob(".*")} - {".lock"}
         assert not leftovers, call
 
@@ -170,12 +174,12 @@ def test_the_first_model_serves_whole_or_not_at_all_and_bootstrap_mends_it(
     for call, killed in sweep.each_kill(PROMOTE, empty, challenger):
         try:
             served[version_in_service(killed, features)] += 1
-        except models.ModelRefused as refusal:
+        except ModelRefused as refusal:
             served[refusal.reason] += 1
         bootstrap(
             SharedSettings.from_env(
                 {
-                    "MODEL_PATH": str(killed / models.PICKLE),
+                    "MODEL_PATH": str(killed / PICKLE),
                     "BASELINE_DIR": str(challenger),
                     "LATEST_DB": str(tmp_path / "data" / "requests.db"),
                 }
@@ -194,10 +198,10 @@ def test_collecting_old_versions_leaves_each_whole_or_gone(
     serving = version_in_service(models_dir, features)
 
     for call, killed in sweep.each_kill(COLLECT, models_dir, models_dir / in_use):
-        for version in models.versions(killed):
-            models.read_version(killed / version, features)
-        models.collect(killed, {models.read_manifest(killed / in_use).digest})
-        assert models.versions(killed) == [serving, in_use, *others[-models.KEPT_VERSIONS :]], call
+        for version in versions(killed):
+            read_version(killed / version, features)
+        collect(killed, {read_manifest(killed / in_use).digest})
+        assert versions(killed) == [serving, in_use, *others[-KEPT_VERSIONS:]], call
         assert version_in_service(killed, features) == serving, call
 
 
@@ -205,15 +209,15 @@ def test_replacing_one_file_after_the_other_is_seen_to_tear(
     sweep: Sweep, models_dir: Path, challenger: Path, features: FeatureList
 ) -> None:
     """The control: the same sweep and the same check catch the usual way of doing it."""
-    whole = (models_dir / models.CURRENT).resolve()
-    (models_dir / models.CURRENT).unlink()
-    whole.rename(models_dir / models.CURRENT)
+    whole = (models_dir / CURRENT).resolve()
+    (models_dir / CURRENT).unlink()
+    whole.rename(models_dir / CURRENT)
     refusals: Counter[str] = Counter()
 
     for _, killed in sweep.each_kill(REPLACE_EACH_FILE, models_dir, challenger):
         try:
             version_in_service(killed, features)
-        except models.ModelRefused as refusal:
+        except ModelRefused as refusal:
             refusals[refusal.reason] += 1
 
     logger.info("torn at %d system calls", refusals.total())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.clock import Clock
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.store import ScoredRequest, Store
 from tests.fraudctl.command import Fraudctl
 

@@ -8,7 +8,7 @@ from fraud_detection.clock import Clock
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.store import ImportedRows, Store
 from tests.fraudctl.command import Fraudctl
 

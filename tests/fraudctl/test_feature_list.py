@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fraud_detection.features import load_features
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.store import Store
 from tests.fraudctl.command import Fraudctl
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from fraud_detection.features import Matrix
 from fraud_detection.lock import promoter
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.store import Store
 from tests.fraudctl.command import Fraudctl
 

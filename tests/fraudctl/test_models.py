@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection import model as models
-from fraud_detection.model import Model
+from fraud_detection.model.files import CURRENT, PICKLE
+from fraud_detection.model.read import Model, current_version, journal, read_manifest
 from fraud_detection.store import Store
 from tests.fraudctl.command import Fraudctl
 
@@ -21,7 +21,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     old = models_dir.with_name("old.pkl")
     newer = make_version(models_dir, seed=1, rows={"fraud": 12, "genuine": 3456}, label_sources={"import": 3468})
     (models_dir / "20270101T000000Z-0123456789ab").mkdir()
-    old.write_bytes((models_dir / model.version / models.PICKLE).read_bytes())
+    old.write_bytes((models_dir / model.version / PICKLE).read_bytes())
 
     promoted = fraudctl("models", "promote", f"models/{newer}/", "--reason", "it is better", env=sqlite_environment)
     listed = fraudctl("models", "list", env=sqlite_environment)
@@ -43,7 +43,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert back.stdout == f"{model.version} is in service again.\n"
     assert "no other version served before" in nothing.stderr
     assert "is in service: the RandomForestClassifier of old.pkl. On " in adopted.stdout
-    assert models.read_manifest(models_dir / models.CURRENT).trained_on == "unknown"
+    assert read_manifest(models_dir / CURRENT).trained_on == "unknown"
 
 
 def test_there_is_nothing_to_show_before_a_model_serves(fraudctl: Fraudctl, tmp_path: Path) -> None:
@@ -66,6 +66,6 @@ def test_a_user_without_a_name_is_written_down_by_number(
     monkeypatch.setattr("os.getuid", lambda: 4_000_000)
     models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
 
-    fraudctl("models", "promote", str(models.current_version(models_dir)), env=sqlite_environment)
+    fraudctl("models", "promote", str(current_version(models_dir)), env=sqlite_environment)
 
-    assert models.journal(models_dir)[-1]["actor"] == "fraudctl (uid 4000000)"
+    assert journal(models_dir)[-1]["actor"] == "fraudctl (uid 4000000)"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import requests
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
+from fraud_detection.model.files import ONNX, PICKLE
+from fraud_detection.model.read import load, versions
 from fraud_detection.store import ImportedRows, Store
 from jobs.synthetic.baseline import seed_baseline
 from tests.fraudctl.command import Fraudctl
@@ -151,7 +152,7 @@ def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp
     for _ in range(2):
         fraudctl("bootstrap", env=fresh)
 
-    assert len(models.versions(tmp_path / "models")) == 1
+    assert len(versions(tmp_path / "models")) == 1
     assert (tmp_path / "data" / "requests.db").exists()
 
 
@@ -179,10 +180,10 @@ def test_bootstrap_makes_a_baseline_for_features_of_ones_own(
 
     assert "import labelled history first" in refused.stderr
     assert made.stderr.startswith("Training the first model on synthetic transactions")
-    assert models.load(tmp_path / "models" / models.PICKLE, load_features(tmp_path / "features.json"))
+    assert load(tmp_path / "models" / PICKLE, load_features(tmp_path / "features.json"))
 
 
 def test_bootstrap_passes_a_refusal_on(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "baseline" / models.ONNX).write_bytes(b"damaged")
+    (tmp_path / "baseline" / ONNX).write_bytes(b"damaged")
 
     fraudctl("bootstrap", env=fresh, exit_code=3)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
+from fraud_detection.model.files import PICKLE
+from fraud_detection.model.read import current_version, versions
+from fraud_detection.model.write import promote
 from fraud_detection.store import Store
 from tests.fraudctl.history_csv import history
 from tests.support.programs import skip_or_fail
@@ -27,7 +29,7 @@ def volumes(make_version: Callable[..., str], features: FeatureList) -> Iterator
         data, models_dir, backups = Path(app, "data"), Path(other, "models"), Path(app, "backups")
         for folder in (data, models_dir, backups):
             folder.mkdir()
-        models.promote(models_dir, make_version(models_dir), actor="test", reason="the first one")
+        promote(models_dir, make_version(models_dir), actor="test", reason="the first one")
         Store.create_or_migrate(data / "requests.db", features).close()
         for parent in (app, other):
             Path(parent).chmod(0o555)  # stops everybody but root, whom a mount stops
@@ -36,7 +38,7 @@ def volumes(make_version: Callable[..., str], features: FeatureList) -> Iterator
             "DATA": str(data),
             "MODELS": str(models_dir),
             "BACKUPS": str(backups),
-            "MODEL_PATH": str(models_dir / models.PICKLE),
+            "MODEL_PATH": str(models_dir / PICKLE),
             "LATEST_DB": str(data / "requests.db"),
             "TRAIN_DB": str(data / "history.db"),
         }
@@ -61,13 +63,13 @@ def test_everything_that_changes_an_installation_stays_within_its_volumes(
 ) -> None:
     data, models_dir, backups = (Path(volumes[name]) for name in ("DATA", "MODELS", "BACKUPS"))
     before = [data.stat().st_ino, models_dir.stat().st_ino]
-    first = models.current_version(models_dir)
-    theirs = shutil.copy(models_dir / str(first) / models.PICKLE, tmp_path / "theirs.pkl")
+    first = current_version(models_dir)
+    theirs = shutil.copy(models_dir / str(first) / PICKLE, tmp_path / "theirs.pkl")
 
     run("import-csv", history(tmp_path), env=volumes)
     run("db", "backup", "--into", backups, "--keep", "1", env=volumes)
     run("models", "adopt", theirs, env=volumes)
-    adopted = models.current_version(models_dir)
+    adopted = current_version(models_dir)
     run("models", "rollback", env=volumes)
     run("models", "promote", str(adopted), env=volumes)
     (backup,) = backups.iterdir()
@@ -75,7 +77,7 @@ def test_everything_that_changes_an_installation_stays_within_its_volumes(
 
     assert adopted not in {first, None}
     assert f"0 transactions (requests.db) and 2 transactions (history.db); {first} is in service." in restored
-    assert models.versions(models_dir) == [first]
+    assert versions(models_dir) == [first]
     assert [data.stat().st_ino, models_dir.stat().st_ino] == before
     # The API may run as another user of the group.
     assert {Path(volumes[name]).stat().st_mode & 0o777 for name in ("LATEST_DB", "TRAIN_DB")} == {0o660}

@@ -13,9 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.files import PICKLE, REFERENCE
+from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.model.read import current_version, journal, load, versions
+from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
 from jobs.drift.reference import read_reference
@@ -57,7 +59,7 @@ def test_a_pickle_of_either_kind_comes_into_service(
 
     adopted = bring_in(save(classifier, tmp_path / "theirs.pkl", write=write), stocked)
 
-    model = models.load(stocked.settings.model_path, FEATURES)
+    model = load(stocked.settings.model_path, FEATURES)
     assert model.version == adopted.version
     rows = made_up(100, seed=9)[0]
     assert np.abs(model.score(rows) - classifier.predict_proba(rows)[:, 1]).max() < 1e-6
@@ -66,7 +68,7 @@ def test_a_pickle_of_either_kind_comes_into_service(
     assert adopted.largest_difference < 1e-6
     assert (model.manifest.trained_on, model.manifest.holdout) == ("unknown", None)
     assert read_reference(stocked.models_dir / model.version, FEATURES).shape == (1200, 3)
-    assert [(entry["event"], entry["actor"]) for entry in models.journal(stocked.models_dir)] == [
+    assert [(entry["event"], entry["actor"]) for entry in journal(stocked.models_dir)] == [
         ("promoted", "an analyst"),
         ("verified", "an analyst"),
     ]
@@ -160,7 +162,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(
     with pytest.raises(CannotAdopt, match=message):
         bring_in(path, stocked)
 
-    assert models.versions(stocked.models_dir) == []
+    assert versions(stocked.models_dir) == []
 
 
 @pytest.mark.parametrize(
@@ -198,8 +200,8 @@ def test_a_model_that_loads_only_in_this_process_is_not_promoted(
     with pytest.raises(CannotAdopt, match="does not load in a new process"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
 
-    assert models.current_version(stocked.models_dir) is None
-    assert models.versions(stocked.models_dir) == []
+    assert current_version(stocked.models_dir) is None
+    assert versions(stocked.models_dir) == []
 
 
 def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: Installation, tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: Installati
     with pytest.raises(TrackingFailed):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
 
-    assert models.versions(stocked.models_dir) == []
+    assert versions(stocked.models_dir) == []
 
 
 def test_a_model_in_service_survives_its_own_second_adoption(stocked: Installation, tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_model_in_service_survives_its_own_second_adoption(stocked: Installati
     with pytest.raises(TrackingFailed):
         bring_in(path, stocked)
 
-    assert models.load(stocked.settings.model_path, FEATURES).version == adopted.version
+    assert load(stocked.settings.model_path, FEATURES).version == adopted.version
 
 
 def test_warnings_of_the_loader_are_passed_on(stocked: Installation, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_a_classic_pickle_of_the_public_features_needs_no_history(
     with_mlflow(tmp_path / "data")
     settings = JobSettings.from_env(
         {
-            "MODEL_PATH": str(tmp_path / "models" / models.PICKLE),
+            "MODEL_PATH": str(tmp_path / "models" / PICKLE),
             "LATEST_DB": str(tmp_path / "data" / "requests.db"),
             "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
         }
@@ -256,11 +258,11 @@ def test_a_classic_pickle_of_the_public_features_needs_no_history(
 
     adopted = adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
 
-    manifest = models.load(settings.model_path, features).manifest
+    manifest = load(settings.model_path, features).manifest
     assert manifest.amount_scaling == PUBLIC_SCALING
     assert adopted.compared_rows == COMPARED_ROWS
     assert "nothing that drift can compare with" in adopted.notes[0]
-    assert models.REFERENCE not in manifest.files
+    assert REFERENCE not in manifest.files
 
 
 def test_the_scaling_of_the_model_in_service_is_kept(
@@ -269,17 +271,17 @@ def test_the_scaling_of_the_model_in_service_is_kept(
     with_mlflow(tmp_path / "data")
     settings = JobSettings.from_env(
         {
-            "MODEL_PATH": str(tmp_path / "models" / models.PICKLE),
+            "MODEL_PATH": str(tmp_path / "models" / PICKLE),
             "LATEST_DB": str(tmp_path / "data" / "requests.db"),
             "TRAIN_DB": str(tmp_path / "data" / "requests.db"),
         }
     )
     served = make_version(tmp_path / "models", amount_scaling=AmountScaling(1.0, 2.0))
-    models.promote(tmp_path / "models", served, actor="me", reason="a test")
+    promote(tmp_path / "models", served, actor="me", reason="a test")
     drawn = synthetic(1000, seed=3, fraud_share=0.1)
     classic = RandomForestClassifier(10, random_state=1).fit(drawn.matrix, drawn.is_fraud.astype(int))
 
     adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
 
-    manifest = models.load(settings.model_path, features).manifest
+    manifest = load(settings.model_path, features).manifest
     assert (manifest.amount_scaling, manifest.parent) == (AmountScaling(1.0, 2.0), served)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from jobs.describe import main, read_labelled
 from jobs.exchange.transaction_file import BadTransactionFile
 from jobs.synthetic.statistics import PUBLIC_SCALING, PUBLIC_STATISTICS, read_statistics

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection import model as models
 from fraud_detection.clock import timestamp
 from fraud_detection.features import Feature, FeatureList, Matrix
-from fraud_detection.model import Holdout, holdout_of
+from fraud_detection.model.files import CURRENT, JOURNAL, MANIFEST, PICKLE, REFERENCE
+from fraud_detection.model.manifest import Holdout, holdout_of
+from fraud_detection.model.read import Model, load
+from fraud_detection.model.write import promote, replace_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ScoredRequest, Store
 from jobs.detect_drift import detect_drift
@@ -55,24 +57,24 @@ class Installation:
             is_fraud=np.zeros(count, np.int8), label_source=texts,
         )  # fmt: skip
         content = reference_bytes(sample, self.store.features, seed=1)
-        models.replace_file(self.models_dir, version, models.REFERENCE, content)
+        replace_file(self.models_dir, version, REFERENCE, content)
         return version
 
-    def serve(self, **manifest_fields: object) -> models.Model:
+    def serve(self, **manifest_fields: object) -> Model:
         """Put a model with a reference of 3,000 rows in service."""
         version = self.version(rows(0, 3000), **{"seed": 7, "holdout": None, **manifest_fields})
-        models.promote(self.models_dir, version, actor="test", reason="has a reference")
-        return models.load(self.models_dir / models.PICKLE, self.store.features)
+        promote(self.models_dir, version, actor="test", reason="has a reference")
+        return load(self.models_dir / PICKLE, self.store.features)
 
-    def verify(self, served: models.Model, *, hours_ago: float) -> None:
+    def verify(self, served: Model, *, hours_ago: float) -> None:
         """Write into the journal that the model was seen to serve."""
         moment = NOW - timedelta(hours=hours_ago)
         line = {"at": moment.isoformat(), "event": "verified", "version": served.version, "digest": served.digest}
-        with (self.models_dir / models.JOURNAL).open("a") as journal:
+        with (self.models_dir / JOURNAL).open("a") as journal:
             journal.write(json.dumps(line) + "\n")
 
     def remember(
-        self, served: models.Model, matrix: Matrix, *, hours_ago: float, digest: str = "", threshold: float = 0.4
+        self, served: Model, matrix: Matrix, *, hours_ago: float, digest: str = "", threshold: float = 0.4
     ) -> None:
         """Store what the model scored, as the API does, 100 rows a request and a second apart."""
         requests = []
@@ -232,7 +234,7 @@ def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(i
 def test_the_oldest_reference_of_real_transactions_is_the_first(installation: Installation) -> None:
     installation.version(rows(8, 1000, shift=9), seed=1, trained_on="synthetic")
     collected = installation.version(rows(8, 1000, shift=9), seed=2)
-    (installation.models_dir / collected / models.REFERENCE).unlink()
+    (installation.models_dir / collected / REFERENCE).unlink()
     installation.version(rows(9, 1000, shift=2), seed=3)
     installation.remember(installation.serve(), rows(1, 1200), hours_ago=10)
 
@@ -277,7 +279,7 @@ def test_a_promotion_that_was_not_verified_yet_expects_nothing_of_the_rows(insta
     served = installation.serve()
     installation.verify(served, hours_ago=30)
     for version in (installation.version(rows(0, 3000), seed=8), served.version):
-        models.promote(installation.models_dir, version, actor="test", reason="there and back")
+        promote(installation.models_dir, version, actor="test", reason="there and back")
     installation.remember(served, rows(1, 1200), hours_ago=5, digest=ANOTHER)
 
     assert installation.detect().state == "ok"
@@ -288,21 +290,21 @@ def _remove_model(installation: Installation) -> None:
 
 
 def _break_manifest(installation: Installation) -> None:
-    (installation.models_dir / models.CURRENT / models.MANIFEST).write_text("{")
+    (installation.models_dir / CURRENT / MANIFEST).write_text("{")
 
 
 def _break_reference(installation: Installation) -> None:
-    (installation.models_dir / models.CURRENT / models.REFERENCE).write_bytes(b"no database")
+    (installation.models_dir / CURRENT / REFERENCE).write_bytes(b"no database")
 
 
 def _empty_reference(installation: Installation) -> None:
     version = installation.version(rows(0, 0), seed=9)
-    models.promote(installation.models_dir, version, actor="test", reason="empty")
+    promote(installation.models_dir, version, actor="test", reason="empty")
 
 
 def _remove_reference(installation: Installation) -> None:
     version = installation.make_version(installation.models_dir, seed=9)
-    models.promote(installation.models_dir, version, actor="test", reason="never had one")
+    promote(installation.models_dir, version, actor="test", reason="never had one")
 
 
 def _remove_database(installation: Installation) -> None:

@@ -10,9 +10,12 @@ import pytest
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from fraud_detection import model as models
 from fraud_detection.clock import timestamp
 from fraud_detection.lock import promoter
+from fraud_detection.model import read
+from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE
+from fraud_detection.model.read import current_version, load
+from fraud_detection.model.write import promote
 from fraud_detection.settings import ClientSettings
 from jobs import retrain as retrain_module
 from jobs.drift.reference import read_reference
@@ -40,7 +43,7 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     done = retrain(installation.settings, now=NOW)
 
     assert (done.outcome, done.exit_code) == ("promoted", 0)
-    model = models.load(installation.settings.model_path, FEATURES)
+    model = load(installation.settings.model_path, FEATURES)
     assert model.version == done.version
     manifest = model.manifest
     assert (manifest.trained_on, manifest.parent, manifest.created) == ("labels", None, timestamp(NOW))
@@ -59,9 +62,7 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     assert {"accuracy", "average_precision", "precision", "recall", "validation_recall"} <= run.data.metrics.keys()
     assert run.data.params["class_weight"] == "balanced"
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
-    assert (artifacts / "model" / models.ONNX).read_bytes() == (
-        installation.models_dir / model.version / models.ONNX
-    ).read_bytes()
+    assert (artifacts / "model" / ONNX).read_bytes() == (installation.models_dir / model.version / ONNX).read_bytes()
     assert sorted(path.name for path in (artifacts / "plots").iterdir()) == [
         "confusion_matrix.png",
         "feature_importances.png",
@@ -119,7 +120,7 @@ def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_lab
 
     manifest = trained.served()
     assert sum(manifest.rows.values()) == 1400
-    assert len(read_reference(trained.models_dir / models.CURRENT, FEATURES)) == 2400
+    assert len(read_reference(trained.models_dir / CURRENT, FEATURES)) == 2400
     assert manifest.holdout is not None
     assert manifest.holdout.rows == 600
 
@@ -233,7 +234,7 @@ def test_the_synthetic_baseline_only_has_to_be_beaten(
 ) -> None:
     """A baseline that raises few alerts would keep every better model out by the rules among real models."""
     baseline = make_version(installation.models_dir, of=FEATURES, trained_on="synthetic", training_window=None)
-    models.promote(installation.models_dir, baseline, actor="bootstrap", reason="the first one")
+    promote(installation.models_dir, baseline, actor="bootstrap", reason="the first one")
     installation.import_labelled(*made_up(1000, seed=1), age_days=100)
 
     done = retrain(installation.settings, now=NOW)
@@ -296,7 +297,7 @@ def test_under_the_override_decisions_train_and_that_is_written_everywhere(
     assert manifest.label_sources == {"derived": 700}
     assert manifest.verdict is not None
     assert manifest.verdict["label_source"] == "derived"
-    promoted = next(entry for entry in reversed(models.journal(decided.models_dir)) if entry["event"] == "promoted")
+    promoted = next(entry for entry in reversed(read.journal(decided.models_dir)) if entry["event"] == "promoted")
     assert promoted["verdict"]["label_source"] == "derived"
     registered = client_of_mlflow.get_model_version_by_alias("fraud-api", "champion")
     run = client_of_mlflow.get_run(str(registered.run_id))
@@ -367,14 +368,14 @@ def lose_postgresql(installation: Installation) -> None:
 
 
 def damage_model(installation: Installation) -> None:
-    path = installation.models_dir / models.CURRENT / models.ONNX
+    path = installation.models_dir / CURRENT / ONNX
     path.write_bytes(path.read_bytes()[:-1])
 
 
 def leave_a_bare_pickle(installation: Installation) -> None:
-    (installation.models_dir / models.CURRENT).unlink()
-    (installation.models_dir / models.PICKLE).unlink()
-    (installation.models_dir / models.PICKLE).write_bytes(b"a pickle of the classic set-up")
+    (installation.models_dir / CURRENT).unlink()
+    (installation.models_dir / PICKLE).unlink()
+    (installation.models_dir / PICKLE).write_bytes(b"a pickle of the classic set-up")
 
 
 @pytest.mark.parametrize(
@@ -474,7 +475,7 @@ def test_a_journal_that_cannot_be_read_does_not_hide_the_outcome(
     trained: Installation, pushed: tuple[str, list[str]]
 ) -> None:
     trained.variables["PUSHGATEWAY_URL"] = pushed[0]
-    journal = trained.models_dir / models.JOURNAL
+    journal = trained.models_dir / JOURNAL
     journal.unlink()
     journal.mkdir()
 
@@ -512,8 +513,8 @@ def test_the_command_reads_the_environment(trained: Installation, monkeypatch: p
 
 
 def test_a_promotion_that_was_never_verified_is_finished_first(trained: Installation) -> None:
-    entries = (trained.models_dir / models.JOURNAL).read_text().splitlines()
-    (trained.models_dir / models.JOURNAL).write_text(entries[0] + "\n")
+    entries = (trained.models_dir / JOURNAL).read_text().splitlines()
+    (trained.models_dir / JOURNAL).write_text(entries[0] + "\n")
     assert trained.events() == ["promoted"]
 
     retrain(trained.settings, now=NOW)
@@ -563,7 +564,7 @@ def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
 
     assert (done.outcome, done.exit_code) == ("failed", exit_code)
     assert message in done.paragraph
-    assert models.current_version(installation.models_dir) is None
+    assert current_version(installation.models_dir) is None
 
 
 @pytest.mark.parametrize("missing", ["API_URL", "API_TOKEN", "KUBERNETES_SERVICE_HOST"])

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import read_manifest, read_version
+from fraud_detection.model.read import read_manifest, read_version
 from fraud_detection.store import ImportedRows, Store
 from jobs.seed import main
 from jobs.synthetic.statistics import describe, to_json

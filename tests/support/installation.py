@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_detection import model as models
 from fraud_detection.clock import timestamp
 from fraud_detection.features import Feature, FeatureList, Matrix
+from fraud_detection.model.files import CURRENT, PICKLE
+from fraud_detection.model.manifest import Manifest
+from fraud_detection.model.read import journal, load, read_manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
 
@@ -39,7 +41,7 @@ class Installation:
     def environment(self) -> dict[str, str]:
         return {
             "FEATURES_FILE": str(self.folder / "features.json"),
-            "MODEL_PATH": str(self.models_dir / models.PICKLE),
+            "MODEL_PATH": str(self.models_dir / PICKLE),
             "LATEST_DB": str(self.folder / "data" / "requests.db"),
             "TRAIN_DB": str(self.folder / "data" / "requests.db"),
             "DRIFT_RESULT": str(self.folder / "data" / "drift_result.json"),
@@ -76,7 +78,7 @@ class Installation:
 
     def score(self, matrix: Matrix, *, age_days: float, truths: NDArray[np.bool_] | None = None) -> None:
         """Store rows as the API would, scored by the model in service, and label them where truths are given."""
-        model = models.load(self.settings.model_path, FEATURES)
+        model = load(self.settings.model_path, FEATURES)
         store = self.store()
         times = _minutes(len(matrix), age_days)
         requests = [
@@ -114,11 +116,11 @@ class Installation:
         found = {"retrain": True, "provenance": {"reference_digest": self.served().digest}, **facts}
         self.settings.drift_result.write_text(json.dumps(found))
 
-    def served(self) -> models.Manifest:
-        return models.read_manifest(self.models_dir / models.CURRENT)
+    def served(self) -> Manifest:
+        return read_manifest(self.models_dir / CURRENT)
 
     def events(self) -> list[str]:
-        return [entry["event"] for entry in models.journal(self.models_dir)]
+        return [entry["event"] for entry in journal(self.models_dir)]
 
 
 def _minutes(rows: int, age_days: float) -> list[str]:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fraud_detection import model as models
+from fraud_detection.model.files import CURRENT
+from fraud_detection.model.read import read_manifest
 from jobs.rollout.deployment import MODEL_DIGEST
 
 NAMESPACE, NAME = "payments", "fraud-detection-api"
@@ -186,7 +187,7 @@ class Pods:
 
     def restart(self) -> bool:
         self.before, self.asked = self.serving, 0
-        self.serving = models.read_manifest(self.models_dir / models.CURRENT).digest
+        self.serving = read_manifest(self.models_dir / CURRENT).digest
         return True
 
     def start(self) -> ThreadingHTTPServer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fraud_detection.features import default_features
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from jobs.synthetic.transactions import synthetic
 
 CALM = 600

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from fraud_detection.features import Feature, FeatureList, Matrix
-from fraud_detection.model import Holdout, holdout_of
+from fraud_detection.model.manifest import Holdout, holdout_of
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.report import DriftReport
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.features import FeatureList
-from fraud_detection.model import ModelRefused
+from fraud_detection.model.files import MANIFEST, ONNX, PICKLE, REFERENCE
+from fraud_detection.model.read import ModelRefused, read_manifest, read_version
+from fraud_detection.model.write import replace_file, write_version
 from fraud_detection.store import History
 from jobs.drift.reference import REFERENCE_ROWS, forget_in_reference, read_reference, reference_bytes
 
@@ -32,9 +33,9 @@ def history(rows: int) -> History:
 def referenced(tmp_path: Path, make_version: MakeVersion, features: FeatureList) -> str:
     """A version with a reference of three rows, r0 to r2."""
     made = make_version(tmp_path / "made")
-    files = {name: (tmp_path / "made" / made / name).read_bytes() for name in (models.ONNX, models.PICKLE)}
-    files[models.REFERENCE] = reference_bytes(history(3), features, seed=0)
-    return models.write_version(tmp_path, files, models.read_manifest(tmp_path / "made" / made))
+    files = {name: (tmp_path / "made" / made / name).read_bytes() for name in (ONNX, PICKLE)}
+    files[REFERENCE] = reference_bytes(history(3), features, seed=0)
+    return write_version(tmp_path, files, read_manifest(tmp_path / "made" / made))
 
 
 def test_a_reference_is_read_as_it_was_written(tmp_path: Path, referenced: str, features: FeatureList) -> None:
@@ -54,22 +55,22 @@ def test_forgetting_takes_the_row_out_and_keeps_the_version_whole(
     assert forget_in_reference(tmp_path, referenced, features, {("r1", 0), ("other", 0)}) == 1
 
     assert (read_reference(tmp_path / referenced, features) == history(3).matrix[[0, 2]]).all()
-    assert b"r1" not in (tmp_path / referenced / models.REFERENCE).read_bytes()
-    models.read_version(tmp_path / referenced, features)
+    assert b"r1" not in (tmp_path / referenced / REFERENCE).read_bytes()
+    read_version(tmp_path / referenced, features)
     assert forget_in_reference(tmp_path, referenced, features, {("r1", 0)}) == 0
 
 
 def test_forgetting_finishes_what_a_killed_run_began(tmp_path: Path, referenced: str, features: FeatureList) -> None:
-    path = tmp_path / referenced / models.REFERENCE
+    path = tmp_path / referenced / REFERENCE
     forget_in_reference(tmp_path, referenced, features, {("r1", 0)})
-    manifest = (tmp_path / referenced / models.MANIFEST).read_text()
+    manifest = (tmp_path / referenced / MANIFEST).read_text()
     path.write_bytes(reference_bytes(history(2000), features, seed=0))  # the file of a run whose manifest is not yet
 
     with pytest.raises(ModelRefused):
         read_reference(tmp_path / referenced, features)
     forget_in_reference(tmp_path, referenced, features, {("r1", 0)})
 
-    assert (tmp_path / referenced / models.MANIFEST).read_text() != manifest
+    assert (tmp_path / referenced / MANIFEST).read_text() != manifest
     assert len(read_reference(tmp_path / referenced, features)) == 1999
 
 
@@ -80,7 +81,7 @@ def test_a_version_without_a_reference_has_nothing_to_forget(
 
 
 def test_a_file_that_is_no_reference_is_refused(tmp_path: Path, referenced: str, features: FeatureList) -> None:
-    models.replace_file(tmp_path, referenced, models.REFERENCE, b"not a database" * 100)
+    replace_file(tmp_path, referenced, REFERENCE, b"not a database" * 100)
 
     with pytest.raises(ModelRefused, match="the reference cannot be read"):
         read_reference(tmp_path / referenced, features)

@@ -7,7 +7,7 @@ import pytest
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.lock import StoreInUse, in_use
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.store import History, Store
 from jobs.exchange.import_file import AlreadyImported, Imported, import_file
 from jobs.exchange.transaction_file import BadTransactionFile

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store
 from jobs.exchange.api_client import ApiClient

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.features import Feature, FeatureList, default_features
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.transaction_file import (
     PAGE_ROWS,
     BadTransactionFile,

@@ -3,11 +3,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model, load
+from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
 from jobs.reporting.lineage import UnknownDecision, lineage, tell
@@ -48,8 +48,8 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
             "checks": [{"name": "recall", "passed": True, "sentence": "It flags as many of the frauds."}],
         },
     )
-    models.promote(job_settings.models_dir, version, actor="retrain", reason="drift")
-    model = models.load(job_settings.model_path, store.features)
+    promote(job_settings.models_dir, version, actor="retrain", reason="drift")
+    model = load(job_settings.model_path, store.features)
     request_id = append(store, "t", model.version, model.digest)
     with store.begin() as connection:
         for is_fraud, source, reported_at in ((True, "chargeback", EARLY), (False, "analyst", LATE)):

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fraud_detection import model as models
+from fraud_detection.model.files import ONNX, PICKLE, REFERENCE
 from jobs.evaluation.gate import Verdict
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
@@ -64,8 +64,8 @@ def test_a_hold_out_without_frauds_has_no_curve(challenger: Challenger, selectio
     files = run_record.files(challenger, manifest, dataclasses.replace(selection, holdout=holdout))
 
     assert "plots/precision_recall.png" not in files
-    assert {"plots/scores.png", "verdict.json", f"model/{models.ONNX}", f"model/{models.PICKLE}"} <= files.keys()
-    assert f"model/{models.REFERENCE}" not in files  # transactions stay on the volume
+    assert {"plots/scores.png", "verdict.json", f"model/{ONNX}", f"model/{PICKLE}"} <= files.keys()
+    assert f"model/{REFERENCE}" not in files  # transactions stay on the volume
 
 
 def test_labels_that_nobody_vouches_for_are_named(challenger: Challenger, selection: Selection) -> None:

@@ -1,6 +1,6 @@
 import dataclasses
 
-from fraud_detection.model import Golden, Manifest
+from fraud_detection.model.manifest import Golden, Manifest
 from jobs.evaluation.gate import Check, Verdict
 from jobs.reporting import paragraph as explanation
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import Holdout
+from fraud_detection.model.manifest import Holdout
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.report import DriftReport, unable_to_compare
 from jobs.evaluation.measures import Evaluation, evaluate

@@ -2,9 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
-from fraud_detection.model import ModelRefused
+from fraud_detection.model.read import ModelRefused, current_version, journal
 from jobs.rollout.by_hand import NothingToGoBackTo, promote_by_hand, roll_back, served_before
 from tests.support.installation import FEATURES, Installation
 
@@ -19,11 +18,11 @@ def three(installation: Installation, make_version: Callable[..., str]) -> list[
 
 
 def serving(installation: Installation) -> str | None:
-    return models.current_version(installation.models_dir)
+    return current_version(installation.models_dir)
 
 
 def test_a_version_promoted_by_hand_is_verified_and_written_down(installation: Installation, three: list[str]) -> None:
-    entries = models.journal(installation.models_dir)[-2:]
+    entries = journal(installation.models_dir)[-2:]
 
     assert serving(installation) == three[2]
     assert [(entry["event"], entry["version"], entry["actor"]) for entry in entries] == [

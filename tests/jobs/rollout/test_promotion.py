@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection import model as models
 from fraud_detection.lock import LockHeld, promoter
-from fraud_detection.model import ModelRefused
+from fraud_detection.model import read
+from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE
+from fraud_detection.model.read import ModelRefused, current_version, load, read_manifest
+from fraud_detection.model.write import promote, record
 from fraud_detection.settings import BadSetting, ClientSettings
 from jobs.installation import promoter_of
 from jobs.rollout import promotion as rollout
@@ -38,7 +40,7 @@ def next_version(installation: Installation, served: str, make_version: Callable
 
 
 def digest_of(installation: Installation, version: str) -> str:
-    return models.read_manifest(installation.models_dir / version).digest
+    return read_manifest(installation.models_dir / version).digest
 
 
 def register(installation: Installation, version: str) -> None:
@@ -59,7 +61,7 @@ def champion(installation: Installation) -> str | None:
 
 
 def damage(installation: Installation, version: str) -> None:
-    path = installation.models_dir / version / models.ONNX
+    path = installation.models_dir / version / ONNX
     path.write_bytes(path.read_bytes()[:-1])
 
 
@@ -68,9 +70,9 @@ def test_a_promoted_version_is_verified_and_the_champion(
 ) -> None:
     put(installation, next_version)
 
-    assert models.current_version(installation.models_dir) == next_version
+    assert current_version(installation.models_dir) == next_version
     assert champion(installation) == digest_of(installation, next_version)
-    last = models.journal(installation.models_dir)[-1]
+    last = read.journal(installation.models_dir)[-1]
     assert (last["event"], last["version"], last["actor"]) == ("verified", next_version, "test")
 
 
@@ -82,7 +84,7 @@ def test_a_damaged_version_is_refused_before_anything_changes(
     with pytest.raises(ModelRefused, match=r"model\.onnx is not the file"):
         put(installation, next_version)
 
-    assert models.current_version(installation.models_dir) == served
+    assert current_version(installation.models_dir) == served
     assert installation.events() == ["promoted", "verified"]
 
 
@@ -135,7 +137,7 @@ def test_an_api_may_take_a_moment(installation: Installation, next_version: str)
 
     server.shutdown()
     server.server_close()
-    assert models.current_version(installation.models_dir) == next_version
+    assert current_version(installation.models_dir) == next_version
 
 
 def test_when_no_api_runs_the_one_that_starts_next_verifies_it(installation: Installation, next_version: str) -> None:
@@ -161,7 +163,7 @@ def test_where_nothing_is_rolled_out_the_api_is_not_asked(
 
     put(installation, next_version, client=api_that_stays("another"))
 
-    assert models.current_version(installation.models_dir) == next_version
+    assert current_version(installation.models_dir) == next_version
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,9 @@ def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
     with pytest.raises(Restored, match=complaint):
         put(installation, next_version, client=api_that_stays(answer))
 
-    assert models.current_version(installation.models_dir) == served
+    assert current_version(installation.models_dir) == served
     assert champion(installation) == digest_of(installation, served)
-    restored = [entry for entry in models.journal(installation.models_dir) if entry["event"] == "restored"]
+    restored = [entry for entry in read.journal(installation.models_dir) if entry["event"] == "restored"]
     assert [(entry["version"], entry["previous"]) for entry in restored] == [(served, next_version)]
 
 
@@ -252,7 +254,7 @@ def test_without_a_model_and_after_a_verified_one_there_is_nothing_to_finish(
     finish(installation)
     version = make_version(installation.models_dir, of=FEATURES)
     put(installation, version)
-    models.record(installation.models_dir, "judged", digest="a rejected one")
+    record(installation.models_dir, "judged", digest="a rejected one")
 
     finish(installation)
 
@@ -262,7 +264,7 @@ def test_without_a_model_and_after_a_verified_one_there_is_nothing_to_finish(
 def test_killed_before_the_verification_the_next_job_verifies(
     installation: Installation, served: str, next_version: str
 ) -> None:
-    models.promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    promote(installation.models_dir, next_version, actor="killed", reason="a test")
 
     finish(installation)
 
@@ -275,23 +277,23 @@ def test_killed_between_the_link_and_the_journal_the_next_job_verifies(
 ) -> None:
     link = installation.models_dir / "new"
     link.symlink_to(next_version)
-    link.rename(installation.models_dir / models.CURRENT)
+    link.rename(installation.models_dir / CURRENT)
 
     finish(installation)
 
     assert installation.events() == ["promoted", "verified", "verified"]
-    assert models.journal(installation.models_dir)[-1]["version"] == next_version
+    assert read.journal(installation.models_dir)[-1]["version"] == next_version
 
 
 def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_the_second(
     installation: Installation, make_version: Callable[..., str]
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES)
-    (installation.models_dir / models.CURRENT).symlink_to(version)
+    (installation.models_dir / CURRENT).symlink_to(version)
 
     finish(installation)
 
-    assert models.load(installation.settings.model_path, FEATURES).version == version
+    assert load(installation.settings.model_path, FEATURES).version == version
     assert installation.events() == ["promoted", "verified"]
 
 
@@ -299,16 +301,16 @@ def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_
 def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
     installation: Installation, served: str, next_version: str, is_journalled: bool
 ) -> None:
-    models.promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    promote(installation.models_dir, next_version, actor="killed", reason="a test")
     if not is_journalled:
-        journal = installation.models_dir / models.JOURNAL
+        journal = installation.models_dir / JOURNAL
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
     damage(installation, next_version)
 
     with pytest.raises(Restored, match=f"{next_version} did not serve .*; {served} was restored and serves"):
         finish(installation)
 
-    assert models.current_version(installation.models_dir) == served
+    assert current_version(installation.models_dir) == served
     assert champion(installation) == digest_of(installation, served)
 
 
@@ -316,23 +318,23 @@ def test_without_any_journal_the_manifest_says_which_version_was_before(
     installation: Installation, served: str, make_version: Callable[..., str]
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES, seed=2, parent=served)
-    models.promote(installation.models_dir, version, actor="killed", reason="a test")
-    (installation.models_dir / models.JOURNAL).unlink()
+    promote(installation.models_dir, version, actor="killed", reason="a test")
+    (installation.models_dir / JOURNAL).unlink()
     damage(installation, version)
 
     with pytest.raises(Restored):
         finish(installation)
 
-    assert models.current_version(installation.models_dir) == served
+    assert current_version(installation.models_dir) == served
 
 
 def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
     installation: Installation, served: str, next_version: str, tmp_path: Path
 ) -> None:
     """MODEL_PATH may name another folder's link, which no promotion of ours moves."""
-    elsewhere = tmp_path / "elsewhere" / models.PICKLE
+    elsewhere = tmp_path / "elsewhere" / PICKLE
     elsewhere.parent.mkdir()
-    elsewhere.symlink_to(installation.models_dir / served / models.PICKLE)
+    elsewhere.symlink_to(installation.models_dir / served / PICKLE)
     installation.variables["MODEL_PATH"] = str(elsewhere)
     settings = installation.settings
 
@@ -385,7 +387,7 @@ def test_pods_that_refuse_a_model_bring_the_version_before_back(
         put_in_cluster(installation, new)
 
     assert cluster.restarts == [digest_of(installation, new), digest_of(installation, old)]
-    assert models.current_version(installation.models_dir) == old
+    assert current_version(installation.models_dir) == old
     assert (pods.serving, champion(installation)) == (digest_of(installation, old),) * 2
     assert installation.events() == ["promoted", "verified", "promoted", "restored", "verified"]
 
@@ -398,7 +400,7 @@ def test_what_kubernetes_refuses_beforehand_changes_nothing(
     with pytest.raises(KubernetesRefused, match="does not allow patch"):
         put_in_cluster(installation, rolled_out[1])
 
-    assert models.current_version(installation.models_dir) == rolled_out[0]
+    assert current_version(installation.models_dir) == rolled_out[0]
     assert installation.events() == ["promoted", "verified"]
 
 
@@ -407,7 +409,7 @@ def test_killed_on_either_side_of_the_restart_the_next_job_finishes_with_one(
     installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
 ) -> None:
     new = digest_of(installation, rolled_out[1])
-    models.promote(installation.models_dir, rolled_out[1], actor="killed", reason="a test")
+    promote(installation.models_dir, rolled_out[1], actor="killed", reason="a test")
     if is_restarted:
         put_patch(installation, new)
 
@@ -428,7 +430,7 @@ def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_befo
 ) -> None:
     old, new = rolled_out
     cluster.crashing = {digest_of(installation, new)}
-    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    promote(installation.models_dir, new, actor="killed", reason="a test")
     put_patch(installation, digest_of(installation, new))
 
     with pytest.raises(Restored, match=f"{old} was restored and serves"):
@@ -443,9 +445,9 @@ def test_killed_while_going_back_the_next_job_finishes_that(
     installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
 ) -> None:
     old, new = rolled_out
-    models.promote(installation.models_dir, new, actor="killed", reason="a test")
+    promote(installation.models_dir, new, actor="killed", reason="a test")
     put_patch(installation, digest_of(installation, new))
-    models.promote(installation.models_dir, old, actor="killed", reason="a test", event="restored")
+    promote(installation.models_dir, old, actor="killed", reason="a test", event="restored")
     if is_restarted:
         put_patch(installation, digest_of(installation, old))
 
@@ -466,12 +468,12 @@ def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well
 
     with pytest.raises(ModelRefused, match="there is no version to go back to"):
         finish_in_cluster(installation)
-    still = models.current_version(installation.models_dir)
+    still = current_version(installation.models_dir)
     cluster.crashing = set()
     put_patch(installation, "of somebody who repaired it")
     finish_in_cluster(installation)
 
-    assert still == models.current_version(installation.models_dir) == old
+    assert still == current_version(installation.models_dir) == old
     assert pods.serving == digest_of(installation, old)
     assert installation.events()[-1] == "verified"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from fraud_detection import model as models
+from fraud_detection.model.files import CURRENT, ONNX
+from fraud_detection.model.write import promote
 from fraud_detection.settings import BadSetting, ClientSettings
 from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
@@ -22,7 +23,7 @@ from tests.support.service import ApiDidNotStart, api_process
 def old(installation: Installation, pods: Pods, make_version: Callable[..., str]) -> str:
     """The digest of the model with which the pods run."""
     version = make_version(installation.models_dir, of=FEATURES, seed=1)
-    models.promote(installation.models_dir, version, actor="test", reason="a test")
+    promote(installation.models_dir, version, actor="test", reason="a test")
     pods.restart()
     return installation.served().digest
 
@@ -31,7 +32,7 @@ def old(installation: Installation, pods: Pods, make_version: Callable[..., str]
 def new(installation: Installation, old: str, make_version: Callable[..., str]) -> str:
     """The digest of a promoted model that the pods do not know yet."""
     version = make_version(installation.models_dir, of=FEATURES, seed=2)
-    models.promote(installation.models_dir, version, actor="test", reason="a test")
+    promote(installation.models_dir, version, actor="test", reason="a test")
     return installation.served().digest
 
 
@@ -268,7 +269,7 @@ def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
 def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_on(
     installation: Installation, cluster: Cluster, real_pods: RealPods, old: str, new: str
 ) -> None:
-    (installation.models_dir / models.CURRENT / models.ONNX).write_bytes(b"damaged since it was promoted")
+    (installation.models_dir / CURRENT / ONNX).write_bytes(b"damaged since it was promoted")
 
     problem = come_to(new, installation)
 

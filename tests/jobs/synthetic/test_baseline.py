@@ -5,7 +5,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import Manifest, install_version, read_manifest, read_version
+from fraud_detection.model.manifest import Manifest
+from fraud_detection.model.read import read_manifest, read_version
+from fraud_detection.model.write import install_version
 from jobs.describe import read_labelled
 from jobs.drift.reference import read_reference
 from jobs.synthetic.baseline import seed_baseline

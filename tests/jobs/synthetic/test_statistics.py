@@ -5,7 +5,7 @@ import pytest
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.model import AmountScaling
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
 from jobs.synthetic.statistics import BadStatistics, describe, read_statistics, statistics_for, to_json
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_detection import model as models
-from fraud_detection.model import AmountScaling, Model
+from fraud_detection.model.files import ONNX, PICKLE
+from fraud_detection.model.manifest import AmountScaling, Manifest, StoredFile
+from fraud_detection.model.read import Model, load
 from fraud_detection.store import History
 from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
@@ -29,7 +30,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> Installat
 
 @pytest.fixture(scope="module")
 def served(grown: Installation) -> Model:
-    return models.load(grown.settings.model_path, FEATURES)
+    return load(grown.settings.model_path, FEATURES)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_a_good_challenger_passes_every_check(
 def test_files_that_disagree_fail_the_verdict(
     challenger: Challenger, grown: Installation, served: Model, selection: Selection
 ) -> None:
-    other = (grown.models_dir / served.version / models.PICKLE).read_bytes()
-    mixed = dataclasses.replace(challenger, files=challenger.files | {models.PICKLE: other})
+    other = (grown.models_dir / served.version / PICKLE).read_bytes()
+    mixed = dataclasses.replace(challenger, files=challenger.files | {PICKLE: other})
 
     verdict = verdict_on(mixed, selection, served, grown.settings)
 
@@ -170,8 +171,6 @@ def test_the_verdict_in_the_manifest_carries_the_facts_of_the_run(challenger: Ch
 
     assert manifest.verdict == {"decision": "hold", "checks": [], "labels": "abc", "drift": None}
     assert (
-        models.Manifest.from_json(
-            dataclasses.replace(manifest, files={models.ONNX: models.StoredFile("a", 1)}).to_json()
-        ).verdict
+        Manifest.from_json(dataclasses.replace(manifest, files={ONNX: StoredFile("a", 1)}).to_json()).verdict
         == manifest.verdict
     )

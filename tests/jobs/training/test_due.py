@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fraud_detection.model import Golden, Manifest, StoredFile
+from fraud_detection.model.manifest import Golden, Manifest, StoredFile
 from jobs.training.due import DriftFinding, Due, Judgement, due, last_judgement
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -10,7 +10,9 @@ from sklearn.cluster import KMeans
 from sklearn.ensemble import RandomForestClassifier
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model import MANIFEST, ONNX, PICKLE, read_manifest, write_version
+from fraud_detection.model.files import MANIFEST, ONNX, PICKLE
+from fraud_detection.model.read import read_manifest
+from fraud_detection.model.write import write_version
 from jobs.describe import read_labelled
 from jobs.synthetic.statistics import PUBLIC_SCALING
 from jobs.synthetic.transactions import synthetic

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.clock import timestamp
-from fraud_detection.model import Golden, Manifest
+from fraud_detection.model.manifest import Golden, Manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.training.selection import Held, select

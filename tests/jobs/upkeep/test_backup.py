@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from pysqlite3 import dbapi2
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.lock import LockHeld, StoreInUse, in_use, promoter
-from fraud_detection.model import Model
+from fraud_detection.model import read
+from fraud_detection.model.files import JOURNAL
+from fraud_detection.model.read import Model, current_version, load, versions
+from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ImportedRows, ScoredRequest, Store
 from jobs.upkeep.backup import NoRoom, back_up, room_in
@@ -81,12 +83,12 @@ def test_what_is_restored_is_what_was_backed_up(
     filled: JobSettings, features: FeatureList, make_version: Callable[..., str], tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / "backups" / name
-    before, serving = history_of(filled, features), models.current_version(filled.models_dir)
+    before, serving = history_of(filled, features), current_version(filled.models_dir)
     taken = back_up(target, filled, features, now=NOW)
     store = Store.open(filled.store_location, features)
     append(store, rows=7)
     store.close()
-    models.promote(filled.models_dir, make_version(filled.models_dir, seed=1), actor="test", reason="a later one")
+    promote(filled.models_dir, make_version(filled.models_dir, seed=1), actor="test", reason="a later one")
     (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").write_bytes(b"later")
 
     with pytest.raises(WouldOverwrite, match=r"holds 12 transactions; --replace"):
@@ -99,10 +101,10 @@ def test_what_is_restored_is_what_was_backed_up(
     assert taken.rows == {"requests.db": 4}
     assert sorted(after.request_id.tolist()) == sorted(before.request_id.tolist())
     assert np.array_equal(after.matrix, before.matrix)
-    assert models.current_version(filled.models_dir) == serving
-    assert models.versions(filled.models_dir) == [serving]
-    assert models.load(filled.model_path, features).version == serving
-    assert models.journal(filled.models_dir)[-1]["reason"] == "the backup of 2026-03-01 00:00:00.000000 was restored"
+    assert current_version(filled.models_dir) == serving
+    assert versions(filled.models_dir) == [serving]
+    assert load(filled.model_path, features).version == serving
+    assert read.journal(filled.models_dir)[-1]["reason"] == "the backup of 2026-03-01 00:00:00.000000 was restored"
     assert (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").read_bytes() == b"png"
     assert sorted(path.name for path in target.parent.iterdir()) == [name]
     store = Store.open(filled.store_location, features)
@@ -142,7 +144,7 @@ def test_a_backup_goes_onto_an_empty_machine(
     restore(tmp_path / "backup", elsewhere, sqlite_store.features, actor="test")
 
     assert len(history_of(elsewhere, sqlite_store.features)) == 4
-    assert models.load(elsewhere.model_path, sqlite_store.features).version == model.version
+    assert load(elsewhere.model_path, sqlite_store.features).version == model.version
 
 
 def test_a_backup_moves_between_databases(
@@ -184,22 +186,22 @@ def test_what_the_backup_lacks_is_erased(
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
     sqlite_store.close()
     later = make_version(settings.models_dir, seed=1)
-    (settings.models_dir / models.JOURNAL).unlink(missing_ok=True)
+    (settings.models_dir / JOURNAL).unlink(missing_ok=True)
     back_up(tmp_path / "first", settings, sqlite_store.features, now=NOW)
     history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
     append(history)
     history.close()
-    models.promote(settings.models_dir, later, actor="test", reason="a later one")
+    promote(settings.models_dir, later, actor="test", reason="a later one")
     data = settings.latest_db.parent
     (data / "mlflow.db").write_bytes(b"later")
     (data / "mlartifacts" / "1").mkdir(parents=True)
 
     restored = restore(tmp_path / "first", settings, sqlite_store.features, actor="test", replace=True)
 
-    journal = settings.models_dir / models.JOURNAL
+    journal = settings.models_dir / JOURNAL
     assert restored.erased == [settings.train_db, journal, data / "mlflow.db", data / "mlartifacts"]
     assert [path for path in restored.erased if path.exists()] == [journal]
-    assert [entry["event"] for entry in models.journal(settings.models_dir)] == ["restored"]
+    assert [entry["event"] for entry in read.journal(settings.models_dir)] == ["restored"]
     Store.create_or_migrate(settings.train_db, sqlite_store.features).close()  # and it does not count as lost
 
 
@@ -250,14 +252,14 @@ def flip(path: Path) -> None:
 def test_a_backup_that_is_not_whole_touches_nothing(
     backed_up: JobSettings, features: FeatureList, tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
-    serving = models.current_version(backed_up.models_dir)
+    serving = current_version(backed_up.models_dir)
     damage(tmp_path / "backup")
 
     with pytest.raises(BadBackup, match=message):
         restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
-    assert models.load(backed_up.model_path, features).version == serving
+    assert load(backed_up.model_path, features).version == serving
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_a_description_that_no_backup_has_touches_nothing(
         restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
-    assert models.current_version(backed_up.models_dir) is not None
+    assert current_version(backed_up.models_dir) is not None
 
 
 def test_a_folder_that_only_says_it_is_a_backup_erases_nothing(
@@ -333,7 +335,7 @@ def test_a_backup_without_room_names_the_folder_that_is_full(
         append(store, rows=2000)
         store.close()
     else:
-        version = models.current_version(backed_up.models_dir) or ""
+        version = current_version(backed_up.models_dir) or ""
         path = backed_up.models_dir / version if large == "models/large" else backed_up.latest_db.parent / "mlartifacts"
         path.mkdir(exist_ok=True)
         (path / "large").write_bytes(b"x" * 300_000)
@@ -347,7 +349,7 @@ def test_a_backup_without_room_names_the_folder_that_is_full(
 def test_a_restore_without_room_names_the_folder_that_is_full(
     backed_up: JobSettings, features: FeatureList, sqlite_environment: dict[str, str], small_disk: Path, tmp_path: Path
 ) -> None:
-    version = models.current_version(backed_up.models_dir) or ""
+    version = current_version(backed_up.models_dir) or ""
     (backed_up.models_dir / version / "large").write_bytes(b"x" * 300_000)
     back_up(tmp_path / "backup.tar", backed_up, features, now=NOW)
     settings = JobSettings.from_env({**sqlite_environment, "MODEL_PATH": str(small_disk / "models" / "rf_model.pkl")})

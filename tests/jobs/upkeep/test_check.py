@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model import ONNX, Model
+from fraud_detection.model.files import ONNX
+from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.upkeep.check import check

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fraud_detection.lock import LockHeld, promoter
-from fraud_detection.model import Model
+from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.upkeep.dated_backups import DatedBackup, back_up_into

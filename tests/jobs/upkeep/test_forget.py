@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fraud_detection import model as models
 from fraud_detection.clock import Clock
 from fraud_detection.features import Feature, FeatureList, load_features
 from fraud_detection.lock import LockHeld, promoter
-from fraud_detection.model import Model, replace_file
+from fraud_detection.model.files import REFERENCE
+from fraud_detection.model.read import Model, load
+from fraud_detection.model.write import replace_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
 from jobs.drift.reference import read_reference, reference_bytes
@@ -44,7 +45,7 @@ def with_reference(store: Store, models_dir: Path, version: str) -> str:
     """Give a tiny version the whole store as its reference."""
     with store.begin() as connection:
         rows = store.history(connection)
-    replace_file(models_dir, version, models.REFERENCE, reference_bytes(rows, store.features, seed=0))
+    replace_file(models_dir, version, REFERENCE, reference_bytes(rows, store.features, seed=0))
     return version
 
 
@@ -66,7 +67,7 @@ def test_erases_a_transaction_everywhere_and_leaves_the_others(
     assert done.unreadable == []
     for version in (older, newer):
         assert len(read_reference(job_settings.models_dir / version, store.features)) == 2
-    assert models.load(job_settings.model_path, store.features).digest == model.digest
+    assert load(job_settings.model_path, store.features).digest == model.digest
 
 
 def test_a_row_that_was_scored_without_an_id_is_erased_as_well(

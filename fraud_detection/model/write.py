@@ -1,0 +1,180 @@
+"""Changes the model directory: write, promote and delete versions, only while holding fraud_detection.lock.promoter."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fraud_detection.model.files import (
+    CURRENT,
+    JOURNAL,
+    MANIFEST,
+    PICKLE,
+    REFERENCE,
+    sync_folder,
+    write_synced,
+    write_whole,
+)
+from fraud_detection.model.manifest import AmountScaling, Manifest, StoredFile
+from fraud_detection.model.read import current_version, read_manifest, verified_bytes, versions
+
+KEPT_VERSIONS = 5
+_PARTIAL = ".partial-"
+Event = Literal["promoted", "verified", "restored", "judged"]
+
+
+def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manifest) -> str:
+    """Write a version whole or not at all and return its name; nothing serves it yet.
+
+    `files` holds model.onnx and usually rf_model.pkl and reference_data.db; the manifest's `files` is filled in here.
+    """
+    described = {name: StoredFile(hashlib.sha256(content).hexdigest(), len(content)) for name, content in files.items()}
+    complete = dataclasses.replace(manifest, files=described)
+    moment = datetime.fromisoformat(complete.created)
+    version = f"{moment:%Y%m%dT%H%M%SZ}-{complete.digest[:12]}"
+    models_dir.mkdir(parents=True, exist_ok=True)
+    partial = models_dir / f"{_PARTIAL}{secrets.token_hex(8)}"
+    partial.mkdir()  # not mkdtemp, which closes a folder to the group
+    try:
+        for name, content in (*files.items(), (MANIFEST, complete.to_json().encode())):
+            write_synced(partial / name, content)
+        sync_folder(partial)
+        if (models_dir / version).exists():  # the same model made again within one second
+            return version
+        partial.rename(models_dir / version)
+        sync_folder(models_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return version
+
+
+def install_version(models_dir: Path, source: Path, *, amount_scaling: AmountScaling | None = None) -> str:
+    """Copy a version directory from elsewhere (the baseline of an image) and return its name.
+
+    With `amount_scaling` the copy's manifest carries the one that the installation has fixed already.
+
+    Raises ModelRefused when the source is not whole.
+    """
+    manifest = read_manifest(source)
+    files = {name: verified_bytes(source, name, manifest) for name in manifest.files}
+    fixed = amount_scaling or manifest.amount_scaling
+    return write_version(models_dir, files, dataclasses.replace(manifest, amount_scaling=fixed))
+
+
+def promote(
+    models_dir: Path,
+    version: str,
+    *,
+    actor: str,
+    reason: str,
+    event: Literal["promoted", "restored"] = "promoted",
+    verdict: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a version the one in service, in one rename, and write who did it into the journal.
+
+    Raises ModelRefused when there is no such version.
+    """
+    manifest = read_manifest(models_dir / version)
+    previous = current_version(models_dir)
+    _link(models_dir / CURRENT, version)
+    link_classic_path(models_dir)
+    record(
+        models_dir,
+        event,
+        version=version,
+        digest=manifest.digest,
+        previous=previous,
+        actor=actor,
+        reason=reason,
+        verdict=verdict,
+    )
+
+
+def link_classic_path(models_dir: Path) -> None:
+    """Make rf_model.pkl lead to the version in service, as `promote` does; harmless when it does already.
+
+    A file of that name, somebody's own model from before, is kept beside it as rf_model.pkl.before.
+    """
+    classic = models_dir / PICKLE
+    if classic.exists() and not classic.is_symlink():
+        classic.rename(models_dir / f"{PICKLE}.before")
+    _link(classic, f"{CURRENT}/{PICKLE}")
+    sync_folder(models_dir)
+
+
+def record(models_dir: Path, event: Event, **facts: object) -> None:
+    """Append one line to promotions.jsonl."""
+    line = json.dumps({"at": datetime.now().astimezone().isoformat(), "event": event, **facts}, allow_nan=False)
+    with (models_dir / JOURNAL).open("ab") as file:
+        if file.tell() and not _ends_with_newline(models_dir / JOURNAL):
+            file.write(b"\n")  # after a line that a crash cut short
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
+    """Delete what nobody needs of old versions, or was never finished; return the versions that shrank or went.
+
+    The newest five, the one in service and its parent stay whole. Of others that stored rows still name, what
+    replay needs stays: model.onnx and the manifest.
+    """
+    for abandoned in models_dir.glob(f"{_PARTIAL}*"):  # by a promoter that was killed
+        shutil.rmtree(abandoned)
+    names = versions(models_dir)
+    current = current_version(models_dir)
+    kept = {*names[-KEPT_VERSIONS:], current}
+    if current is not None:
+        kept.add(read_manifest(models_dir / current).parent)
+    collected = []
+    for name in names:
+        if name in kept:
+            continue
+        if read_manifest(models_dir / name).digest in digests_in_use:
+            spare = [models_dir / name / PICKLE, models_dir / name / REFERENCE]
+            if any(path.exists() for path in spare):
+                collected.append(name)
+            for path in spare:
+                path.unlink(missing_ok=True)
+        else:
+            discard(models_dir, name)
+            collected.append(name)
+    return collected
+
+
+def discard(models_dir: Path, version: str) -> None:
+    """Delete a version that nothing names."""
+    # One that is only half there must not bear its name.
+    shutil.rmtree((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
+
+
+def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> None:
+    """Put other bytes under a name of a finished version and correct its manifest.
+
+    Only for erasing a person's transaction from a reference: nothing else may change a finished version. Killed
+    between its two renames it leaves a file that no longer fits the manifest; running it again mends that.
+    """
+    directory = models_dir / version
+    manifest = read_manifest(directory)
+    described = {**manifest.files, name: StoredFile(hashlib.sha256(content).hexdigest(), len(content))}
+    write_whole(directory / name, content)
+    write_whole(directory / MANIFEST, dataclasses.replace(manifest, files=described).to_json().encode())
+
+
+def _link(link: Path, target: str) -> None:
+    partial = link.with_name(f".{link.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
