@@ -84,7 +84,7 @@ def wait_for(url: str) -> None:
     while time.monotonic() < deadline:
         try:
             requests.get(url, timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # a busy machine may take longer to answer
             time.sleep(0.05)
         else:
             return
