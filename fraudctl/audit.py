@@ -18,7 +18,7 @@ def lineage(transaction: str) -> None:
       fraudctl lineage order-1001
     """
     here = installation()
-    stories = [tell(found) for found in trace(transaction, here.settings, here.features)]
+    stories = [tell(found) for found in trace(transaction, here)]
     click.echo("\n\n".join(stories))
 
 
@@ -39,7 +39,7 @@ def forget(transaction: str) -> None:
     from jobs.upkeep.forget import tell as told
 
     here = installation()
-    click.echo(told(transaction, erase(transaction, here.settings, here.features), here.settings))
+    click.echo(told(transaction, erase(transaction, here), here.settings))
 
 
 COMMANDS = (lineage, forget)

@@ -10,7 +10,6 @@ import click
 
 from fraud_detection.database import run_query
 from fraud_detection.settings import BadSetting
-from fraud_detection.store import Store
 from fraudctl.arguments import seekable
 from fraudctl.installation import actor, installation
 from jobs.upkeep.check import check as look_through
@@ -28,7 +27,7 @@ def db() -> None:
 def check() -> None:
     """Look the stores and the model in service through, and say what is wrong. Exit code 3 when something is."""
     here = installation()
-    findings = look_through(here.settings, here.features)
+    findings = look_through(here)
     for finding in findings:
         click.echo(f"{finding.what}: {'; '.join(finding.problems) or 'ok'}")
     if any(finding.problems for finding in findings):
@@ -58,10 +57,10 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
     here = installation()
     now = datetime.now(UTC)
     if into is not None:
-        dated = back_up_into(into, here.settings, here.features, now=now, keep=keep)
+        dated = back_up_into(into, here, now=now, keep=keep)
         target, taken, deleted = dated.path, dated.backup, dated.deleted
     elif target is not None:
-        taken, deleted = back_up(target, here.settings, here.features, now=now), []
+        taken, deleted = back_up(target, here, now=now), []
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in taken.rows.items())
     click.echo(f"{target}: {rows}, {len(taken.files)} files; {taken.current or 'no model'} is in service.")
     for path in deleted:
@@ -84,7 +83,7 @@ def restore(source: Path, replace: bool) -> None:
 
     here = installation()
     with seekable(source, ".tar") as readable:
-        restored = put_back(readable, here.settings, here.features, actor=actor(), replace=replace)
+        restored = put_back(readable, here, actor=actor(), replace=replace)
     kept = restored.backup
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in kept.rows.items())
     click.echo(f"Restored the backup of {kept.created}: {rows}; {kept.current or 'no model'} is in service.")
@@ -110,13 +109,7 @@ def query(sql: str, timeout_seconds: int) -> None:
       fraudctl db query "SELECT source, COUNT(*) FROM labels GROUP BY source"
     """
     here = installation()
-    store = Store.open(
-        here.settings.store_location,
-        here.features,
-        read_only=True,
-        allow_network_filesystem=here.settings.allow_network_filesystem,
-    )
-    with closing(store), store.begin() as connection:
+    with closing(here.open_store()) as store, store.begin() as connection:
         names, rows = run_query(connection, sql, timeout_seconds=timeout_seconds)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([names, *rows] if names else [])

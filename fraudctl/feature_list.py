@@ -6,11 +6,11 @@ import click
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import LIMIT, load_features
-from fraud_detection.model.read import ModelRefused, load
-from fraud_detection.store import Store
+from fraud_detection.model.read import ModelRefused
 from fraudctl.arguments import FILE
 from fraudctl.installation import installation
 from jobs.exchange.feature_file import feature_list_of, to_json
+from jobs.installation import Installation
 
 
 @click.group()
@@ -28,18 +28,16 @@ def check(file: Path | None) -> None:
       fraudctl features check features.json     # before FEATURES_FILE names it
     """
     settings = installation().settings
-    checked = load_features(file or settings.features_file)
-    click.echo(f"{file or settings.features_file or 'the default list'}: {len(checked)} features, ok")
+    here = Installation(settings, load_features(file or settings.features_file))
+    click.echo(f"{file or settings.features_file or 'the default list'}: {len(here.features)} features, ok")
     refusals: list[str] = []
     for location in settings.store_locations:
         try:
-            Store.open(
-                location, checked, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
-            ).close()
+            here.open_store(location).close()
         except DatabaseRefused as error:
             refusals += [str(error)] if error.reason != "missing" else []
     try:
-        load(settings.model_path, checked)
+        here.served_model()
     except ModelRefused as error:
         refusals += [str(error)] if error.reason != "missing" else []
     for refusal in refusals:

@@ -1,25 +1,16 @@
-"""What every command needs to know first: the settings and the feature list of this installation."""
+"""What the person at the keyboard brings to a command: the environment, the token file, and a name."""
 
 import getpass
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from fraud_detection import logs
-from fraud_detection.features import FeatureList, load_features
 from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
 
 TOKEN_FILE = Path(".api_token")
 """Where `fraudctl serve --first-time` keeps the token that it makes."""
-
-
-@dataclass(frozen=True)
-class Installation:
-    """The settings of the jobs, and the features of a transaction."""
-
-    settings: JobSettings
-    features: FeatureList
 
 
 def environment() -> dict[str, str]:
@@ -47,7 +38,7 @@ def installation() -> Installation:
     """
     settings = JobSettings.from_env(os.environ)
     logs.configure(settings.log_level if os.environ.get("LOG_LEVEL") else "CRITICAL", settings.log_format)
-    return Installation(settings, load_features(settings.features_file))
+    return Installation.of(settings)
 
 
 def client_settings() -> ClientSettings:

@@ -72,8 +72,7 @@ def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
     here = installation()
     with ApiClient(client_settings()) as client:
         drill = run(
-            here.settings,
-            here.features,
+            here,
             client,
             shifts=dict(_shift(text) for text in shifts),
             rows=rows,

@@ -62,7 +62,7 @@ def promote(version: str, reason: str) -> None:
 
     here = installation()
     name = Path(version).name
-    promote_by_hand(name, here.settings, here.features, actor=actor(), reason=reason, api=api_to_ask(here.settings))
+    promote_by_hand(name, here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
     click.echo(f"{name} is in service.")
 
 
@@ -73,7 +73,7 @@ def rollback(reason: str) -> None:
     from jobs.rollout.by_hand import roll_back
 
     here = installation()
-    version = roll_back(here.settings, here.features, actor=actor(), reason=reason, api=api_to_ask(here.settings))
+    version = roll_back(here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
     click.echo(f"{version} is in service again.")
 
 
@@ -90,9 +90,7 @@ def adopt(file: Path) -> None:
     from jobs.adopt import adopt as run
 
     here = installation()
-    adopted = run(
-        file, here.settings, here.features, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings)
-    )
+    adopted = run(file, here, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings))
     click.echo(
         f"{adopted.version} is in service: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
         f"transactions its scores and those of its conversion differ by {adopted.largest_difference:.1e} at most."

@@ -15,8 +15,9 @@ import numpy as np
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import CURRENT, MANIFEST
 from fraud_detection.model.read import current_version, read_manifest
-from fraud_detection.settings import ApiSettings, JobSettings
+from fraud_detection.settings import ApiSettings
 from fraudctl.installation import TOKEN_FILE, environment, installation, token_was_made
+from jobs.installation import Installation
 
 
 @click.command()
@@ -57,22 +58,22 @@ def bootstrap() -> None:
 def _bootstrap(environ: dict[str, str]) -> None:
     here = installation()
     if current_version(here.settings.models_dir) is None and not (here.settings.baseline_dir / MANIFEST).exists():
-        _make_baseline(here.settings, here.features)
+        _make_baseline(here)
     ended = subprocess.run([sys.executable, "-m", "api.bootstrap"], env=environ, check=False)
     if ended.returncode:
         raise click.exceptions.Exit(ended.returncode)
 
 
-def _make_baseline(settings: JobSettings, features: FeatureList) -> None:
+def _make_baseline(here: Installation) -> None:
     from jobs.synthetic.baseline import seed_baseline
     from jobs.synthetic.statistics import statistics_for
 
     click.echo("Training the first model on synthetic transactions (a minute, once)", err=True)
     seed_baseline(
-        settings.baseline_dir,
-        features,
-        statistics_for(settings, features),
-        threshold=settings.fraud_threshold,
+        here.settings.baseline_dir,
+        here.features,
+        statistics_for(here),
+        threshold=here.settings.fraud_threshold,
         now=datetime.now(UTC),
         progress=sys.stderr.isatty(),
     )

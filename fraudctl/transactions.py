@@ -157,8 +157,7 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
     with _opened(out) as written:
         rows = write_transactions(
             written,
-            here.settings,
-            here.features,
+            here,
             unlabelled_only=unlabelled_only,
             since="" if since is None else timestamp(since),
             limit=limit,
@@ -205,9 +204,7 @@ def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: 
     with tempfile.TemporaryDirectory(prefix="fraud-demo-") as scratch:
         target = Path(scratch) / "demo.csv" if send else out
         with _opened(target) as written:
-            frauds = write_demo_data(
-                written, here.settings, here.features, rows=rows, seed=seed, fraud_share=fraud_share
-            )
+            frauds = write_demo_data(written, here, rows=rows, seed=seed, fraud_share=fraud_share)
         if send and target is not None:
             with ApiClient(client_settings()) as client:
                 total = score_file(target, client, run=uuid.uuid4().hex[:12])

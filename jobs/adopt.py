@@ -16,11 +16,10 @@ from fraud_detection.model.files import CURRENT, MANIFEST, ONNX, PICKLE, REFEREN
 from fraud_detection.model.manifest import AmountScaling, Manifest
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest
 from fraud_detection.model.write import discard, write_version
-from fraud_detection.settings import JobSettings
 from fraud_detection.store import History
 from jobs.drift.reference import reference_bytes
 from jobs.exchange.transaction_file import SCALED_AMOUNT
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking
@@ -53,8 +52,7 @@ class Adopted:
 
 def adopt(
     path: Path,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     *,
     actor: str,
     now: datetime,
@@ -69,37 +67,37 @@ def adopt(
     KubernetesRefused, KubernetesAway.
     """
     classifier, notes = _load(path)
-    _require_fit(classifier, features, path)
-    with promoter_of(settings):
-        tracking = tracking_of(settings)
-        history, scaling = _stored(settings, features)
-        rows = _rows_to_compare(history, settings, features)
-        files, difference = _converted(classifier, features, rows, path)
+    _require_fit(classifier, here.features, path)
+    with here.promoter():
+        tracking = tracking_of(here)
+        history, scaling = _stored(here)
+        rows = _rows_to_compare(history, here)
+        files, difference = _converted(classifier, here.features, rows, path)
         if history is not None:
-            files[REFERENCE] = reference_bytes(history, features, _SEED)
+            files[REFERENCE] = reference_bytes(history, here.features, _SEED)
         else:
             notes.append("No transaction is stored: until a retraining there is nothing that drift can compare with.")
         manifest = Manifest(
             created=timestamp(now),
-            features=list(features.names),
-            features_digest=features.digest,
-            threshold=settings.fraud_threshold,
+            features=list(here.features.names),
+            features_digest=here.features.digest,
+            threshold=here.settings.fraud_threshold,
             trained_on="unknown",
             golden=golden(files[ONNX], rows, _SEED),
             seed=_SEED,
-            parent=current_version(settings.models_dir),
-            amount_scaling=scaling or _known_scaling(settings, features),
+            parent=current_version(here.models_dir),
+            amount_scaling=scaling or _known_scaling(here),
             libraries=library_versions(),
         )
-        version = write_version(settings.models_dir, files, manifest)
+        version = write_version(here.models_dir, files, manifest)
         try:
-            _require_loadable(settings.models_dir / version, path)
-            _register(tracking, settings.models_dir / version, path.name)
+            _require_loadable(here.models_dir / version, path)
+            _register(tracking, here.models_dir / version, path.name)
         except BaseException:
-            if version != current_version(settings.models_dir):  # the same file adopted twice within a second
-                discard(settings.models_dir, version)  # else it could be promoted by hand, unknown and unverified
+            if version != current_version(here.models_dir):  # the same file adopted twice within a second
+                discard(here.models_dir, version)  # else it could be promoted by hand, unknown and unverified
             raise
-        put_into_service(version, settings, features, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
+        put_into_service(version, here, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
     return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
 
 
@@ -140,9 +138,9 @@ def _require_fit(classifier: Any, features: FeatureList, path: Path) -> None:
         raise CannotAdopt(f"{path}: expected the classes 0 (genuine) and 1 (fraud), got {classes}")
 
 
-def _stored(settings: JobSettings, features: FeatureList) -> tuple[History | None, AmountScaling | None]:
+def _stored(here: Installation) -> tuple[History | None, AmountScaling | None]:
     try:
-        history, scaling = read_history(settings, features)
+        history, scaling = read_history(here)
     except DatabaseRefused as error:
         if error.reason != "missing":
             raise
@@ -150,10 +148,10 @@ def _stored(settings: JobSettings, features: FeatureList) -> tuple[History | Non
     return (history if len(history) else None), scaling
 
 
-def _rows_to_compare(history: History | None, settings: JobSettings, features: FeatureList) -> Matrix:
+def _rows_to_compare(history: History | None, here: Installation) -> Matrix:
     if history is not None and len(history) >= _ENOUGH_STORED:
         return history.matrix[-COMPARED_ROWS:]
-    return synthetic(COMPARED_ROWS, _SEED, statistics=statistics_for(settings, features)).matrix
+    return synthetic(COMPARED_ROWS, _SEED, statistics=statistics_for(here)).matrix
 
 
 def _converted(classifier: Any, features: FeatureList, rows: Matrix, path: Path) -> tuple[dict[str, bytes], float]:
@@ -170,13 +168,13 @@ def _require_loadable(directory: Path, path: Path) -> None:
         raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
 
 
-def _known_scaling(settings: JobSettings, features: FeatureList) -> AmountScaling | None:
+def _known_scaling(here: Installation) -> AmountScaling | None:
     """Return how amounts are scaled where no import has fixed it: as the model in service says, else as in public."""
     try:
-        known = read_manifest(settings.models_dir / CURRENT).amount_scaling
+        known = read_manifest(here.models_dir / CURRENT).amount_scaling
     except ModelRefused:  # none serves, or a damaged one: a reason to adopt another
         known = None
-    return known or (PUBLIC_SCALING if SCALED_AMOUNT in features.names else None)
+    return known or (PUBLIC_SCALING if SCALED_AMOUNT in here.features.names else None)
 
 
 def _register(tracking: Tracking, directory: Path, source: str) -> None:

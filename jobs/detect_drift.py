@@ -18,15 +18,16 @@ import sqlalchemy as sa
 from fraud_detection import logs
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.features import BadFeatureList, FeatureList, Matrix, load_features
+from fraud_detection.features import BadFeatureList, FeatureList, Matrix
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.model.files import write_whole
-from fraud_detection.model.read import Model, ModelRefused, journal, load, read_manifest, versions
+from fraud_detection.model.read import Model, ModelRefused, journal, read_manifest, versions
 from fraud_detection.settings import BadSetting, JobSettings
-from fraud_detection.store import DecisionCount, History, Store
+from fraud_detection.store import DecisionCount, History
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
+from jobs.installation import Installation
 from jobs.reporting.pushgateway import Run, push_drift
 
 PERIOD = timedelta(days=14)  # older transactions say nothing about today
@@ -57,8 +58,7 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
     Raises BadFeatureList.
     """
     started = time.time()
-    features = load_features(settings.features_file)
-    report = _attempt(settings, features, now or datetime.now(UTC))
+    report = _attempt(Installation.of(settings), now or datetime.now(UTC))
     settings.drift_result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(settings.drift_result, to_json(report).encode())
     logger.info("drift: %s", paragraph(report))
@@ -66,23 +66,23 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
     return report
 
 
-def _attempt(settings: JobSettings, features: FeatureList, now: datetime) -> DriftReport:
+def _attempt(here: Installation, now: datetime) -> DriftReport:
     try:
-        model = load(settings.model_path, features)
+        model = here.served_model()
     except ModelRefused as error:
         return unable_to_compare(str(error))
     provenance = Provenance(model.version, model.digest, served_digest=None, seed=model.manifest.seed)
     since = timestamp(now - PERIOD)
     try:
-        reference = read_reference(settings.models_dir / model.version, features)
-        newest, counts = _read_store(settings, features, model.digest, since)
+        reference = read_reference(here.models_dir / model.version, here.features)
+        newest, counts = _read_store(here, model.digest, since)
     except (ModelRefused, DatabaseRefused) as error:
         return unable_to_compare(str(error), provenance)
     except sa.exc.SQLAlchemyError as error:  # its message may hold the password
         return unable_to_compare(f"the database cannot be read ({type(error).__name__})", provenance)
     if len(newest):
         provenance = dataclasses.replace(provenance, served_digest=str(newest.model_digest[-1]))
-    stranger = _other_model_serves(settings.models_dir, model, newest)
+    stranger = _other_model_serves(here.models_dir, model, newest)
     if stranger is not None:
         return unable_to_compare(stranger, provenance)
 
@@ -96,32 +96,25 @@ def _attempt(settings: JobSettings, features: FeatureList, now: datetime) -> Dri
             Reference(reference, model.manifest.holdout, is_baseline=model.manifest.trained_on == "synthetic"),
             older,
             newer,
-            features=features,
+            features=here.features,
             decisions=Decisions(
                 rows=sum(count.rows for count in counts),
                 alerts=sum(count.alerts for count in counts),
-                thresholds=tuple(sorted({settings.fraud_threshold, *(count.threshold for count in counts)})),
+                thresholds=tuple(sorted({here.settings.fraud_threshold, *(count.threshold for count in counts)})),
             ),
-            min_rows=settings.drift_min_rows,
-            first_reference=_first_reference(settings.models_dir, features),
+            min_rows=here.settings.drift_min_rows,
+            first_reference=_first_reference(here.models_dir, here.features),
         )
     except ValueError as error:  # a reference that cannot be one
         return unable_to_compare(str(error), provenance)
     return dataclasses.replace(report, provenance=provenance)
 
 
-def _read_store(
-    settings: JobSettings, features: FeatureList, model_digest: str, since: str
-) -> tuple[History, list[DecisionCount]]:
-    store = Store.open(
-        settings.store_location,
-        features,
-        read_only=True,
-        allow_network_filesystem=settings.allow_network_filesystem,
-    )
+def _read_store(here: Installation, model_digest: str, since: str) -> tuple[History, list[DecisionCount]]:
+    store = here.open_store()
     try:
         with store.snapshot() as connection:
-            newest = store.recent(connection, 2 * settings.drift_window_rows, since)
+            newest = store.recent(connection, 2 * here.settings.drift_window_rows, since)
             return newest, store.decision_counts(connection, model_digest, since)
     finally:
         store.close()

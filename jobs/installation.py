@@ -1,25 +1,93 @@
-"""What every job and command shares of an installation: the right to change its models."""
+"""One installation as jobs and commands see it: settings and features, and the way to stores, models and their lock."""
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
-from fraud_detection.database import open_engine, reachable
+from fraud_detection.database import DatabaseRefused, open_engine, reachable
+from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
+from fraud_detection.model.read import Model, journal, load
 from fraud_detection.settings import JobSettings
+from fraud_detection.store import Store
 
 
-@contextlib.contextmanager
-def promoter_of(settings: JobSettings) -> Iterator[None]:
-    """Hold the right to change the models of an installation; raises LockHeld, DatabaseRefused."""
-    if settings.database_url is None:
-        with promoter(settings.models_dir):
-            yield
-        return
-    engine = open_engine(settings.database_url)
-    try:
-        with reachable(settings.database_url), engine.connect():
-            pass
-        with promoter(settings.models_dir, engine):
-            yield
-    finally:
-        engine.dispose()
+@dataclass(frozen=True)
+class Installation:
+    """The settings of the jobs, and the features of a transaction."""
+
+    settings: JobSettings
+    features: FeatureList
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> Self:
+        """Read the feature list that the settings name; raises BadFeatureList."""
+        return cls(settings, load_features(settings.features_file))
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder of all model versions."""
+        return self.settings.models_dir
+
+    @property
+    def mlflow_folder(self) -> Path:
+        """The folder of MLflow's own store, which is used when MLFLOW_TRACKING_URI names no server."""
+        return self.settings.latest_db.parent
+
+    def served_model(self) -> Model:
+        """Load the model in service; raises ModelRefused."""
+        return load(self.settings.model_path, self.features)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return what happened to the models, the oldest entry first."""
+        return journal(self.models_dir)
+
+    def open_store(self, location: str | Path | None = None, *, read_only: bool = True) -> Store:
+        """Open one store, which is the API's when no other location is given; raises DatabaseRefused."""
+        return Store.open(
+            self.settings.store_location if location is None else location,
+            self.features,
+            read_only=read_only,
+            allow_network_filesystem=self.settings.allow_network_filesystem,
+        )
+
+    @contextlib.contextmanager
+    def stores(self, *, read_only: bool = True, may_be_none: bool = False) -> Iterator[list[Store]]:
+        """Open every store for the length of the block; an SQLite file that does not exist yet is left out.
+
+        Raises DatabaseRefused, also when none of the stores exists, unless there `may_be_none`.
+        """
+        missing: list[DatabaseRefused] = []
+        with contextlib.ExitStack() as stack:
+            opened = []
+            for location in self.settings.store_locations:
+                try:
+                    store = self.open_store(location, read_only=read_only)
+                except DatabaseRefused as error:
+                    if error.reason != "missing":
+                        raise
+                    missing.append(error)
+                else:
+                    opened.append(stack.enter_context(contextlib.closing(store)))
+            if not opened and not may_be_none:
+                raise missing[0]
+            yield opened
+
+    @contextlib.contextmanager
+    def promoter(self) -> Iterator[None]:
+        """Hold the right to change the models for the length of the block; raises LockHeld, DatabaseRefused."""
+        database_url = self.settings.database_url
+        if database_url is None:
+            with promoter(self.models_dir):
+                yield
+            return
+        engine = open_engine(database_url)
+        try:
+            with reachable(database_url), engine.connect():
+                pass
+            with promoter(self.models_dir, engine):
+                yield
+        finally:
+            engine.dispose()

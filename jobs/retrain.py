@@ -21,15 +21,15 @@ import numpy as np
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
 from fraud_detection.model.manifest import Manifest
-from fraud_detection.model.read import Model, ModelRefused, journal, load
+from fraud_detection.model.read import Model, ModelRefused, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import BadSetting, JobSettings
 from jobs.evaluation.gate import Verdict
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
 from jobs.reporting.pushgateway import Judgement, Run, push_retrain
@@ -128,9 +128,9 @@ def _guarded(
     """Turn every error into an outcome with its exit code."""
     try:
         api = find_api()
-        features = load_features(settings.features_file)
-        with promoter_of(settings):
-            return _attempt(settings, features, force=force, api=api, now=now)
+        here = Installation.of(settings)
+        with here.promoter():
+            return _attempt(here, force=force, api=api, now=now)
     except tuple(_ANSWERS) as error:
         outcome, sentence, exit_code = _ANSWERS[type(error)]
         return Retraining(outcome, sentence.format(error), exit_code)
@@ -142,31 +142,29 @@ def _guarded(
         return Retraining("failed", f"Nothing was promoted ({type(error).__name__}; the log says more).", 1)
 
 
-def _attempt(
-    settings: JobSettings, features: FeatureList, *, force: bool, api: RunningApi | None, now: datetime
-) -> Retraining:
-    finish_promotion(settings, features, actor=ACTOR, api=api)
-    served = load(settings.model_path, features) if settings.model_path.exists() else None
+def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:
+    finish_promotion(here, actor=ACTOR, api=api)
+    served = here.served_model() if here.settings.model_path.exists() else None
     serving = explanation.stays(None if served is None else served.version)
-    drift = _read_drift(settings)
-    last = last_judgement(journal(settings.models_dir))
+    drift = _read_drift(here.settings)
+    last = last_judgement(here.journal())
     is_due = due(
         None if served is None else served.manifest,
         last,
         drift,
         now=now,
-        after_days=settings.retrain_after_days,
-        cooldown_days=settings.retrain_cooldown_days,
+        after_days=here.settings.retrain_after_days,
+        cooldown_days=here.settings.retrain_cooldown_days,
     )
     if not is_due.is_due and not force:
         return Retraining("skipped", f"No retraining is due: {is_due.why}. {serving}")
     reason = "asked for" if force else is_due.why
     logger.info("training: %s", reason)
 
-    history, scaling = read_history(settings, features)
+    history, scaling = read_history(here)
     coverage = label_coverage(history, now)
     try:
-        selection = select(history, None if served is None else served.manifest, settings, now)
+        selection = select(history, None if served is None else served.manifest, here.settings, now)
     except Held as held:
         return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
     labels = _fingerprint(selection)
@@ -174,18 +172,18 @@ def _attempt(
         return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
 
     # Before the work: nothing is promoted that MLflow does not know, or that could not be rolled out.
-    tracking = tracking_of(settings)
-    require_rollout(settings, api)
-    challenger = train(selection, history, served, settings, features, scaling=scaling, now=now)
+    tracking = tracking_of(here)
+    require_rollout(here.settings, api)
+    challenger = train(selection, history, served, here, scaling=scaling, now=now)
     if served is not None and challenger.digest == served.digest:
         told = "Training gave the very model that serves: nothing new was labelled in the time that it learns from."
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
-    verdict = verdict_on(challenger, selection, served, settings)
+    verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
     judged = _Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
-    done = _decide(judged, settings, features, tracking, served=served, reason=reason, api=api)
+    done = _decide(judged, here, tracking, served=served, reason=reason, api=api)
     if done.outcome == "promoted":
-        collect(settings.models_dir, set(np.unique(history.model_digest).tolist()))
+        collect(here.models_dir, set(np.unique(history.model_digest).tolist()))
     return dataclasses.replace(done, verdict=verdict, judgement=judged.for_prometheus(), label_coverage=coverage)
 
 
@@ -210,8 +208,7 @@ class _Judged:
 
 def _decide(
     judged: _Judged,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     tracking: Tracking,
     *,
     served: Model | None,
@@ -223,21 +220,19 @@ def _decide(
     digest = judged.challenger.digest
     run_id = tracking.log_run(
         f"{manifest.created[:16]} {verdict.decision}",
-        params=run_record.params(judged.challenger, judged.selection, settings),
+        params=run_record.params(judged.challenger, judged.selection, here.settings),
         metrics=run_record.metrics(judged.challenger),
         tags={"decision": verdict.decision, "digest": digest, "trained_on": manifest.trained_on, "reason": reason},
         files=run_record.files(judged.challenger, manifest, judged.selection),
     )
     tried = explanation.what_was_tried(judged.challenger, judged.selection)
     if verdict.decision != "promote":
-        record(settings.models_dir, "judged", digest=digest, actor=ACTOR, reason=reason, verdict=manifest.verdict)
+        record(here.models_dir, "judged", digest=digest, actor=ACTOR, reason=reason, verdict=manifest.verdict)
         outcome: RetrainOutcome = "rejected" if verdict.decision == "reject" else "held_frauds"
         return Retraining(outcome, explanation.rejected(tried, verdict, None if served is None else served.version))
-    version = write_version(settings.models_dir, files, manifest)
+    version = write_version(here.models_dir, files, manifest)
     tracking.register(run_id, digest=digest, version=version)
-    put_into_service(
-        version, settings, features, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, api=api
-    )
+    put_into_service(version, here, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, api=api)
     return Retraining("promoted", explanation.promoted(version, tried, verdict, manifest), version=version)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.features import BadFeatureList, load_features
+from fraud_detection.features import BadFeatureList
 from fraud_detection.settings import BadSetting, JobSettings
+from jobs.installation import Installation
 from jobs.synthetic.baseline import ROWS, seed_baseline
 from jobs.synthetic.statistics import BadStatistics, read_statistics, statistics_for
 
@@ -32,15 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        features = load_features(settings.features_file)
+        here = Installation.of(settings)
     except (BadSetting, BadFeatureList) as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return 2
     try:
         manifest = seed_baseline(
             given.out,
-            features,
-            read_statistics(given.statistics) if given.statistics else statistics_for(settings, features),
+            here.features,
+            read_statistics(given.statistics) if given.statistics else statistics_for(here),
             threshold=settings.fraud_threshold,
             now=datetime.now(UTC),
             rows=given.rows,

@@ -6,15 +6,13 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from fraud_detection.features import FeatureList
-from fraud_detection.settings import JobSettings
-from fraud_detection.store import Store, listed_columns
+from fraud_detection.store import listed_columns
+from jobs.installation import Installation
 
 
 def write_transactions(
     out: TextIO,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     *,
     unlabelled_only: bool = False,
     since: str = "",
@@ -27,13 +25,8 @@ def write_transactions(
 
     Raises DatabaseRefused.
     """
-    store = Store.open(
-        settings.store_location,
-        features,
-        read_only=True,
-        allow_network_filesystem=settings.allow_network_filesystem,
-    )
-    writer = csv.DictWriter(out, [*listed_columns(features), "label_source"])
+    store = here.open_store()
+    writer = csv.DictWriter(out, [*listed_columns(here.features), "label_source"])
     writer.writeheader()
     written = 0
     with closing(store), store.snapshot() as connection:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fraud_detection.database import DatabaseRefused
-from fraud_detection.features import FeatureList
 from fraud_detection.model.manifest import Manifest
-from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
-from fraud_detection.settings import JobSettings
-from fraud_detection.store import Decision, Store
+from fraud_detection.model.read import ModelRefused, current_version, read_manifest, versions
+from fraud_detection.store import Decision
 from fraud_detection.store.labels import Label, label_that_counts
+from jobs.installation import Installation
 
 
 class UnknownDecision(Exception):
@@ -32,19 +30,19 @@ class Lineage:
     """What happened to that version, the oldest first."""
 
 
-def lineage(identifier: str, settings: JobSettings, features: FeatureList) -> list[Lineage]:
+def lineage(identifier: str, here: Installation) -> list[Lineage]:
     """Return the lineage of every transaction that an identifier names, the newest first.
 
     An identifier is a client's transaction id, `request_id:row`, or a request id.
 
     Raises UnknownDecision, DatabaseRefused.
     """
-    decisions = _decisions(identifier, settings, features)
+    decisions = _decisions(identifier, here)
     if not decisions:
         raise UnknownDecision(f"{identifier}: no transaction is stored under this id")
-    by_digest = _manifests(settings.models_dir)
-    entries = journal(settings.models_dir)
-    current = current_version(settings.models_dir)
+    by_digest = _manifests(here.models_dir)
+    entries = here.journal()
+    current = current_version(here.models_dir)
     found = []
     for decision in decisions:
         version, manifest = by_digest.get(decision.model_digest or "", (decision.model_version, None))
@@ -60,26 +58,12 @@ def lineage(identifier: str, settings: JobSettings, features: FeatureList) -> li
     return found
 
 
-def _decisions(identifier: str, settings: JobSettings, features: FeatureList) -> list[Decision]:
+def _decisions(identifier: str, here: Installation) -> list[Decision]:
     found: list[Decision] = []
-    missing: list[DatabaseRefused] = []
-    for location in settings.store_locations:
-        try:
-            store = Store.open(
-                location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
-            )
-        except DatabaseRefused as error:
-            if error.reason != "missing":
-                raise
-            missing.append(error)
-            continue
-        try:
+    with here.stores() as stores:
+        for store in stores:
             with store.begin() as connection:
                 found += store.decisions(connection, identifier)
-        finally:
-            store.close()
-    if len(missing) == len(settings.store_locations):
-        raise missing[0]
     return found
 
 

@@ -1,9 +1,7 @@
 """Which version served before the one in service, and bringing any version back by hand."""
 
-from fraud_detection.features import FeatureList
-from fraud_detection.model.read import current_version, journal, versions
-from fraud_detection.settings import JobSettings
-from jobs.installation import promoter_of
+from fraud_detection.model.read import current_version, versions
+from jobs.installation import Installation
 from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 
@@ -12,7 +10,7 @@ class NothingToGoBackTo(Exception):
     """No other version served before the one in service, or none is kept."""
 
 
-def served_before(settings: JobSettings) -> str:
+def served_before(here: Installation) -> str:
     """Return the version that served before the one in service and is still kept.
 
     Going back twice goes back two: what was left by going back does not count as having served before.
@@ -20,23 +18,22 @@ def served_before(settings: JobSettings) -> str:
     Raises NothingToGoBackTo.
     """
     served: list[str] = []
-    for entry in journal(settings.models_dir):
+    for entry in here.journal():
         if entry.get("event") == "restored" and entry.get("version") in served:
             del served[served.index(entry["version"]) + 1 :]
         elif entry.get("event") in {"promoted", "restored"}:
             served.append(entry["version"])
-    kept = versions(settings.models_dir)
-    current = current_version(settings.models_dir)
+    kept = versions(here.models_dir)
+    current = current_version(here.models_dir)
     for version in reversed(served):
         if version != current and version in kept:
             return version
-    raise NothingToGoBackTo(f"{settings.models_dir}: no other version served before {current or 'now'}")
+    raise NothingToGoBackTo(f"{here.models_dir}: no other version served before {current or 'now'}")
 
 
 def promote_by_hand(
     version: str,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     *,
     actor: str,
     reason: str,
@@ -46,24 +43,21 @@ def promote_by_hand(
 
     Raises as `put_into_service`, LockHeld, DatabaseRefused and TrackingFailed.
     """
-    with promoter_of(settings):
-        put_into_service(version, settings, features, tracking_of(settings), actor=actor, reason=reason, api=api)
+    with here.promoter():
+        put_into_service(version, here, tracking_of(here), actor=actor, reason=reason, api=api)
 
 
-def roll_back(
-    settings: JobSettings, features: FeatureList, *, actor: str, reason: str, api: RunningApi | None = None
-) -> str:
+def roll_back(here: Installation, *, actor: str, reason: str, api: RunningApi | None = None) -> str:
     """Bring the version that served before back into service and return its name.
 
     Raises NothingToGoBackTo, and as `promote_by_hand`.
     """
-    with promoter_of(settings):
-        version = served_before(settings)
+    with here.promoter():
+        version = served_before(here)
         put_into_service(
             version,
-            settings,
-            features,
-            tracking_of(settings),
+            here,
+            tracking_of(here),
             actor=actor,
             reason=reason,
             event="restored",

@@ -4,11 +4,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fraud_detection.features import FeatureList
 from fraud_detection.model.files import PICKLE
-from fraud_detection.model.read import ModelRefused, current_version, journal, load, read_manifest, read_version
+from fraud_detection.model.read import ModelRefused, current_version, read_manifest, read_version
 from fraud_detection.model.write import promote, record
-from fraud_detection.settings import JobSettings
+from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
 from jobs.rollout.tracking import Tracking
 
@@ -19,20 +18,19 @@ class Restored(Exception):
     """A promoted version did not serve; the one before does again. The message says what was wrong."""
 
 
-def tracking_of(settings: JobSettings) -> Tracking:
+def tracking_of(here: Installation) -> Tracking:
     """Connect to the MLflow of an installation; raises TrackingFailed."""
     return Tracking(
-        settings.mlflow_tracking_uri,
-        settings.latest_db.parent,
-        experiment=settings.mlflow_exper,
-        registered_model=settings.mlflow_reg,
+        here.settings.mlflow_tracking_uri,
+        here.mlflow_folder,
+        experiment=here.settings.mlflow_exper,
+        registered_model=here.settings.mlflow_reg,
     )
 
 
 def put_into_service(
     version: str,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     tracking: Tracking,
     *,
     actor: str,
@@ -49,75 +47,73 @@ def put_into_service(
     whole (nothing has changed then) or when it did not serve and there is nothing to go back to; and as
     `require_rollout`, before anything has changed.
     """
-    read_version(settings.models_dir / version, features)
-    require_rollout(settings, api)
-    previous = current_version(settings.models_dir)
-    promote(settings.models_dir, version, actor=actor, reason=reason, event=event, verdict=verdict)
-    _verify_or_restore(version, previous, settings, features, tracking, actor=actor, api=api)
+    read_version(here.models_dir / version, here.features)
+    require_rollout(here.settings, api)
+    previous = current_version(here.models_dir)
+    promote(here.models_dir, version, actor=actor, reason=reason, event=event, verdict=verdict)
+    _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
 
 
 def finish_promotion(
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     *,
     actor: str,
     api: RunningApi | None = None,
 ) -> None:
     """Verify the version in service if whoever promoted it did not live to do so; promises and errors as above."""
-    version = current_version(settings.models_dir)
-    if version is None or _is_verified(version, settings):
+    version = current_version(here.models_dir)
+    if version is None or _is_verified(version, here):
         return
     logger.info("finishing the promotion of %s, which was never verified", version)
-    require_rollout(settings, api)
-    previous, tracking = _previous(version, settings), tracking_of(settings)
-    if not (settings.models_dir / PICKLE).exists():  # killed between the two links of the very first promotion
-        promote(settings.models_dir, version, actor=actor, reason="finishing a promotion")
-    _verify_or_restore(version, previous, settings, features, tracking, actor=actor, api=api)
+    require_rollout(here.settings, api)
+    previous, tracking = _previous(version, here), tracking_of(here)
+    if not (here.models_dir / PICKLE).exists():  # killed between the two links of the very first promotion
+        promote(here.models_dir, version, actor=actor, reason="finishing a promotion")
+    _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
 
 
 def _verify_or_restore(
     version: str,
     previous: str | None,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     tracking: Tracking,
     *,
     actor: str,
     api: RunningApi | None,
 ) -> None:
-    problem = _does_not_serve(version, settings, features, api)
+    problem = _does_not_serve(version, here, api)
     if problem is None:
-        digest = read_manifest(settings.models_dir / version).digest
+        digest = read_manifest(here.models_dir / version).digest
         tracking.move_champion(digest)
         # Last, so that a job that is killed before leaves a promotion that the next one finishes.
-        record(settings.models_dir, "verified", version=version, digest=digest, actor=actor)
+        record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
         return
     if previous is None or previous == version:
         raise ModelRefused("missing", f"{version} does not serve ({problem}), and there is no version to go back to")
-    restored = read_version(settings.models_dir / previous, features)
-    promote(settings.models_dir, previous, actor=actor, reason=f"{version}: {problem}", event="restored")
-    still = _does_not_serve(previous, settings, features, api)
+    restored = read_version(here.models_dir / previous, here.features)
+    promote(here.models_dir, previous, actor=actor, reason=f"{version}: {problem}", event="restored")
+    still = _does_not_serve(previous, here, api)
     tracking.move_champion(restored.digest)
     if still is None:
-        record(settings.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
+        record(here.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
         raise Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
     raise Restored(f"{version} did not serve ({problem}); {previous} was restored, but is not seen to serve ({still})")
 
 
-def _does_not_serve(version: str, settings: JobSettings, features: FeatureList, api: RunningApi | None) -> str | None:
+def _does_not_serve(version: str, here: Installation, api: RunningApi | None) -> str | None:
     """Bring a promoted version into service; return why it does not serve, None when it does as far as can be seen."""
     try:
-        model = load(settings.model_path, features)
+        model = here.served_model()
     except ModelRefused as error:
         return str(error)
     if model.version != version:
-        return f"{settings.model_path} leads to {model.version}"
-    return None if api is None else does_not_come_to(model.digest, settings, api)
+        return f"{here.settings.model_path} leads to {model.version}"
+    return None if api is None else does_not_come_to(model.digest, here.settings, api)
 
 
-def _is_verified(version: str, settings: JobSettings) -> bool:
+def _is_verified(version: str, here: Installation) -> bool:
     """Whether the journal's last change names this version, and a verification follows it."""
-    for entry in reversed(journal(settings.models_dir)):
+    for entry in reversed(here.journal()):
         if entry.get("event") in {"promoted", "restored"}:
             return False
         if entry.get("event") == "verified":
@@ -125,16 +121,16 @@ def _is_verified(version: str, settings: JobSettings) -> bool:
     return False
 
 
-def _previous(version: str, settings: JobSettings) -> str | None:
+def _previous(version: str, here: Installation) -> str | None:
     """Return the version to go back to: the one before, as the journal says, else the manifest's parent.
 
     None where this one was itself gone back to: the one before is the one that somebody did not want, and an API that
     takes up neither has another fault than its model.
     """
-    for entry in reversed(journal(settings.models_dir)):
+    for entry in reversed(here.journal()):
         if entry.get("event") in {"promoted", "restored"}:
             if entry["version"] != version:  # killed between the link and its line in the journal
                 return str(entry["version"])
             before: str | None = entry["previous"] if entry["event"] == "promoted" else None
             return before
-    return read_manifest(settings.models_dir / version).parent
+    return read_manifest(here.models_dir / version).parent

@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.files import CURRENT
-from fraud_detection.model.read import load
-from fraud_detection.settings import JobSettings
 from jobs.drift.reference import read_reference
 from jobs.exchange.api_client import ApiClient, rows_per_request
+from jobs.installation import Installation
 
 
 class UnknownFeature(Exception):
@@ -48,8 +47,7 @@ def shifted(reference: Matrix, features: FeatureList, shifts: Mapping[str, float
 
 
 def simulate_drift(
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     client: ApiClient,
     *,
     shifts: Mapping[str, float],
@@ -61,13 +59,13 @@ def simulate_drift(
 
     Raises UnknownFeature, ModelRefused, ApiRefused, ApiAway.
     """
-    load(settings.model_path, features)  # refuses a model of other features before its reference is read
-    reference = read_reference(settings.models_dir / CURRENT, features)
+    here.served_model()  # refuses a model of other features before its reference is read
+    reference = read_reference(here.models_dir / CURRENT, here.features)
     drawn = np.random.default_rng(seed).choice(reference, rows)
-    matrix = shifted(drawn, features, shifts)
+    matrix = shifted(drawn, here.features, shifts)
     transaction_id = f"drill-{run}"
     flagged = 0
-    size = rows_per_request(features)
+    size = rows_per_request(here.features)
     for start in tqdm(range(0, rows, size), desc="sending", unit=" requests", delay=1, disable=None, leave=False):
         part = matrix[start : start + size]
         scored = client.score(part.tolist(), [transaction_id] * len(part), idempotency_key=f"{transaction_id}-{start}")

@@ -15,7 +15,7 @@ from scipy import stats
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList, Matrix, default_features
 from fraud_detection.model.manifest import AmountScaling
-from fraud_detection.settings import JobSettings
+from jobs.installation import Installation
 from jobs.training.history import read_history
 
 PUBLIC_STATISTICS = Path(__file__).with_name("public_statistics.json")
@@ -49,7 +49,7 @@ class Statistics:
     fraud: ClassStatistics
 
 
-def statistics_for(settings: JobSettings, features: FeatureList) -> Statistics:
+def statistics_for(here: Installation) -> Statistics:
     """Return what the synthetic transactions of an installation are made from.
 
     The public data set's statistics for its 29 features. For features of one's own, which nobody else can know, those
@@ -57,19 +57,20 @@ def statistics_for(settings: JobSettings, features: FeatureList) -> Statistics:
 
     Raises BadStatistics, saying what to do, when the store has too little; DatabaseRefused.
     """
-    if features.digest == default_features().digest:
+    if here.features.digest == default_features().digest:
         return read_statistics(PUBLIC_STATISTICS)
     try:
-        history, scaling = read_history(settings, features)
+        history, scaling = read_history(here)
         known = history.take(history.is_fraud >= 0)
-        return describe(known.matrix, known.is_fraud == 1, features, source="the store", amount_scaling=scaling)
+        return describe(known.matrix, known.is_fraud == 1, here.features, source="the store", amount_scaling=scaling)
     except (BadStatistics, DatabaseRefused) as error:
         if isinstance(error, DatabaseRefused) and error.reason != "missing":
             raise
         raise BadStatistics(
-            f"no baseline can be made for the {len(features)} features of FEATURES_FILE ({error}): import labelled "
-            "history first (`fraudctl import-csv FILE.csv`), or name a table that `python -m jobs.describe FILE.csv "
-            "--out statistics.json` made (`python -m jobs.seed --statistics statistics.json`)"
+            f"no baseline can be made for the {len(here.features)} features of FEATURES_FILE ({error}): import "
+            "labelled history first (`fraudctl import-csv FILE.csv`), or name a table that "
+            "`python -m jobs.describe FILE.csv --out statistics.json` made "
+            "(`python -m jobs.seed --statistics statistics.json`)"
         ) from error
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fraud_detection.clock import timestamp
-from fraud_detection.features import FeatureList
 from fraud_detection.model.files import ONNX, REFERENCE
 from fraud_detection.model.manifest import AmountScaling, Manifest, holdout_of
 from fraud_detection.model.read import Model
@@ -21,6 +20,7 @@ from fraud_detection.store import History
 from jobs.drift.reference import reference_bytes
 from jobs.evaluation.gate import Champion, Check, Verdict, judge
 from jobs.evaluation.measures import Evaluation, Numbers, evaluate
+from jobs.installation import Installation
 from jobs.training.export import (
     TOLERANCE,
     export,
@@ -64,8 +64,7 @@ def train(
     selection: Selection,
     history: History,
     served: Model | None,
-    settings: JobSettings,
-    features: FeatureList,
+    here: Installation,
     *,
     scaling: AmountScaling | None,
     now: datetime,
@@ -75,23 +74,23 @@ def train(
     Raises ExportFailed.
     """
     training, holdout = selection.training, selection.holdout
-    validation = _validate(selection, settings.fraud_threshold)
+    validation = _validate(selection, here.settings.fraud_threshold)
     forest = fit(training.history.matrix, training.is_fraud, SEED, progress=True)
-    files = export(forest, features)
+    files = export(forest, here.features)
     # All transactions of a window and not only the labelled ones: what drift compares with must look like traffic,
     # and people label what looks like fraud.
     ends = training.history.ts[-1]
-    files[REFERENCE] = reference_bytes(history.take(history.ts <= ends), features, SEED)
+    files[REFERENCE] = reference_bytes(history.take(history.ts <= ends), here.features, SEED)
     later = history.matrix[history.ts > ends]
     scores = score(files[ONNX], holdout.history.matrix)
     manifest = Manifest(
         created=timestamp(now),
-        features=list(features.names),
-        features_digest=features.digest,
-        threshold=settings.fraud_threshold,
+        features=list(here.features.names),
+        features_digest=here.features.digest,
+        threshold=here.settings.fraud_threshold,
         trained_on="labels" if selection.label_source == "true" else "derived",
         golden=golden(files[ONNX], training.history.matrix, SEED),
-        holdout=holdout_of(score(files[ONNX], later), settings.fraud_threshold),
+        holdout=holdout_of(score(files[ONNX], later), here.settings.fraud_threshold),
         training_window=training.window,
         seed=SEED,
         rows={"fraud": training.frauds, "genuine": len(training) - training.frauds},
@@ -107,9 +106,9 @@ def train(
         importances=forest.feature_importances_,
         validation=validation,
         scores=scores,
-        evaluation=_evaluate(scores, selection, settings),
+        evaluation=_evaluate(scores, selection, here.settings),
         champion_scores=champion_scores,
-        champion_evaluation=None if champion_scores is None else _evaluate(champion_scores, selection, settings),
+        champion_evaluation=None if champion_scores is None else _evaluate(champion_scores, selection, here.settings),
     )
 
 

@@ -5,15 +5,13 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from fraud_detection.database import DatabaseRefused
-from fraud_detection.features import FeatureList
 from fraud_detection.model.manifest import AmountScaling
-from fraud_detection.settings import JobSettings
-from fraud_detection.store import History, Store
+from fraud_detection.store import History
 from jobs.exchange.import_file import AMOUNT_SCALING
+from jobs.installation import Installation
 
 
-def read_history(settings: JobSettings, features: FeatureList) -> tuple[History, AmountScaling | None]:
+def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
     """Return the union of all stores, each read from a snapshot, and the Amount scaling that the first of them fixes.
 
     A transaction that is stored twice counts once: as the store that knows its label has it, else as the first.
@@ -22,26 +20,11 @@ def read_history(settings: JobSettings, features: FeatureList) -> tuple[History,
     Raises DatabaseRefused, also when none of the stores exists.
     """
     parts, scalings = [], []
-    with tqdm(settings.store_locations, desc="reading", unit=" stores", delay=1, disable=None, leave=False) as bar:
-        missing: DatabaseRefused | None = None
-        for location in bar:
-            try:
-                store = Store.open(
-                    location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
-                )
-            except DatabaseRefused as error:
-                if error.reason != "missing":
-                    raise
-                missing = error
-                continue
-            try:
-                with store.snapshot() as connection:
-                    parts.append(store.history(connection))
-                    scalings.append(store.get_meta(connection, AMOUNT_SCALING))
-            finally:
-                store.close()
-    if missing is not None and not parts:
-        raise missing
+    with here.stores() as stores:
+        for store in tqdm(stores, desc="reading", unit=" stores", delay=1, disable=None, leave=False):
+            with store.snapshot() as connection:
+                parts.append(store.history(connection))
+                scalings.append(store.get_meta(connection, AMOUNT_SCALING))
     scaling = next((AmountScaling(**json.loads(fixed)) for fixed in scalings if fixed is not None), None)
     return _union(parts), scaling
 

@@ -19,13 +19,11 @@ from tqdm import tqdm
 
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
-from fraud_detection.features import FeatureList
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import versions
-from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 from jobs.upkeep.copy_store import copy_contents
 
 DESCRIPTION = "backup.json"
@@ -57,7 +55,7 @@ class Backup:
     """Every other file, by its path in the backup."""
 
 
-def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: datetime) -> Backup:
+def back_up(target: Path, here: Installation, *, now: datetime) -> Backup:
     """Write a backup to `target`: a directory, or an archive when it is called .tar or .tar.gz.
 
     The API may run: databases are copied as they are at one moment, and nothing changes the models meanwhile. In
@@ -65,36 +63,34 @@ def back_up(target: Path, settings: JobSettings, features: FeatureList, *, now: 
 
     Raises FileExistsError, LockHeld, DatabaseRefused, NoRoom, OSError.
     """
-    with promoter_of(settings):
-        return write_backup(target, settings, features, now=now)
+    with here.promoter():
+        return write_backup(target, here, now=now)
 
 
-def write_backup(target: Path, settings: JobSettings, features: FeatureList, *, now: datetime) -> Backup:
+def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
     """Do what `back_up` does, only under the promoter's lock: models and MLflow's store change only under it too."""
     if target.exists():
         raise FileExistsError(f"{target}: exists already; name a new one")
     with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
-        rows = _copy_databases(folder, settings, features)
-        current = _copy_models(folder / MODELS, settings.models_dir)
-        _copy_mlflow(folder / MLFLOW, settings)
-        if settings.features_file is not None:
-            shutil.copyfile(settings.features_file, folder / FEATURES)
-        backup = Backup(timestamp(now), features.digest, rows, current, describe_files(folder))
+        rows = _copy_databases(folder, here)
+        current = _copy_models(folder / MODELS, here.models_dir)
+        _copy_mlflow(folder / MLFLOW, here)
+        if here.settings.features_file is not None:
+            shutil.copyfile(here.settings.features_file, folder / FEATURES)
+        backup = Backup(timestamp(now), here.features.digest, rows, current, describe_files(folder))
         description = json.dumps({"format": FORMAT, **asdict(backup)}, indent=2) + "\n"
         write_whole(folder / DESCRIPTION, description.encode())
         _put(folder, target)
     return backup
 
 
-def _copy_databases(folder: Path, settings: JobSettings, features: FeatureList) -> dict[str, int]:
+def _copy_databases(folder: Path, here: Installation) -> dict[str, int]:
     rows = {}
-    for location, name in zip(settings.store_locations, (STORE, HISTORY), strict=False):
+    for location, name in zip(here.settings.store_locations, (STORE, HISTORY), strict=False):
         try:
-            store = Store.open(
-                location, features, read_only=True, allow_network_filesystem=settings.allow_network_filesystem
-            )
+            store = here.open_store(location)
         except DatabaseRefused as error:
             if error.reason == "missing" and name == HISTORY:  # nothing was imported yet
                 continue
@@ -104,7 +100,7 @@ def _copy_databases(folder: Path, settings: JobSettings, features: FeatureList) 
                 store.copy_to(folder / name)
             else:
                 _copy_postgresql(store, folder / name)
-        copy = Store.open(folder / name, features, read_only=True, allow_network_filesystem=True)
+        copy = Store.open(folder / name, here.features, read_only=True, allow_network_filesystem=True)
         with closing(copy), copy.begin() as connection:
             rows[name] = copy.count_rows(connection)
     return rows
@@ -131,10 +127,10 @@ def _copy_models(folder: Path, models_dir: Path) -> str | None:
     return (folder / CURRENT).readlink().name if (folder / CURRENT).is_symlink() else None
 
 
-def _copy_mlflow(folder: Path, settings: JobSettings) -> None:
+def _copy_mlflow(folder: Path, here: Installation) -> None:
     folder.mkdir()
-    database, artifacts = mlflow_paths(settings)
-    if settings.mlflow_tracking_uri is not None:
+    database, artifacts = mlflow_paths(here)
+    if here.settings.mlflow_tracking_uri is not None:
         return  # a server's store is backed up where the server is
     if database.exists():
         copy_sqlite(database, folder / database.name)
@@ -142,9 +138,9 @@ def _copy_mlflow(folder: Path, settings: JobSettings) -> None:
         shutil.copytree(artifacts, folder / artifacts.name)
 
 
-def mlflow_paths(settings: JobSettings) -> tuple[Path, Path]:
+def mlflow_paths(here: Installation) -> tuple[Path, Path]:
     """Return where MLflow's database and its artefacts lie when no server has them."""
-    database, artifacts = (settings.latest_db.parent / name for name in MLFLOW_FILES)
+    database, artifacts = (here.mlflow_folder / name for name in MLFLOW_FILES)
     return database, artifacts
 
 

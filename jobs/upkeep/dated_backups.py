@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fraud_detection.features import FeatureList
-from fraud_detection.settings import JobSettings
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 from jobs.upkeep.backup import Backup, write_backup
 from jobs.upkeep.restore import unpacked, verify
 
@@ -23,9 +21,7 @@ class DatedBackup:
     deleted: list[Path]
 
 
-def back_up_into(
-    folder: Path, settings: JobSettings, features: FeatureList, *, now: datetime, keep: int | None = None
-) -> DatedBackup:
+def back_up_into(folder: Path, here: Installation, *, now: datetime, keep: int | None = None) -> DatedBackup:
     """Write a backup named by its moment and, with `keep`, leave only the newest `keep` up to it in the folder.
 
     The new one is unpacked and verified as a restore would do it, for which the folder needs room next to the backups;
@@ -35,11 +31,11 @@ def back_up_into(
     Raises as `back_up` and `verify`.
     """
     path = folder / f"fraud-detection-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
-    with promoter_of(settings):  # to the end: two at once would each delete what the other has not verified yet
-        backup = write_backup(path, settings, features, now=now)
+    with here.promoter():  # to the end: two at once would each delete what the other has not verified yet
+        backup = write_backup(path, here, now=now)
         try:
             with unpacked(path, beside=folder) as content:
-                verify(content, features)
+                verify(content, here.features)
         except BaseException:
             path.unlink()  # it could never be restored, and would count as one of those to keep
             raise

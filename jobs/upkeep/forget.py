@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fraud_detection.database import DatabaseRefused, empty_wal
+from fraud_detection.database import empty_wal
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import ModelRefused, read_manifest, versions
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 from jobs.drift.reference import forget_in_reference
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 
 _WAIT_FOR_READERS_MS = 2000
 
@@ -29,39 +29,26 @@ class Forgotten:
     """Stores whose write-ahead log a reader kept from being emptied."""
 
 
-def forget(identifier: str, settings: JobSettings, features: FeatureList) -> Forgotten:
+def forget(identifier: str, here: Installation) -> Forgotten:
     """Erase what an identifier names, as `Store.decisions` reads it: rows, labels and keys of every store, references.
 
     References come first: they are searched by the keys that only the stores know, so that a run that is killed can
     be repeated. Safe while the API runs. Raises LockHeld, DatabaseRefused.
     """
     done = Forgotten()
-    with promoter_of(settings):  # a retraining under way would write the transaction into a new reference
-        stores = _open_stores(settings, features)
-        try:
-            keys: set[tuple[str, int]] = set()
-            for store in stores:
-                with store.begin() as connection:
-                    keys.update(store.rows_of(connection, identifier))
-            if keys:
-                _forget_in_references(settings.models_dir, keys, done)
-            for store in stores:
-                _forget_in_store(store, identifier, done)
-        finally:
-            for store in stores:
-                store.close()
+    with (
+        here.promoter(),  # a retraining under way would write the transaction into a new reference
+        here.stores(read_only=False, may_be_none=True) as stores,
+    ):
+        keys: set[tuple[str, int]] = set()
+        for store in stores:
+            with store.begin() as connection:
+                keys.update(store.rows_of(connection, identifier))
+        if keys:
+            _forget_in_references(here.models_dir, keys, done)
+        for store in stores:
+            _forget_in_store(store, identifier, done)
     return done
-
-
-def _open_stores(settings: JobSettings, features: FeatureList) -> list[Store]:
-    stores = []
-    for location in settings.store_locations:
-        try:
-            stores.append(Store.open(location, features, allow_network_filesystem=settings.allow_network_filesystem))
-        except DatabaseRefused as error:
-            if error.reason != "missing":
-                raise
-    return stores
 
 
 def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Forgotten) -> None:

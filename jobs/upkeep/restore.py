@@ -17,9 +17,8 @@ from fraud_detection.model.files import CURRENT, JOURNAL, sync_folder, write_who
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import promote
-from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
-from jobs.installation import promoter_of
+from jobs.installation import Installation
 from jobs.upkeep.backup import (
     DESCRIPTION,
     FEATURES,
@@ -55,9 +54,7 @@ class RestoredBackup:
     erased: list[Path]
 
 
-def restore(
-    source: Path, settings: JobSettings, features: FeatureList, *, actor: str, replace: bool = False
-) -> RestoredBackup:
+def restore(source: Path, here: Installation, *, actor: str, replace: bool = False) -> RestoredBackup:
     """Put a backup in the place of the database, the models and MLflow's store.
 
     No API may have the SQLite files open. What is there already is erased, if `replace` says so, only after the
@@ -67,20 +64,20 @@ def restore(
     Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(unpacked(source, beside=settings.models_dir))
-        backup = verify(folder, features)
-        for location in settings.store_locations:
+        folder = stack.enter_context(unpacked(source, beside=here.models_dir))
+        backup = verify(folder, here.features)
+        for location in here.settings.store_locations:
             stack.enter_context(alone_with(location))
-        stack.enter_context(promoter_of(settings))
+        stack.enter_context(here.promoter())
         if not replace:
-            _refuse_to_overwrite(settings, features)
-        _restore_databases(folder, settings, features)
-        with room_in(settings.latest_db.parent):
-            _restore_mlflow(folder / MLFLOW, settings)
-        erased = _erase_what_is_lacking(folder, settings) if replace else []
+            _refuse_to_overwrite(here)
+        _restore_databases(folder, here)
+        with room_in(here.mlflow_folder):
+            _restore_mlflow(folder / MLFLOW, here)
+        erased = _erase_what_is_lacking(folder, here) if replace else []
         # Last, so that a service that is started too early finds no model, and not one without its store.
-        with room_in(settings.models_dir):
-            _restore_models(folder / MODELS, settings.models_dir, backup, actor=actor)
+        with room_in(here.models_dir):
+            _restore_models(folder / MODELS, here.models_dir, backup, actor=actor)
     return RestoredBackup(backup, erased)
 
 
@@ -196,14 +193,14 @@ def _is_version(name: object) -> bool:
     return isinstance(name, str) and name not in {"", ".", ".."} and Path(name).name == name
 
 
-def _refuse_to_overwrite(settings: JobSettings, features: FeatureList) -> None:
-    for location in settings.store_locations:
-        held = _held(location, features)
+def _refuse_to_overwrite(here: Installation) -> None:
+    for location in here.settings.store_locations:
+        held = _held(location, here.features)
         if held:
             raise WouldOverwrite(f"{held}; --replace erases it (take a backup of it first)")
-    current = current_version(settings.models_dir)
+    current = current_version(here.models_dir)
     if current is not None:
-        raise WouldOverwrite(f"{settings.models_dir}: {current} is in service; --replace erases every version here")
+        raise WouldOverwrite(f"{here.models_dir}: {current} is in service; --replace erases every version here")
 
 
 def _held(location: str | Path, features: FeatureList) -> str | None:
@@ -218,31 +215,31 @@ def _held(location: str | Path, features: FeatureList) -> str | None:
     return f"{where}: holds {rows:,} transactions" if rows else None
 
 
-def _restore_databases(folder: Path, settings: JobSettings, features: FeatureList) -> None:
+def _restore_databases(folder: Path, here: Installation) -> None:
     copies = [folder / name for name in (STORE, HISTORY) if (folder / name).exists()]
-    locations = settings.store_locations
+    locations = here.settings.store_locations
     if isinstance(locations[0], str):
-        copy_files(copies, locations[0], features, replace=True)
+        copy_files(copies, locations[0], here.features, replace=True)
         return
     if len(copies) > len(locations):
         raise BadBackup(
             "the backup has imported history in a file of its own: let TRAIN_DB name another than LATEST_DB"
         )
-    for copy, location in zip(copies, settings.store_locations, strict=False):
+    for copy, location in zip(copies, here.settings.store_locations, strict=False):
         with room_in(Path(location).parent):
             _replace_sqlite(copy, Path(location))
             # makes of a copy a store again: write-ahead log, marker, and the tables of today
             Store.create_or_migrate(
-                location, features, allow_network_filesystem=settings.allow_network_filesystem
+                location, here.features, allow_network_filesystem=here.settings.allow_network_filesystem
             ).close()
 
 
-def _erase_what_is_lacking(folder: Path, settings: JobSettings) -> list[Path]:
+def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:
     databases = sum((folder / name).exists() for name in (STORE, HISTORY))
-    stores = [location for location in settings.store_locations[databases:] if isinstance(location, Path)]
-    others = {settings.models_dir / JOURNAL: folder / MODELS}
-    if settings.mlflow_tracking_uri is None:
-        others |= dict.fromkeys(mlflow_paths(settings), folder / MLFLOW)
+    stores = [location for location in here.settings.store_locations[databases:] if isinstance(location, Path)]
+    others = {here.models_dir / JOURNAL: folder / MODELS}
+    if here.settings.mlflow_tracking_uri is None:
+        others |= dict.fromkeys(mlflow_paths(here), folder / MLFLOW)
     lacking = [*stores, *(path for path, kept in others.items() if not (kept / path.name).exists())]
     erased = [path for path in lacking if path.exists()]
     for path in lacking:
@@ -272,10 +269,10 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def _restore_mlflow(folder: Path, settings: JobSettings) -> None:
-    if settings.mlflow_tracking_uri is not None:
+def _restore_mlflow(folder: Path, here: Installation) -> None:
+    if here.settings.mlflow_tracking_uri is not None:
         return
-    database, artifacts = mlflow_paths(settings)
+    database, artifacts = mlflow_paths(here)
     if (folder / database.name).exists():
         _replace_sqlite(folder / database.name, database)
     if (folder / artifacts.name).exists():

@@ -23,7 +23,7 @@ from fraud_detection.model.read import current_version
 from fraud_detection.model.write import promote
 from tests.chart.observability import PATIENCE_SECONDS, ask, prometheus, pushgateway
 from tests.support.environment import TOKEN
-from tests.support.installation import Installation, made_up
+from tests.support.installation import SmallInstallation, made_up
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.service import api_process
@@ -42,7 +42,7 @@ def real_run(
     with contextlib.ExitStack() as running:
         gateway = running.enter_context(pushgateway(pushgateway_arguments, folder / "figures", free_port()))
         cluster = running.enter_context(_exposition(kubernetes))
-        installation = Installation(folder / "installation", {"PUSHGATEWAY_URL": gateway}).make()
+        installation = SmallInstallation(folder / "installation", {"PUSHGATEWAY_URL": gateway}).make()
         _come_into_service(installation)
         environment = {**installation.environment, "API_TOKEN": TOKEN}
         api = running.enter_context(api_process(environment, folder / "api.log"))
@@ -64,7 +64,7 @@ def real_run(
         yield url
 
 
-def _come_into_service(installation: Installation) -> None:
+def _come_into_service(installation: SmallInstallation) -> None:
     """A model from labelled history, transactions that it scores, and labels from which a worse one will learn."""
     installation.import_labelled(*made_up(2000, seed=1), age_days=100)
     _job(installation, "retrain")
@@ -75,7 +75,7 @@ def _come_into_service(installation: Installation) -> None:
     installation.import_labelled(matrix, wrong, age_days=35)
 
 
-def _job(installation: Installation, name: str, *arguments: str) -> None:
+def _job(installation: SmallInstallation, name: str, *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"jobs.{name}", *arguments],
         cwd=ROOT,
@@ -109,7 +109,7 @@ def _post(url: str, body: Mapping[str, Any], token: str = TOKEN) -> int:
             return error.code
 
 
-def _promote_a_broken_version(installation: Installation) -> None:
+def _promote_a_broken_version(installation: SmallInstallation) -> None:
     folder = installation.models_dir
     serving = str(current_version(folder))
     broken = "20300101T000000Z-" + "0" * 12

@@ -11,6 +11,7 @@ import pytest
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.settings import JobSettings
+from jobs.installation import Installation
 from jobs.training.history import read_history
 from tests.fraudctl.command import Fraudctl
 from tests.fraudctl.history_csv import history
@@ -101,7 +102,7 @@ def test_history_comes_in_through_a_pipe_while_the_api_runs(
     assert done.stdout.startswith("stdin: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")
     assert done.stderr == "read 0.0 MB from standard input\n"
     assert "was imported before" in again.stderr
-    stored, _ = read_history(JobSettings.from_env(environment), features)
+    stored, _ = read_history(Installation(JobSettings.from_env(environment), features))
     assert stored.is_fraud.tolist() == [0, 1]
 
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from fraud_detection.settings import ClientSettings
 from jobs.retrain import retrain
 from jobs.rollout import deployment, running_api
-from tests.support.installation import NOW, Installation, made_up
+from tests.support.installation import NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import NAME, Cluster, Pods
 
 
@@ -41,10 +41,10 @@ def with_mlflow(_empty_mlflow: Path) -> Callable[[Path], None]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, with_mlflow: Callable[[Path], None]) -> Installation:
+def installation(tmp_path: Path, with_mlflow: Callable[[Path], None]) -> SmallInstallation:
     """An installation of three features that has neither transactions nor a model."""
     with_mlflow(tmp_path / "data")
-    return Installation(tmp_path).make()
+    return SmallInstallation(tmp_path).make()
 
 
 @pytest.fixture(scope="session")
@@ -52,17 +52,17 @@ def _trained(tmp_path_factory: pytest.TempPathFactory, _empty_mlflow: Path) -> P
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data").mkdir()
     shutil.copy(_empty_mlflow, folder / "data" / "mlflow.db")
-    made = Installation(folder).make()
+    made = SmallInstallation(folder).make()
     made.import_labelled(*made_up(1000, seed=1), age_days=100)
     assert retrain(made.settings, now=NOW - timedelta(days=60)).outcome == "promoted"
     return folder
 
 
 @pytest.fixture
-def trained(tmp_path: Path, _trained: Path) -> Installation:
+def trained(tmp_path: Path, _trained: Path) -> SmallInstallation:
     """An installation whose first real model was promoted 60 days before NOW, from labelled history."""
     shutil.copytree(_trained, tmp_path, symlinks=True, dirs_exist_ok=True)
-    return Installation(tmp_path)
+    return SmallInstallation(tmp_path)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def in_cluster(cluster: Cluster) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def pods(
-    installation: Installation, cluster: Cluster, in_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    installation: SmallInstallation, cluster: Cluster, in_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pods]:
     """The API's pods in that cluster; the installation is one that restarts them, in the variables of its pod."""
     monkeypatch.setattr(running_api, "_ASK_EVERY_SECONDS", 0.01)

@@ -21,15 +21,16 @@ from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
 from jobs.drift.reference import read_reference
+from jobs.installation import Installation
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.tracking import TrackingFailed
 from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics
 from jobs.synthetic.transactions import synthetic
-from tests.support.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 
 
-def bring_in(path: Path, installation: Installation) -> Adopted:
-    return adopt(path, installation.settings, FEATURES, actor="an analyst", now=NOW)
+def bring_in(path: Path, installation: SmallInstallation) -> Adopted:
+    return adopt(path, installation.here, actor="an analyst", now=NOW)
 
 
 def save(classifier: Any, path: Path, *, write: Callable[[Any, Any], object] = joblib.dump) -> Path:
@@ -44,7 +45,7 @@ def forest(**parameters: Any) -> RandomForestClassifier:
 
 
 @pytest.fixture
-def stocked(installation: Installation) -> Installation:
+def stocked(installation: SmallInstallation) -> SmallInstallation:
     """An installation with a thousand stored transactions, of which nobody knows the truth."""
     matrix, _ = made_up(1200, seed=5)
     installation.import_labelled(matrix, np.array([None] * 1200), age_days=10)
@@ -53,7 +54,7 @@ def stocked(installation: Installation) -> Installation:
 
 @pytest.mark.parametrize("write", [joblib.dump, pickle.dump])
 def test_a_pickle_of_either_kind_comes_into_service(
-    stocked: Installation, tmp_path: Path, write: Callable[[Any, Any], object]
+    stocked: SmallInstallation, tmp_path: Path, write: Callable[[Any, Any], object]
 ) -> None:
     classifier = forest()
 
@@ -72,7 +73,7 @@ def test_a_pickle_of_either_kind_comes_into_service(
         ("promoted", "an analyst"),
         ("verified", "an analyst"),
     ]
-    assert tracking_of(stocked.settings).champion() == model.digest
+    assert tracking_of(stocked.here).champion() == model.digest
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_pickle_of_either_kind_comes_into_service(
         lambda: make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=1)),
     ],
 )
-def test_other_classifiers_come_too(stocked: Installation, tmp_path: Path, make: Callable[[], Any]) -> None:
+def test_other_classifiers_come_too(stocked: SmallInstallation, tmp_path: Path, make: Callable[[], Any]) -> None:
     matrix, is_fraud = made_up(500, seed=1)
 
     adopted = bring_in(save(make().fit(matrix, is_fraud.astype(int)), tmp_path / "theirs.pkl"), stocked)
@@ -98,7 +99,7 @@ def with_names(names: tuple[str, ...]) -> RandomForestClassifier:
     return classifier
 
 
-def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: Installation, tmp_path: Path) -> None:
+def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: SmallInstallation, tmp_path: Path) -> None:
     adopted = bring_in(save(with_names(FEATURES.names), tmp_path / "theirs.pkl"), stocked)
 
     assert stocked.served().digest.startswith(adopted.version[-12:])
@@ -155,7 +156,7 @@ class TwoNeighbours:
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(
-    stocked: Installation, tmp_path: Path, make: Callable[[], Any], message: str
+    stocked: SmallInstallation, tmp_path: Path, make: Callable[[], Any], message: str
 ) -> None:
     path = save(make(), tmp_path / "theirs.pkl")
 
@@ -174,7 +175,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(
     ],
 )
 def test_a_file_that_is_no_pickle_is_refused(
-    stocked: Installation, tmp_path: Path, content: bytes | None, message: str
+    stocked: SmallInstallation, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / "theirs.pkl").write_bytes(content)
@@ -184,7 +185,7 @@ def test_a_file_that_is_no_pickle_is_refused(
 
 
 def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
-    stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stocked: SmallInstallation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.training.export.TOLERANCE", -1.0)
 
@@ -193,7 +194,7 @@ def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
 
 
 def test_a_model_that_loads_only_in_this_process_is_not_promoted(
-    stocked: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stocked: SmallInstallation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.training.export.CHECK_SECONDS", 0.01)
 
@@ -204,7 +205,7 @@ def test_a_model_that_loads_only_in_this_process_is_not_promoted(
     assert versions(stocked.models_dir) == []
 
 
-def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: Installation, tmp_path: Path) -> None:
+def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: SmallInstallation, tmp_path: Path) -> None:
     (stocked.settings.latest_db.parent / "mlartifacts").write_text("a file where a folder should be")
 
     with pytest.raises(TrackingFailed):
@@ -213,7 +214,7 @@ def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: Installati
     assert versions(stocked.models_dir) == []
 
 
-def test_a_model_in_service_survives_its_own_second_adoption(stocked: Installation, tmp_path: Path) -> None:
+def test_a_model_in_service_survives_its_own_second_adoption(stocked: SmallInstallation, tmp_path: Path) -> None:
     path = save(forest(), tmp_path / "theirs.pkl")
     adopted = bring_in(path, stocked)
     artifacts = stocked.settings.latest_db.parent / "mlartifacts"
@@ -226,7 +227,7 @@ def test_a_model_in_service_survives_its_own_second_adoption(stocked: Installati
     assert load(stocked.settings.model_path, FEATURES).version == adopted.version
 
 
-def test_warnings_of_the_loader_are_passed_on(stocked: Installation, tmp_path: Path) -> None:
+def test_warnings_of_the_loader_are_passed_on(stocked: SmallInstallation, tmp_path: Path) -> None:
     content = pickle.dumps(forest()).replace(b"_sklearn_version\x94\x8c\x051.9", b"_sklearn_version\x94\x8c\x050.9")
     (tmp_path / "theirs.pkl").write_bytes(content)
 
@@ -236,7 +237,7 @@ def test_warnings_of_the_loader_are_passed_on(stocked: Installation, tmp_path: P
 
 
 def test_with_features_of_ones_own_and_nothing_stored_there_is_nothing_to_compare_on(
-    installation: Installation, tmp_path: Path
+    installation: SmallInstallation, tmp_path: Path
 ) -> None:
     with pytest.raises(BadStatistics, match="import labelled history first"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), installation)
@@ -256,7 +257,7 @@ def test_a_classic_pickle_of_the_public_features_needs_no_history(
     drawn = synthetic(1000, seed=3, fraud_share=0.1)
     classic = RandomForestClassifier(10, random_state=1).fit(drawn.matrix, drawn.is_fraud.astype(int))
 
-    adopted = adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
+    adopted = adopt(save(classic, tmp_path / "rf.pkl"), Installation(settings, features), actor="me", now=NOW)
 
     manifest = load(settings.model_path, features).manifest
     assert manifest.amount_scaling == PUBLIC_SCALING
@@ -281,7 +282,7 @@ def test_the_scaling_of_the_model_in_service_is_kept(
     drawn = synthetic(1000, seed=3, fraud_share=0.1)
     classic = RandomForestClassifier(10, random_state=1).fit(drawn.matrix, drawn.is_fraud.astype(int))
 
-    adopt(save(classic, tmp_path / "rf.pkl"), settings, features, actor="me", now=NOW)
+    adopt(save(classic, tmp_path / "rf.pkl"), Installation(settings, features), actor="me", now=NOW)
 
     manifest = load(settings.model_path, features).manifest
     assert (manifest.amount_scaling, manifest.parent) == (AmountScaling(1.0, 2.0), served)

@@ -23,7 +23,7 @@ from jobs.retrain import main, retrain
 from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
-from tests.support.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
 
 EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
@@ -35,7 +35,7 @@ def client_of_mlflow(tmp_path: Path) -> MlflowClient:
 
 
 def test_the_first_real_model_is_trained_judged_registered_and_served(
-    installation: Installation, client_of_mlflow: MlflowClient
+    installation: SmallInstallation, client_of_mlflow: MlflowClient
 ) -> None:
     matrix, is_fraud = made_up(1000, seed=1)
     installation.import_labelled(matrix, is_fraud, age_days=100)
@@ -72,7 +72,7 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     assert json.loads((artifacts / "confusion_matrix.json").read_text())["true_positives"] > 0
 
 
-def test_the_paragraph_of_a_promotion_tells_an_analyst_what_happened(installation: Installation) -> None:
+def test_the_paragraph_of_a_promotion_tells_an_analyst_what_happened(installation: SmallInstallation) -> None:
     installation.import_labelled(*made_up(1000, seed=1), age_days=100)
 
     done = retrain(installation.settings, now=NOW)
@@ -83,7 +83,7 @@ def test_the_paragraph_of_a_promotion_tells_an_analyst_what_happened(installatio
 
 
 def test_it_works_the_same_on_both_databases(
-    installation: Installation, location: str | Path, client_of_mlflow: MlflowClient
+    installation: SmallInstallation, location: str | Path, client_of_mlflow: MlflowClient
 ) -> None:
     if isinstance(location, str):
         installation.variables["DATABASE_URL"] = location
@@ -95,7 +95,7 @@ def test_it_works_the_same_on_both_databases(
     assert client_of_mlflow.get_model_version_by_alias("fraud-api", "champion").tags["version"] == done.version
 
 
-def test_imported_history_and_live_labels_train_together(trained: Installation, tmp_path: Path) -> None:
+def test_imported_history_and_live_labels_train_together(trained: SmallInstallation, tmp_path: Path) -> None:
     trained.variables["TRAIN_DB"] = trained.environment["LATEST_DB"]
     trained.variables["LATEST_DB"] = str(tmp_path / "data" / "live.db")
     matrix, is_fraud = made_up(1000, seed=2)
@@ -109,7 +109,7 @@ def test_imported_history_and_live_labels_train_together(trained: Installation, 
 
 
 def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_labelled_ones(
-    trained: Installation,
+    trained: SmallInstallation,
 ) -> None:
     """People label what looks like fraud; a reference of these alone would make all normal traffic look like drift."""
     matrix, is_fraud = made_up(1000, seed=2)
@@ -128,7 +128,7 @@ def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_lab
 # -- due -------------------------------------------------------------------------------------------------------------
 
 
-def test_without_drift_and_before_a_month_is_over_nothing_is_done(trained: Installation) -> None:
+def test_without_drift_and_before_a_month_is_over_nothing_is_done(trained: SmallInstallation) -> None:
     before = trained.events()
 
     done = retrain(trained.settings, now=NOW + timedelta(days=29))
@@ -138,14 +138,14 @@ def test_without_drift_and_before_a_month_is_over_nothing_is_done(trained: Insta
     assert trained.events() == before
 
 
-def test_a_month_after_the_last_judgement_it_trains(trained: Installation) -> None:
+def test_a_month_after_the_last_judgement_it_trains(trained: SmallInstallation) -> None:
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35, truths=is_fraud)
 
     assert retrain(trained.settings, now=NOW + timedelta(days=31)).outcome == "promoted"
 
 
-def test_drift_is_answered_after_the_cooldown_and_once(trained: Installation) -> None:
+def test_drift_is_answered_after_the_cooldown_and_once(trained: SmallInstallation) -> None:
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
     trained.report_drift()
@@ -160,7 +160,7 @@ def test_drift_is_answered_after_the_cooldown_and_once(trained: Installation) ->
 
 
 def test_a_drift_result_that_cannot_be_read_makes_nothing_due(
-    trained: Installation, caplog: pytest.LogCaptureFixture
+    trained: SmallInstallation, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained.settings.drift_result.write_text("{")
 
@@ -168,7 +168,7 @@ def test_a_drift_result_that_cannot_be_read_makes_nothing_due(
     assert "drift_result.json says nothing" in caplog.text
 
 
-def test_a_forced_training_that_gives_the_very_model_that_serves_promotes_nothing(trained: Installation) -> None:
+def test_a_forced_training_that_gives_the_very_model_that_serves_promotes_nothing(trained: SmallInstallation) -> None:
     done = retrain(trained.settings, force=True, now=NOW)
 
     assert done.outcome == "skipped"
@@ -176,7 +176,7 @@ def test_a_forced_training_that_gives_the_very_model_that_serves_promotes_nothin
     assert trained.events() == ["promoted", "verified"]
 
 
-def test_when_no_label_is_new_nothing_is_trained_again(trained: Installation) -> None:
+def test_when_no_label_is_new_nothing_is_trained_again(trained: SmallInstallation) -> None:
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35, truths=poisoned(is_fraud))
     assert retrain(trained.settings, force=True, now=NOW).outcome == "rejected"
@@ -191,7 +191,7 @@ def test_when_no_label_is_new_nothing_is_trained_again(trained: Installation) ->
 # -- held and rejected -----------------------------------------------------------------------------------------------
 
 
-def unchanged(installation: Installation) -> Callable[[], bool]:
+def unchanged(installation: SmallInstallation) -> Callable[[], bool]:
     """Ask later whether a version, the link or the journal has changed since now."""
 
     def state() -> list[tuple[str, bytes]]:
@@ -209,7 +209,7 @@ def poisoned(is_fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
-    trained: Installation, client_of_mlflow: MlflowClient
+    trained: SmallInstallation, client_of_mlflow: MlflowClient
 ) -> None:
     champion = trained.served().digest
     matrix, is_fraud = made_up(1000, seed=2)
@@ -230,7 +230,7 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
 
 
 def test_the_synthetic_baseline_only_has_to_be_beaten(
-    installation: Installation, make_version: Callable[..., str]
+    installation: SmallInstallation, make_version: Callable[..., str]
 ) -> None:
     """A baseline that raises few alerts would keep every better model out by the rules among real models."""
     baseline = make_version(installation.models_dir, of=FEATURES, trained_on="synthetic", training_window=None)
@@ -247,7 +247,7 @@ def test_the_synthetic_baseline_only_has_to_be_beaten(
     assert installation.events() == ["promoted", "verified", "promoted", "verified"]
 
 
-def test_with_no_true_label_nothing_is_trained(trained: Installation) -> None:
+def test_with_no_true_label_nothing_is_trained(trained: SmallInstallation) -> None:
     trained.variables["LATEST_DB"] = trained.variables["TRAIN_DB"] = str(trained.folder / "data" / "empty.db")
     matrix, _ = made_up(300, seed=2)
     trained.score(matrix, age_days=35)
@@ -262,7 +262,7 @@ def test_with_no_true_label_nothing_is_trained(trained: Installation) -> None:
     assert done.label_coverage == {"30_to_90_days": 0.0}
 
 
-def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Installation) -> None:
+def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: SmallInstallation) -> None:
     trained.variables["GATE_MIN_FRAUDS"] = "80"
     matrix, is_fraud = made_up(100, seed=2)
     trained.score(matrix, age_days=35, truths=is_fraud)
@@ -277,7 +277,7 @@ def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Ins
 
 
 @pytest.fixture
-def decided(trained: Installation) -> Installation:
+def decided(trained: SmallInstallation) -> SmallInstallation:
     """Only decisions of the model in service, under the override."""
     trained.variables["LATEST_DB"] = trained.variables["TRAIN_DB"] = str(trained.folder / "data" / "decisions.db")
     trained.variables["ALLOW_DERIVED_LABELS"] = "true"
@@ -287,7 +287,7 @@ def decided(trained: Installation) -> Installation:
 
 
 def test_under_the_override_decisions_train_and_that_is_written_everywhere(
-    decided: Installation, client_of_mlflow: MlflowClient
+    decided: SmallInstallation, client_of_mlflow: MlflowClient
 ) -> None:
     done = retrain(decided.settings, force=True, now=NOW)
 
@@ -307,7 +307,9 @@ def test_under_the_override_decisions_train_and_that_is_written_everywhere(
     assert "It was never judged against the truth" in done.paragraph
 
 
-def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_rejected(decided: Installation) -> None:
+def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_rejected(
+    decided: SmallInstallation,
+) -> None:
     """The share of alerts is the only thing that derived labels can be checked by."""
     store = decided.store()
     with store.begin() as connection:  # older decisions were made at a threshold that flagged three times as many
@@ -325,7 +327,7 @@ def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_
 # -- what can go wrong -----------------------------------------------------------------------------------------------
 
 
-def test_while_another_job_is_at_work_nothing_is_done(trained: Installation) -> None:
+def test_while_another_job_is_at_work_nothing_is_done(trained: SmallInstallation) -> None:
     with promoter(trained.models_dir):
         done = retrain(trained.settings, force=True, now=NOW)
 
@@ -333,7 +335,9 @@ def test_while_another_job_is_at_work_nothing_is_done(trained: Installation) -> 
     assert "another job is changing the models" in done.paragraph
 
 
-def test_nothing_is_promoted_that_mlflow_does_not_know(trained: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_promoted_that_mlflow_does_not_know(
+    trained: SmallInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     trained.variables["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     matrix, is_fraud = made_up(1000, seed=2)
@@ -347,32 +351,32 @@ def test_nothing_is_promoted_that_mlflow_does_not_know(trained: Installation, mo
     assert is_unchanged()
 
 
-def break_features(installation: Installation) -> None:
+def break_features(installation: SmallInstallation) -> None:
     (installation.folder / "features.json").write_text('{"features": []}')
 
 
-def change_features(installation: Installation) -> None:
+def change_features(installation: SmallInstallation) -> None:
     (installation.folder / "features.json").write_text('{"features": [{"name": "age"}]}')
 
 
-def remove_store(installation: Installation) -> None:
+def remove_store(installation: SmallInstallation) -> None:
     installation.variables["LATEST_DB"] = installation.variables["TRAIN_DB"] = str(installation.folder / "none.db")
 
 
-def damage_store(installation: Installation) -> None:
+def damage_store(installation: SmallInstallation) -> None:
     installation.settings.latest_db.write_bytes(b"no database" * 1000)
 
 
-def lose_postgresql(installation: Installation) -> None:
+def lose_postgresql(installation: SmallInstallation) -> None:
     installation.variables["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/none?connect_timeout=1"
 
 
-def damage_model(installation: Installation) -> None:
+def damage_model(installation: SmallInstallation) -> None:
     path = installation.models_dir / CURRENT / ONNX
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def leave_a_bare_pickle(installation: Installation) -> None:
+def leave_a_bare_pickle(installation: SmallInstallation) -> None:
     (installation.models_dir / CURRENT).unlink()
     (installation.models_dir / PICKLE).unlink()
     (installation.models_dir / PICKLE).write_bytes(b"a pickle of the classic set-up")
@@ -391,7 +395,7 @@ def leave_a_bare_pickle(installation: Installation) -> None:
     ],
 )
 def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
-    trained: Installation, damage: Callable[[Installation], None], exit_code: int, message: str
+    trained: SmallInstallation, damage: Callable[[SmallInstallation], None], exit_code: int, message: str
 ) -> None:
     damage(trained)
     is_unchanged = unchanged(trained)
@@ -404,7 +408,7 @@ def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
 
 
 def test_an_error_nobody_foresaw_fails_with_1_and_its_traceback_is_logged(
-    trained: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trained: SmallInstallation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def disk_full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -444,7 +448,7 @@ def pushed() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def test_outcome_and_figures_are_pushed(installation: Installation, pushed: tuple[str, list[str]]) -> None:
+def test_outcome_and_figures_are_pushed(installation: SmallInstallation, pushed: tuple[str, list[str]]) -> None:
     installation.variables["PUSHGATEWAY_URL"] = pushed[0]
     installation.import_labelled(*made_up(1000, seed=1), age_days=100)
 
@@ -458,7 +462,7 @@ def test_outcome_and_figures_are_pushed(installation: Installation, pushed: tupl
 
 
 def test_refusals_in_a_row_are_pushed_also_by_runs_that_judge_nothing(
-    trained: Installation, pushed: tuple[str, list[str]]
+    trained: SmallInstallation, pushed: tuple[str, list[str]]
 ) -> None:
     trained.variables["PUSHGATEWAY_URL"] = pushed[0]
     matrix, is_fraud = made_up(1000, seed=2)
@@ -472,7 +476,7 @@ def test_refusals_in_a_row_are_pushed_also_by_runs_that_judge_nothing(
 
 
 def test_a_journal_that_cannot_be_read_does_not_hide_the_outcome(
-    trained: Installation, pushed: tuple[str, list[str]]
+    trained: SmallInstallation, pushed: tuple[str, list[str]]
 ) -> None:
     trained.variables["PUSHGATEWAY_URL"] = pushed[0]
     journal = trained.models_dir / JOURNAL
@@ -487,7 +491,7 @@ def test_a_journal_that_cannot_be_read_does_not_hide_the_outcome(
     assert "fraud_retrain_rejections_in_a_row" not in body
 
 
-def test_a_failure_is_pushed_too(trained: Installation, pushed: tuple[str, list[str]]) -> None:
+def test_a_failure_is_pushed_too(trained: SmallInstallation, pushed: tuple[str, list[str]]) -> None:
     trained.variables["PUSHGATEWAY_URL"] = pushed[0]
     break_features(trained)
 
@@ -498,7 +502,7 @@ def test_a_failure_is_pushed_too(trained: Installation, pushed: tuple[str, list[
     assert "fraud_job_succeeded 0.0" in body
 
 
-def test_the_command_reads_the_environment(trained: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reads_the_environment(trained: SmallInstallation, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in trained.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -512,7 +516,7 @@ def test_the_command_reads_the_environment(trained: Installation, monkeypatch: p
 # -- a promotion that does not come to its end -----------------------------------------------------------------------
 
 
-def test_a_promotion_that_was_never_verified_is_finished_first(trained: Installation) -> None:
+def test_a_promotion_that_was_never_verified_is_finished_first(trained: SmallInstallation) -> None:
     entries = (trained.models_dir / JOURNAL).read_text().splitlines()
     (trained.models_dir / JOURNAL).write_text(entries[0] + "\n")
     assert trained.events() == ["promoted"]
@@ -523,7 +527,7 @@ def test_a_promotion_that_was_never_verified_is_finished_first(trained: Installa
 
 
 def test_a_model_that_the_api_does_not_take_up_is_taken_back(
-    trained: Installation, api_that_stays: Callable[[str], ClientSettings], monkeypatch: pytest.MonkeyPatch
+    trained: SmallInstallation, api_that_stays: Callable[[str], ClientSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.0)
     champion = trained.served()
@@ -537,7 +541,7 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
     assert "still serves" in done.paragraph
     assert trained.served().digest == champion.digest
     assert trained.events() == ["promoted", "verified", "promoted", "restored", "verified"]
-    assert tracking_of(trained.settings).champion() == champion.digest
+    assert tracking_of(trained.here).champion() == champion.digest
 
 
 @pytest.mark.parametrize(
@@ -545,7 +549,7 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
     [((403, "forbidden"), 2, "needs a Role"), ((503, "etcd is away"), 1, "cannot be asked about Deployment")],
 )
 def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
-    installation: Installation,
+    installation: SmallInstallation,
     cluster: Cluster,
     pods: Pods,
     monkeypatch: pytest.MonkeyPatch,
@@ -569,7 +573,7 @@ def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
 
 @pytest.mark.parametrize("missing", ["API_URL", "API_TOKEN", "KUBERNETES_SERVICE_HOST"])
 def test_a_deployment_without_what_it_takes_to_restart_it_is_a_wrong_setting(
-    installation: Installation,
+    installation: SmallInstallation,
     pods: Pods,
     monkeypatch: pytest.MonkeyPatch,
     pushed: tuple[str, list[str]],

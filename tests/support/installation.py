@@ -15,6 +15,7 @@ from fraud_detection.model.manifest import Manifest
 from fraud_detection.model.read import journal, load, read_manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from jobs.installation import Installation
 
 FEATURES = FeatureList((Feature("amount_eur"), Feature("distance_km"), Feature("hour")))
 NOW = datetime.now(UTC)  # the journal keeps real time
@@ -31,7 +32,7 @@ def made_up(rows: int, seed: int, *, shift: float = 0.0) -> tuple[Matrix, NDArra
 
 
 @dataclass
-class Installation:
+class SmallInstallation:
     """Everything lies in one folder; times are given as days before NOW, when the tests began."""
 
     folder: Path
@@ -54,10 +55,14 @@ class Installation:
         return JobSettings.from_env(self.environment)
 
     @property
+    def here(self) -> Installation:
+        return Installation.of(self.settings)
+
+    @property
     def models_dir(self) -> Path:
         return self.folder / "models"
 
-    def make(self) -> "Installation":
+    def make(self) -> "SmallInstallation":
         names = [{"name": name} for name in FEATURES.names]
         (self.folder / "features.json").write_text(json.dumps({"features": names}))
         self.store().close()

@@ -8,6 +8,7 @@ from fraud_detection.clock import Clock
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import NewLabel, ScoredRequest, Store
 from jobs.exchange.listing import write_transactions
+from jobs.installation import Installation
 
 NOW = "2026-02-02 00:00:00.000000"
 
@@ -35,7 +36,7 @@ def request_id(store: Store) -> str:
 def test_a_spreadsheet_gets_everything(store: Store, request_id: str, job_settings: JobSettings) -> None:
     out = io.StringIO()
 
-    written = write_transactions(out, job_settings, store.features)
+    written = write_transactions(out, Installation(job_settings, store.features))
 
     lines = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert written == len(lines) == 3
@@ -49,7 +50,7 @@ def test_what_is_unlabelled_comes_with_the_highest_scores_first(
 ) -> None:
     out = io.StringIO()
 
-    write_transactions(out, job_settings, store.features, unlabelled_only=True, since="2020")
+    write_transactions(out, Installation(job_settings, store.features), unlabelled_only=True, since="2020")
 
     lines = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert [(line["row"], line["is_fraud"]) for line in lines] == [("2", ""), ("0", "")]
@@ -58,7 +59,7 @@ def test_what_is_unlabelled_comes_with_the_highest_scores_first(
 def test_an_empty_store_gives_the_columns_alone(store: Store, job_settings: JobSettings) -> None:
     out = io.StringIO()
 
-    assert write_transactions(out, job_settings, store.features) == 0
+    assert write_transactions(out, Installation(job_settings, store.features)) == 0
     (columns,) = csv.reader(io.StringIO(out.getvalue()))
     assert columns[:5] == ["request_id", "row", "transaction_id", "ts", "V1"]
 
@@ -66,7 +67,7 @@ def test_an_empty_store_gives_the_columns_alone(store: Store, job_settings: JobS
 def test_the_columns_are_those_of_the_store(store: Store, request_id: str, job_settings: JobSettings) -> None:
     out = io.StringIO()
 
-    write_transactions(out, job_settings, store.features)
+    write_transactions(out, Installation(job_settings, store.features))
 
     with store.begin() as connection:
         row, *_ = store.listing(connection)

@@ -10,6 +10,7 @@ from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from jobs.installation import Installation
 from jobs.reporting.lineage import UnknownDecision, lineage, tell
 
 CLOCK = Clock()
@@ -55,7 +56,7 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
         for is_fraud, source, reported_at in ((True, "chargeback", EARLY), (False, "analyst", LATE)):
             store.add_labels(connection, [NewLabel(is_fraud, source, "ann", reported_at, request_id, 0)], LATE)
 
-    (found,) = lineage("t", job_settings, store.features)
+    (found,) = lineage("t", Installation(job_settings, store.features))
     story = tell(found)
 
     assert "Transaction t\n" in story
@@ -77,7 +78,7 @@ def test_a_decision_of_a_model_that_is_gone_is_told_as_far_as_it_is_known(
     settings = JobSettings.from_env(sqlite_environment)
     append(sqlite_store, "t", "20250101T000000Z-0123456789ab", "0" * 64)
 
-    story = tell(lineage("t", settings, sqlite_store.features)[0])
+    story = tell(lineage("t", Installation(settings, sqlite_store.features))[0])
 
     assert "20250101T000000Z-0123456789ab, no longer in service" in story
     assert "this version is no longer kept" in story
@@ -90,7 +91,7 @@ def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) 
         rows = ImportedRows(request_id, [EARLY, LATE], np.zeros((2, 29)), [True, None], [None, None])
         store.import_history(connection, [rows], reporter="old.csv", received_at=LATE)
 
-    first, second = lineage(request_id, job_settings, store.features)
+    first, second = lineage(request_id, Installation(job_settings, store.features))
 
     assert f"Transaction {request_id}:0" in tell(second) + tell(first)
     assert "imported history, this installation never scored it" in tell(first)
@@ -103,7 +104,7 @@ def test_a_class_set_by_hand_is_told(sqlite_store: Store, model: Model, sqlite_e
     with sqlite_store.begin() as connection:
         connection.execute(sqlite_store.tables.requests.update().values({"Class": 1}))
 
-    (found,) = lineage("t", JobSettings.from_env(sqlite_environment), sqlite_store.features)
+    (found,) = lineage("t", Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features))
 
     assert "fraud: Class was set in the table by hand" in tell(found)
 
@@ -115,16 +116,16 @@ def test_a_damaged_version_hides_nothing_else(
     (settings.models_dir / "20250101T000000Z-0123456789ab").mkdir()
     append(sqlite_store, "t", model.version, model.digest)
 
-    (found,) = lineage("t", settings, sqlite_store.features)
+    (found,) = lineage("t", Installation(settings, sqlite_store.features))
 
     assert found.manifest == model.manifest
 
 
 def test_an_unknown_transaction_is_no_empty_story(store: Store, job_settings: JobSettings) -> None:
     with pytest.raises(UnknownDecision, match="nobody: no transaction is stored"):
-        lineage("nobody", job_settings, store.features)
+        lineage("nobody", Installation(job_settings, store.features))
 
 
 def test_an_installation_without_a_store_is_named(sqlite_environment: dict[str, str], features: FeatureList) -> None:
     with pytest.raises(DatabaseRefused, match="no database there"):
-        lineage("t", JobSettings.from_env(sqlite_environment), features)
+        lineage("t", Installation(JobSettings.from_env(sqlite_environment), features))

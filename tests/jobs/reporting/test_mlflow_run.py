@@ -10,29 +10,29 @@ from jobs.reporting import paragraph as explanation
 from jobs.training.challenger import Challenger, train, with_verdict
 from jobs.training.history import read_history
 from jobs.training.selection import Selection, select
-from tests.support.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import NOW, SmallInstallation, made_up
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    made = Installation(tmp_path_factory.mktemp("recorded")).make()
+def installation(tmp_path_factory: pytest.TempPathFactory) -> SmallInstallation:
+    made = SmallInstallation(tmp_path_factory.mktemp("recorded")).make()
     made.import_labelled(*made_up(1000, seed=1), age_days=100)
     return made
 
 
 @pytest.fixture(scope="module")
-def selection(installation: Installation) -> Selection:
-    return select(read_history(installation.settings, FEATURES)[0], None, installation.settings, NOW)
+def selection(installation: SmallInstallation) -> Selection:
+    return select(read_history(installation.here)[0], None, installation.settings, NOW)
 
 
 @pytest.fixture(scope="module")
-def challenger(installation: Installation, selection: Selection) -> Challenger:
-    history, scaling = read_history(installation.settings, FEATURES)
-    return train(selection, history, None, installation.settings, FEATURES, scaling=scaling, now=NOW)
+def challenger(installation: SmallInstallation, selection: Selection) -> Challenger:
+    history, scaling = read_history(installation.here)
+    return train(selection, history, None, installation.here, scaling=scaling, now=NOW)
 
 
 def test_params_say_how_it_was_trained_and_by_which_rules_it_was_judged(
-    challenger: Challenger, selection: Selection, installation: Installation
+    challenger: Challenger, selection: Selection, installation: SmallInstallation
 ) -> None:
     params = run_record.params(challenger, selection, installation.settings)
 

@@ -5,23 +5,25 @@ import pytest
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model.read import ModelRefused, current_version, journal
 from jobs.rollout.by_hand import NothingToGoBackTo, promote_by_hand, roll_back, served_before
-from tests.support.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, SmallInstallation
 
 
 @pytest.fixture
-def three(installation: Installation, make_version: Callable[..., str]) -> list[str]:
+def three(installation: SmallInstallation, make_version: Callable[..., str]) -> list[str]:
     """Three versions that served one after the other."""
     made = [make_version(installation.models_dir, of=FEATURES, seed=seed) for seed in (1, 2, 3)]
     for version in made:
-        promote_by_hand(version, installation.settings, FEATURES, actor="ann", reason="a test")
+        promote_by_hand(version, installation.here, actor="ann", reason="a test")
     return made
 
 
-def serving(installation: Installation) -> str | None:
+def serving(installation: SmallInstallation) -> str | None:
     return current_version(installation.models_dir)
 
 
-def test_a_version_promoted_by_hand_is_verified_and_written_down(installation: Installation, three: list[str]) -> None:
+def test_a_version_promoted_by_hand_is_verified_and_written_down(
+    installation: SmallInstallation, three: list[str]
+) -> None:
     entries = journal(installation.models_dir)[-2:]
 
     assert serving(installation) == three[2]
@@ -31,36 +33,36 @@ def test_a_version_promoted_by_hand_is_verified_and_written_down(installation: I
     ]
 
 
-def test_going_back_goes_back_one_more_each_time(installation: Installation, three: list[str]) -> None:
-    first = roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
-    second = roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+def test_going_back_goes_back_one_more_each_time(installation: SmallInstallation, three: list[str]) -> None:
+    first = roll_back(installation.here, actor="ann", reason="alerts")
+    second = roll_back(installation.here, actor="ann", reason="alerts")
 
     assert [first, second] == [three[1], three[0]]
     assert serving(installation) == three[0]
     with pytest.raises(NothingToGoBackTo, match=f"no other version served before {three[0]}"):
-        roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+        roll_back(installation.here, actor="ann", reason="alerts")
 
 
-def test_a_promotion_after_going_back_starts_from_there(installation: Installation, three: list[str]) -> None:
-    roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
-    promote_by_hand(three[2], installation.settings, FEATURES, actor="ann", reason="it was not the model")
+def test_a_promotion_after_going_back_starts_from_there(installation: SmallInstallation, three: list[str]) -> None:
+    roll_back(installation.here, actor="ann", reason="alerts")
+    promote_by_hand(three[2], installation.here, actor="ann", reason="it was not the model")
 
-    assert served_before(installation.settings) == three[1]
+    assert served_before(installation.here) == three[1]
 
 
-def test_a_version_that_is_not_kept_any_more_is_passed_over(installation: Installation, three: list[str]) -> None:
+def test_a_version_that_is_not_kept_any_more_is_passed_over(installation: SmallInstallation, three: list[str]) -> None:
     (installation.models_dir / three[1]).rename(installation.models_dir / "elsewhere")
 
-    assert served_before(installation.settings) == three[0]
+    assert served_before(installation.here) == three[0]
 
 
-def test_a_version_that_is_not_there_changes_nothing(installation: Installation, three: list[str]) -> None:
+def test_a_version_that_is_not_there_changes_nothing(installation: SmallInstallation, three: list[str]) -> None:
     with pytest.raises(ModelRefused, match="cannot be read"):
-        promote_by_hand("20200101T000000Z-0123456789ab", installation.settings, FEATURES, actor="a", reason="r")
+        promote_by_hand("20200101T000000Z-0123456789ab", installation.here, actor="a", reason="r")
 
     assert serving(installation) == three[2]
 
 
-def test_stays_away_from_a_job(installation: Installation, three: list[str]) -> None:
+def test_stays_away_from_a_job(installation: SmallInstallation, three: list[str]) -> None:
     with promoter(installation.models_dir), pytest.raises(LockHeld):
-        roll_back(installation.settings, FEATURES, actor="ann", reason="alerts")
+        roll_back(installation.here, actor="ann", reason="alerts")

@@ -6,24 +6,23 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.lock import promoter
 from fraud_detection.model import read
 from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE
 from fraud_detection.model.read import ModelRefused, current_version, load, read_manifest
 from fraud_detection.model.write import promote, record
 from fraud_detection.settings import BadSetting, ClientSettings
-from jobs.installation import promoter_of
 from jobs.rollout import promotion as rollout
 from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
 from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
-from tests.support.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import Cluster, Pods
 
 
 @pytest.fixture
-def served(installation: Installation, make_version: Callable[..., str]) -> str:
+def served(installation: SmallInstallation, make_version: Callable[..., str]) -> str:
     """A version that was promoted and verified."""
     version = make_version(installation.models_dir, of=FEATURES, seed=1)
     register(installation, version)
@@ -32,41 +31,40 @@ def served(installation: Installation, make_version: Callable[..., str]) -> str:
 
 
 @pytest.fixture
-def next_version(installation: Installation, served: str, make_version: Callable[..., str]) -> str:
+def next_version(installation: SmallInstallation, served: str, make_version: Callable[..., str]) -> str:
     """A newer version, registered, not promoted."""
     version = make_version(installation.models_dir, of=FEATURES, seed=2)
     register(installation, version)
     return version
 
 
-def digest_of(installation: Installation, version: str) -> str:
+def digest_of(installation: SmallInstallation, version: str) -> str:
     return read_manifest(installation.models_dir / version).digest
 
 
-def register(installation: Installation, version: str) -> None:
-    tracking = tracking_of(installation.settings)
+def register(installation: SmallInstallation, version: str) -> None:
+    tracking = tracking_of(installation.here)
     run_id = tracking.log_run("a test", params={}, metrics={}, tags={}, files={"model/model.onnx": b""})
     tracking.register(run_id, digest=digest_of(installation, version), version=version)
 
 
-def put(installation: Installation, version: str, *, client: ClientSettings | None = None) -> None:
-    settings = installation.settings
-    tracking = tracking_of(settings)
+def put(installation: SmallInstallation, version: str, *, client: ClientSettings | None = None) -> None:
+    here = installation.here
     api = None if client is None else RunningApi(client)
-    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api)
+    put_into_service(version, here, tracking_of(here), actor="test", reason="a test", api=api)
 
 
-def champion(installation: Installation) -> str | None:
-    return tracking_of(installation.settings).champion()
+def champion(installation: SmallInstallation) -> str | None:
+    return tracking_of(installation.here).champion()
 
 
-def damage(installation: Installation, version: str) -> None:
+def damage(installation: SmallInstallation, version: str) -> None:
     path = installation.models_dir / version / ONNX
     path.write_bytes(path.read_bytes()[:-1])
 
 
 def test_a_promoted_version_is_verified_and_the_champion(
-    installation: Installation, served: str, next_version: str
+    installation: SmallInstallation, served: str, next_version: str
 ) -> None:
     put(installation, next_version)
 
@@ -77,7 +75,7 @@ def test_a_promoted_version_is_verified_and_the_champion(
 
 
 def test_a_damaged_version_is_refused_before_anything_changes(
-    installation: Installation, served: str, next_version: str
+    installation: SmallInstallation, served: str, next_version: str
 ) -> None:
     damage(installation, next_version)
 
@@ -89,7 +87,7 @@ def test_a_damaged_version_is_refused_before_anything_changes(
 
 
 def test_a_model_that_mlflow_never_saw_leaves_no_champion(
-    installation: Installation, served: str, make_version: Callable[..., str]
+    installation: SmallInstallation, served: str, make_version: Callable[..., str]
 ) -> None:
     put(installation, make_version(installation.models_dir, of=FEATURES, seed=3))
 
@@ -106,14 +104,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_api_that_serves_the_version_confirms_it(
-    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
+    installation: SmallInstallation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
 ) -> None:
     put(installation, next_version, client=api_that_stays(digest_of(installation, next_version)))
 
     assert installation.events()[-1] == "verified"
 
 
-def test_an_api_may_take_a_moment(installation: Installation, next_version: str) -> None:
+def test_an_api_may_take_a_moment(installation: SmallInstallation, next_version: str) -> None:
     digest = digest_of(installation, next_version)
     answers = iter(["the old one", "the old one"])
 
@@ -140,13 +138,15 @@ def test_an_api_may_take_a_moment(installation: Installation, next_version: str)
     assert current_version(installation.models_dir) == next_version
 
 
-def test_when_no_api_runs_the_one_that_starts_next_verifies_it(installation: Installation, next_version: str) -> None:
+def test_when_no_api_runs_the_one_that_starts_next_verifies_it(
+    installation: SmallInstallation, next_version: str
+) -> None:
     put(installation, next_version, client=ClientSettings(api_url="http://127.0.0.1:9", api_token="t"))
 
     assert installation.events()[-1] == "verified"
 
 
-def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: Installation) -> None:
+def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: SmallInstallation) -> None:
     installation.variables |= {"ROLLOUT_MODE": "restart", "API_URL": "http://127.0.0.1:9", "API_TOKEN": "t"}
 
     with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* or leave API_URL empty"):
@@ -157,7 +157,7 @@ def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: I
 
 
 def test_where_nothing_is_rolled_out_the_api_is_not_asked(
-    installation: Installation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
+    installation: SmallInstallation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
 ) -> None:
     installation.variables["ROLLOUT_MODE"] = "none"
 
@@ -171,7 +171,7 @@ def test_where_nothing_is_rolled_out_the_api_is_not_asked(
     [("0123456789abcdef", "still serves 0123456789ab"), ("503", "answers 503"), ("401", "answers 401")],
 )
 def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
-    installation: Installation,
+    installation: SmallInstallation,
     served: str,
     next_version: str,
     api_that_stays: Callable[[str], ClientSettings],
@@ -191,7 +191,7 @@ def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "http://127.0.0.1:{port}/not/ours"])
 def test_an_address_that_nobody_can_confirm_is_not_taken_for_success(
-    installation: Installation,
+    installation: SmallInstallation,
     next_version: str,
     api_that_stays: Callable[[str], ClientSettings],
     impatient: None,
@@ -204,7 +204,7 @@ def test_an_address_that_nobody_can_confirm_is_not_taken_for_success(
 
 
 def test_an_answer_that_is_no_model_is_not_taken_for_success(
-    installation: Installation, next_version: str, impatient: None
+    installation: SmallInstallation, next_version: str, impatient: None
 ) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -230,7 +230,7 @@ def test_an_answer_that_is_no_model_is_not_taken_for_success(
 
 
 def test_a_first_version_that_does_not_serve_has_nothing_to_go_back_to(
-    installation: Installation,
+    installation: SmallInstallation,
     make_version: Callable[..., str],
     api_that_stays: Callable[[str], ClientSettings],
     impatient: None,
@@ -244,12 +244,12 @@ def test_a_first_version_that_does_not_serve_has_nothing_to_go_back_to(
 # -- promotions that did not come to their end -----------------------------------------------------------------------
 
 
-def finish(installation: Installation) -> None:
-    finish_promotion(installation.settings, FEATURES, actor="test")
+def finish(installation: SmallInstallation) -> None:
+    finish_promotion(installation.here, actor="test")
 
 
 def test_without_a_model_and_after_a_verified_one_there_is_nothing_to_finish(
-    installation: Installation, make_version: Callable[..., str]
+    installation: SmallInstallation, make_version: Callable[..., str]
 ) -> None:
     finish(installation)
     version = make_version(installation.models_dir, of=FEATURES)
@@ -262,7 +262,7 @@ def test_without_a_model_and_after_a_verified_one_there_is_nothing_to_finish(
 
 
 def test_killed_before_the_verification_the_next_job_verifies(
-    installation: Installation, served: str, next_version: str
+    installation: SmallInstallation, served: str, next_version: str
 ) -> None:
     promote(installation.models_dir, next_version, actor="killed", reason="a test")
 
@@ -273,7 +273,7 @@ def test_killed_before_the_verification_the_next_job_verifies(
 
 
 def test_killed_between_the_link_and_the_journal_the_next_job_verifies(
-    installation: Installation, served: str, next_version: str
+    installation: SmallInstallation, served: str, next_version: str
 ) -> None:
     link = installation.models_dir / "new"
     link.symlink_to(next_version)
@@ -286,7 +286,7 @@ def test_killed_between_the_link_and_the_journal_the_next_job_verifies(
 
 
 def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_the_second(
-    installation: Installation, make_version: Callable[..., str]
+    installation: SmallInstallation, make_version: Callable[..., str]
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES)
     (installation.models_dir / CURRENT).symlink_to(version)
@@ -299,7 +299,7 @@ def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_
 
 @pytest.mark.parametrize("is_journalled", [True, False])
 def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
-    installation: Installation, served: str, next_version: str, is_journalled: bool
+    installation: SmallInstallation, served: str, next_version: str, is_journalled: bool
 ) -> None:
     promote(installation.models_dir, next_version, actor="killed", reason="a test")
     if not is_journalled:
@@ -315,7 +315,7 @@ def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
 
 
 def test_without_any_journal_the_manifest_says_which_version_was_before(
-    installation: Installation, served: str, make_version: Callable[..., str]
+    installation: SmallInstallation, served: str, make_version: Callable[..., str]
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES, seed=2, parent=served)
     promote(installation.models_dir, version, actor="killed", reason="a test")
@@ -329,47 +329,46 @@ def test_without_any_journal_the_manifest_says_which_version_was_before(
 
 
 def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
-    installation: Installation, served: str, next_version: str, tmp_path: Path
+    installation: SmallInstallation, served: str, next_version: str, tmp_path: Path
 ) -> None:
     """MODEL_PATH may name another folder's link, which no promotion of ours moves."""
     elsewhere = tmp_path / "elsewhere" / PICKLE
     elsewhere.parent.mkdir()
     elsewhere.symlink_to(installation.models_dir / served / PICKLE)
     installation.variables["MODEL_PATH"] = str(elsewhere)
-    settings = installation.settings
 
-    problem = rollout._does_not_serve(next_version, settings, FEATURES, None)
+    problem = rollout._does_not_serve(next_version, installation.here, None)
 
-    assert problem == f"{settings.model_path} leads to {served}"
+    assert problem == f"{elsewhere} leads to {served}"
 
 
 # -- in Kubernetes ---------------------------------------------------------------------------------------------------
 
 
-def api_of(installation: Installation) -> RunningApi:
+def api_of(installation: SmallInstallation) -> RunningApi:
     api = running_api.running_api(installation.settings, installation.variables)
     assert api is not None
     return api
 
 
-def put_in_cluster(installation: Installation, version: str) -> None:
-    settings, tracking = installation.settings, tracking_of(installation.settings)
-    put_into_service(version, settings, FEATURES, tracking, actor="test", reason="a test", api=api_of(installation))
+def put_in_cluster(installation: SmallInstallation, version: str) -> None:
+    here = installation.here
+    put_into_service(version, here, tracking_of(here), actor="test", reason="a test", api=api_of(installation))
 
 
-def finish_in_cluster(installation: Installation) -> None:
-    finish_promotion(installation.settings, FEATURES, actor="test", api=api_of(installation))
+def finish_in_cluster(installation: SmallInstallation) -> None:
+    finish_promotion(installation.here, actor="test", api=api_of(installation))
 
 
 @pytest.fixture
-def rolled_out(installation: Installation, served: str, pods: Pods, next_version: str) -> tuple[str, str]:
+def rolled_out(installation: SmallInstallation, served: str, pods: Pods, next_version: str) -> tuple[str, str]:
     """The version that the pods serve, and one that comes next."""
     pods.restart()
     return served, next_version
 
 
 def test_pods_are_restarted_before_a_promotion_counts(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     put_in_cluster(installation, rolled_out[1])
 
@@ -378,7 +377,7 @@ def test_pods_are_restarted_before_a_promotion_counts(
 
 
 def test_pods_that_refuse_a_model_bring_the_version_before_back(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
     cluster.crashing = {digest_of(installation, new)}
@@ -393,7 +392,7 @@ def test_pods_that_refuse_a_model_bring_the_version_before_back(
 
 
 def test_what_kubernetes_refuses_beforehand_changes_nothing(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster
 ) -> None:
     cluster.refused = {"PATCH": (403, "forbidden")}
 
@@ -406,7 +405,7 @@ def test_what_kubernetes_refuses_beforehand_changes_nothing(
 
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
 def test_killed_on_either_side_of_the_restart_the_next_job_finishes_with_one(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
 ) -> None:
     new = digest_of(installation, rolled_out[1])
     promote(installation.models_dir, rolled_out[1], actor="killed", reason="a test")
@@ -419,14 +418,14 @@ def test_killed_on_either_side_of_the_restart_the_next_job_finishes_with_one(
     assert installation.events() == ["promoted", "verified", "promoted", "verified"]
 
 
-def put_patch(installation: Installation, digest: str) -> None:
+def put_patch(installation: SmallInstallation, digest: str) -> None:
     deployment = api_of(installation).deployment
     assert deployment is not None
     deployment.restart(digest, deadline=float("inf"))
 
 
 def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_before_back(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
     cluster.crashing = {digest_of(installation, new)}
@@ -442,7 +441,7 @@ def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_befo
 
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
 def test_killed_while_going_back_the_next_job_finishes_that(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
 ) -> None:
     old, new = rolled_out
     promote(installation.models_dir, new, actor="killed", reason="a test")
@@ -459,7 +458,7 @@ def test_killed_while_going_back_the_next_job_finishes_that(
 
 
 def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well(
-    installation: Installation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
+    installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
     cluster.crashing = {digest_of(installation, version) for version in rolled_out}
@@ -479,17 +478,6 @@ def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well
 
 
 # -- one at a time ---------------------------------------------------------------------------------------------------
-
-
-def test_one_promoter_at_a_time_on_each_database(installation: Installation, location: str | Path) -> None:
-    if isinstance(location, str):
-        installation.variables["DATABASE_URL"] = location
-
-    with promoter_of(installation.settings), pytest.raises(LockHeld), promoter_of(installation.settings):
-        pass
-
-    with promoter_of(installation.settings):
-        assert installation.models_dir.is_dir()
 
 
 def test_a_promoter_that_fails_gives_the_right_back(location: str | Path, tmp_path: Path) -> None:

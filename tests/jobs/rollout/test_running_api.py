@@ -13,14 +13,14 @@ from fraud_detection.settings import BadSetting, ClientSettings
 from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api
-from tests.support.installation import FEATURES, Installation
+from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
 from tests.support.ports import free_port
 from tests.support.service import ApiDidNotStart, api_process
 
 
 @pytest.fixture
-def old(installation: Installation, pods: Pods, make_version: Callable[..., str]) -> str:
+def old(installation: SmallInstallation, pods: Pods, make_version: Callable[..., str]) -> str:
     """The digest of the model with which the pods run."""
     version = make_version(installation.models_dir, of=FEATURES, seed=1)
     promote(installation.models_dir, version, actor="test", reason="a test")
@@ -29,27 +29,27 @@ def old(installation: Installation, pods: Pods, make_version: Callable[..., str]
 
 
 @pytest.fixture
-def new(installation: Installation, old: str, make_version: Callable[..., str]) -> str:
+def new(installation: SmallInstallation, old: str, make_version: Callable[..., str]) -> str:
     """The digest of a promoted model that the pods do not know yet."""
     version = make_version(installation.models_dir, of=FEATURES, seed=2)
     promote(installation.models_dir, version, actor="test", reason="a test")
     return installation.served().digest
 
 
-def api_of(installation: Installation) -> RunningApi:
+def api_of(installation: SmallInstallation) -> RunningApi:
     api = running_api(installation.settings, installation.variables)
     assert api is not None
     return api
 
 
-def come_to(digest: str, installation: Installation) -> str | None:
+def come_to(digest: str, installation: SmallInstallation) -> str | None:
     return does_not_come_to(digest, installation.settings, api_of(installation))
 
 
 # -- which API there is ----------------------------------------------------------------------------------------------
 
 
-def test_an_api_is_asked_only_where_one_is_named(installation: Installation) -> None:
+def test_an_api_is_asked_only_where_one_is_named(installation: SmallInstallation) -> None:
     named = {"API_URL": "http://127.0.0.1:5000", "API_TOKEN": "secret"}
 
     assert running_api(installation.settings, {"API_TOKEN": "secret"}) is None
@@ -59,14 +59,14 @@ def test_an_api_is_asked_only_where_one_is_named(installation: Installation) -> 
 
 
 @pytest.mark.parametrize("name", ["API_URL", "API_TOKEN"])
-def test_a_deployment_needs_an_api_to_ask(installation: Installation, pods: Pods, name: str) -> None:
+def test_a_deployment_needs_an_api_to_ask(installation: SmallInstallation, pods: Pods, name: str) -> None:
     del installation.variables[name]
 
     with pytest.raises(BadSetting, match=f"{name} is not set"):
         api_of(installation)
 
 
-def test_where_nothing_is_rolled_out_a_deployment_needs_no_cluster(installation: Installation) -> None:
+def test_where_nothing_is_rolled_out_a_deployment_needs_no_cluster(installation: SmallInstallation) -> None:
     installation.variables |= {"ROLLOUT_MODE": "none", "ROLLOUT_DEPLOYMENT": NAME}
 
     assert running_api(installation.settings, installation.variables) is None
@@ -76,7 +76,7 @@ def test_where_nothing_is_rolled_out_a_deployment_needs_no_cluster(installation:
 
 
 def test_pods_are_restarted_once_and_serve_the_model(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     problem = come_to(new, installation)
 
@@ -86,7 +86,9 @@ def test_pods_are_restarted_once_and_serve_the_model(
     assert cluster.annotations[MODEL_DIGEST] == new
 
 
-def test_an_old_pod_may_answer_for_a_while(installation: Installation, cluster: Cluster, pods: Pods, new: str) -> None:
+def test_an_old_pod_may_answer_for_a_while(
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
+) -> None:
     pods.stale = 4
 
     problem = come_to(new, installation)
@@ -97,7 +99,7 @@ def test_an_old_pod_may_answer_for_a_while(installation: Installation, cluster: 
 
 
 def test_pods_that_were_restarted_for_the_model_are_not_again(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     come_to(new, installation)
 
@@ -107,7 +109,9 @@ def test_pods_that_were_restarted_for_the_model_are_not_again(
     assert cluster.restarts == [new]
 
 
-def test_a_restart_under_way_is_waited_for(installation: Installation, cluster: Cluster, pods: Pods, new: str) -> None:
+def test_a_restart_under_way_is_waited_for(
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
+) -> None:
     api = api_of(installation)
     assert api.deployment is not None
     api.deployment.restart(new, deadline=float("inf"))  # by a job that was killed after it
@@ -119,7 +123,7 @@ def test_a_restart_under_way_is_waited_for(installation: Installation, cluster: 
 
 
 def test_pods_that_somebody_took_back_by_hand_are_restarted(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str, monkeypatch: pytest.MonkeyPatch
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although the Deployment says that they were restarted for this model."""
     monkeypatch.setattr(module, "SERVED_WITHIN_SECONDS", 0.0)
@@ -133,7 +137,7 @@ def test_pods_that_somebody_took_back_by_hand_are_restarted(
 
 
 def test_the_first_model_that_is_served_already_takes_no_restart(
-    installation: Installation, cluster: Cluster, pods: Pods, old: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str
 ) -> None:
     problem = come_to(old, installation)
 
@@ -142,7 +146,7 @@ def test_the_first_model_that_is_served_already_takes_no_restart(
 
 
 def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
-    installation: Installation, cluster: Cluster, pods: Pods, old: str, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str, new: str
 ) -> None:
     cluster.crashing = {new}
 
@@ -154,7 +158,7 @@ def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
 
 
 def test_pods_that_never_become_ready_take_no_longer_than_they_may(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
     cluster.crashing, cluster.gives_up = {new}, False
@@ -166,7 +170,7 @@ def test_pods_that_never_become_ready_take_no_longer_than_they_may(
 
 
 def test_pods_that_serve_another_model_after_all_are_seen(
-    installation: Installation, cluster: Cluster, pods: Pods, old: str, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str, new: str
 ) -> None:
     """Such as those of another installation, to which API_URL leads."""
     installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
@@ -179,7 +183,7 @@ def test_pods_that_serve_another_model_after_all_are_seen(
 
 
 def test_nobody_listening_is_no_success_where_pods_run(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     installation.variables |= {"ROLLOUT_TIMEOUT_SECONDS": "1", "API_URL": f"http://127.0.0.1:{free_port()}"}
 
@@ -190,7 +194,7 @@ def test_nobody_listening_is_no_success_where_pods_run(
 
 
 def test_without_pods_the_deployment_only_learns_the_model(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     cluster.scale(0)
     pods.serving = None
@@ -205,7 +209,7 @@ def test_without_pods_the_deployment_only_learns_the_model(
 class RealPods:
     """One real API at a time, started with the variables of the installation, behind an address that stays."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: SmallInstallation) -> None:
         self.environment = installation.environment
         self.folder = installation.folder
         self.pod, self.url = contextlib.ExitStack(), ""
@@ -241,7 +245,7 @@ class RealPods:
 
 
 @pytest.fixture
-def real_pods(installation: Installation, cluster: Cluster, pods: Pods, old: str) -> Iterator[RealPods]:
+def real_pods(installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str) -> Iterator[RealPods]:
     """The same, but the pods are real processes, and serve the old model."""
     real = RealPods(installation)
     server = real.start()
@@ -255,7 +259,7 @@ def real_pods(installation: Installation, cluster: Cluster, pods: Pods, old: str
 
 
 def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
-    installation: Installation, cluster: Cluster, real_pods: RealPods, new: str
+    installation: SmallInstallation, cluster: Cluster, real_pods: RealPods, new: str
 ) -> None:
     before = requests.get(f"{real_pods.url}/model", headers={"Authorization": "Bearer the-token"}, timeout=5).json()
 
@@ -267,7 +271,7 @@ def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
 
 
 def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_on(
-    installation: Installation, cluster: Cluster, real_pods: RealPods, old: str, new: str
+    installation: SmallInstallation, cluster: Cluster, real_pods: RealPods, old: str, new: str
 ) -> None:
     (installation.models_dir / CURRENT / ONNX).write_bytes(b"damaged since it was promoted")
 
@@ -284,7 +288,7 @@ def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_
 
 
 def test_replicas_that_reload_must_answer_several_times_in_a_row(
-    installation: Installation, cluster: Cluster, pods: Pods, new: str
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     installation.variables["ROLLOUT_MODE"] = "reload"
     pods.restart()
@@ -299,7 +303,7 @@ def test_replicas_that_reload_must_answer_several_times_in_a_row(
 
 @pytest.mark.parametrize(("replicas", "is_fine"), [(1, False), (0, True)])
 def test_nobody_listening_is_fine_only_where_no_replica_shall_run(
-    installation: Installation,
+    installation: SmallInstallation,
     cluster: Cluster,
     pods: Pods,
     new: str,
@@ -321,7 +325,7 @@ def test_nobody_listening_is_fine_only_where_no_replica_shall_run(
 
 
 def test_what_would_stand_in_the_way_is_found_out_before(
-    installation: Installation, cluster: Cluster, pods: Pods, monkeypatch: pytest.MonkeyPatch
+    installation: SmallInstallation, cluster: Cluster, pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KUBERNETES_ANSWERS_WITHIN_SECONDS", 0.1)
     require_rollout(installation.settings, api_of(installation))
@@ -337,7 +341,7 @@ def test_what_would_stand_in_the_way_is_found_out_before(
 
 
 def test_a_model_that_is_taken_up_needs_no_right_to_restart(
-    installation: Installation, cluster: Cluster, pods: Pods
+    installation: SmallInstallation, cluster: Cluster, pods: Pods
 ) -> None:
     installation.variables["ROLLOUT_MODE"] = "reload"
     cluster.refused = {"PATCH": (403, "no")}
@@ -348,5 +352,5 @@ def test_a_model_that_is_taken_up_needs_no_right_to_restart(
     assert len(cluster.requests) == 1
 
 
-def test_without_kubernetes_there_is_nothing_to_find_out(installation: Installation) -> None:
+def test_without_kubernetes_there_is_nothing_to_find_out(installation: SmallInstallation) -> None:
     require_rollout(installation.settings, None)

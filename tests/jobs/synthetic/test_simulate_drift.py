@@ -5,6 +5,7 @@ from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.settings import ClientSettings, JobSettings
 from fraud_detection.store import Store
 from jobs.exchange.api_client import ApiClient
+from jobs.installation import Installation
 from jobs.synthetic.simulate_drift import UnknownFeature, shifted, simulate_drift
 from jobs.upkeep.forget import forget
 
@@ -14,13 +15,15 @@ def test_a_drill_is_stored_shifted_and_can_be_forgotten(
 ) -> None:
     settings = JobSettings.from_env(running_api)
     with ApiClient(ClientSettings.from_env(running_api)) as client:
-        drill = simulate_drift(settings, features, client, shifts={"V1": 2, "V3": -1}, rows=1500, seed=1, run="r")
+        drill = simulate_drift(
+            Installation(settings, features), client, shifts={"V1": 2, "V3": -1}, rows=1500, seed=1, run="r"
+        )
 
     store = Store.open(settings.latest_db, features, read_only=True)
     with store.begin() as connection:
         history = store.history(connection)
     means = history.matrix.mean(axis=0) - reference.mean(axis=0)
-    forgotten = forget(drill.transaction_id, settings, features)
+    forgotten = forget(drill.transaction_id, Installation(settings, features))
     with store.begin() as connection:
         assert store.count_rows(connection) == 0
     store.close()

@@ -7,6 +7,7 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
+from jobs.installation import Installation
 from jobs.synthetic.statistics import BadStatistics, describe, read_statistics, statistics_for, to_json
 
 TWO = FeatureList((Feature("amount"), Feature("age_days")))
@@ -17,7 +18,7 @@ def test_a_damaged_store_is_named_and_not_taken_for_an_empty_one(tmp_path: Path)
     settings = JobSettings.from_env({"LATEST_DB": str(tmp_path / "live.db"), "TRAIN_DB": str(tmp_path / "live.db")})
 
     with pytest.raises(DatabaseRefused) as refused:
-        statistics_for(settings, TWO)
+        statistics_for(Installation(settings, TWO))
 
     assert refused.value.reason == "corrupt"
 

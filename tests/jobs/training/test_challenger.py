@@ -14,39 +14,39 @@ from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
 from jobs.training.history import read_history
 from jobs.training.selection import Selection, select
-from tests.support.installation import FEATURES, NOW, Installation, made_up
+from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> Installation:
+def grown(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> SmallInstallation:
     """The first model has served for a while, and what it scored was labelled."""
     folder = tmp_path_factory.mktemp("grown")
     shutil.copytree(_trained, folder, symlinks=True, dirs_exist_ok=True)
-    installation = Installation(folder)
+    installation = SmallInstallation(folder)
     matrix, is_fraud = made_up(1000, seed=2)
     installation.score(matrix, age_days=35, truths=is_fraud)
     return installation
 
 
 @pytest.fixture(scope="module")
-def served(grown: Installation) -> Model:
+def served(grown: SmallInstallation) -> Model:
     return load(grown.settings.model_path, FEATURES)
 
 
 @pytest.fixture(scope="module")
-def history(grown: Installation) -> History:
-    return read_history(grown.settings, FEATURES)[0]
+def history(grown: SmallInstallation) -> History:
+    return read_history(grown.here)[0]
 
 
 @pytest.fixture(scope="module")
-def selection(grown: Installation, served: Model, history: History) -> Selection:
+def selection(grown: SmallInstallation, served: Model, history: History) -> Selection:
     return select(history, served.manifest, grown.settings, NOW)
 
 
 @pytest.fixture(scope="module")
-def challenger(grown: Installation, served: Model, history: History, selection: Selection) -> Challenger:
+def challenger(grown: SmallInstallation, served: Model, history: History, selection: Selection) -> Challenger:
     scaling = AmountScaling(20.0, 5.0)
-    return train(selection, history, served, grown.settings, FEATURES, scaling=scaling, now=NOW)
+    return train(selection, history, served, grown.here, scaling=scaling, now=NOW)
 
 
 def names(verdict: Verdict, *, passed: bool) -> list[str]:
@@ -72,18 +72,18 @@ def test_the_manifest_says_where_the_model_comes_from(challenger: Challenger, se
 
 
 def test_equal_input_gives_an_equal_model(
-    challenger: Challenger, grown: Installation, served: Model, history: History, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, served: Model, history: History, selection: Selection
 ) -> None:
     later = NOW + timedelta(days=1)
 
-    again = train(selection, history, served, grown.settings, FEATURES, scaling=None, now=later)
+    again = train(selection, history, served, grown.here, scaling=None, now=later)
 
     assert again.digest == challenger.digest
     assert again.manifest.golden == challenger.manifest.golden
 
 
 def test_a_good_challenger_passes_every_check(
-    challenger: Challenger, grown: Installation, served: Model, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
     verdict = verdict_on(challenger, selection, served, grown.settings)
 
@@ -92,7 +92,7 @@ def test_a_good_challenger_passes_every_check(
 
 
 def test_files_that_disagree_fail_the_verdict(
-    challenger: Challenger, grown: Installation, served: Model, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
     other = (grown.models_dir / served.version / PICKLE).read_bytes()
     mixed = dataclasses.replace(challenger, files=challenger.files | {PICKLE: other})
@@ -104,7 +104,7 @@ def test_files_that_disagree_fail_the_verdict(
 
 
 def test_scores_that_are_no_numbers_fail_the_verdict(
-    challenger: Challenger, grown: Installation, served: Model, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
     broken = dataclasses.replace(challenger, scores=np.full(len(selection.holdout), np.nan))
 
@@ -125,7 +125,7 @@ def derived(selection: Selection) -> Selection:
 )
 def test_a_model_of_derived_labels_must_flag_about_as_much_as_the_one_before(
     challenger: Challenger,
-    grown: Installation,
+    grown: SmallInstallation,
     served: Model,
     selection: Selection,
     *,
@@ -145,7 +145,7 @@ def test_a_model_of_derived_labels_must_flag_about_as_much_as_the_one_before(
 
 
 def test_a_model_of_derived_labels_that_flags_nothing_fails(
-    challenger: Challenger, grown: Installation, served: Model, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
     after = dataclasses.replace(challenger.evaluation, true_positives=0, false_positives=0)
     silent = dataclasses.replace(challenger, evaluation=after)
@@ -156,7 +156,7 @@ def test_a_model_of_derived_labels_that_flags_nothing_fails(
 
 
 def test_without_a_model_in_service_derived_labels_cannot_be_checked(
-    challenger: Challenger, grown: Installation, selection: Selection
+    challenger: Challenger, grown: SmallInstallation, selection: Selection
 ) -> None:
     alone = dataclasses.replace(challenger, champion_scores=None, champion_evaluation=None)
 

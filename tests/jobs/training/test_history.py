@@ -9,6 +9,7 @@ from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, Store
 from jobs.exchange.import_file import AMOUNT_SCALING
+from jobs.installation import Installation
 from jobs.training.history import read_history
 
 DAY = "2026-01-0{} 00:00:00.000000"
@@ -31,7 +32,7 @@ def two_files(sqlite_environment: dict[str, str], tmp_path: Path) -> JobSettings
 def test_reads_the_one_store_of_an_installation(store: Store, job_settings: JobSettings, features: FeatureList) -> None:
     fill(store, "a", [1, 2], [True, None])
 
-    history, scaling = read_history(job_settings, features)
+    history, scaling = read_history(Installation(job_settings, features))
 
     assert history.is_fraud.tolist() == [1, -1]
     assert scaling is None
@@ -43,7 +44,7 @@ def test_joins_imported_history_and_live_rows_in_order_of_time(two_files: JobSet
         fill(store, path.name, days, [None, True])
         store.close()
 
-    history, _ = read_history(two_files, features)
+    history, _ = read_history(Installation(two_files, features))
 
     assert history.matrix[:, 0].tolist() == [1, 2, 3, 5]
     assert history.is_fraud.tolist() == [-1, -1, 1, 1]
@@ -57,7 +58,7 @@ def test_a_copy_of_the_live_store_adds_nothing_but_the_labels_it_knows(
         fill(store, "the same", [1, 2], truths)
         store.close()
 
-    history, _ = read_history(two_files, features)
+    history, _ = read_history(Installation(two_files, features))
 
     assert len(history) == 2
     assert history.is_fraud.tolist() == [1, 0]
@@ -70,7 +71,7 @@ def test_a_file_that_is_not_there_yet_holds_nothing(two_files: JobSettings, feat
         store.set_meta(connection, AMOUNT_SCALING, '{"mean": 5.0, "standard_deviation": 2.0}')
     store.close()
 
-    history, scaling = read_history(two_files, features)
+    history, scaling = read_history(Installation(two_files, features))
 
     assert len(history) == 1
     assert scaling == AmountScaling(5.0, 2.0)
@@ -78,7 +79,7 @@ def test_a_file_that_is_not_there_yet_holds_nothing(two_files: JobSettings, feat
 
 def test_without_any_store_there_is_nothing_to_read(two_files: JobSettings, features: FeatureList) -> None:
     with pytest.raises(DatabaseRefused, match="no database there") as refused:
-        read_history(two_files, features)
+        read_history(Installation(two_files, features))
 
     assert refused.value.reason == "missing"
 
@@ -89,7 +90,7 @@ def test_a_damaged_store_is_never_taken_for_an_absent_one(two_files: JobSettings
     two_files.latest_db.write_bytes(b"not a database at all, though long enough to look like one" * 100)
 
     with pytest.raises(DatabaseRefused) as refused:
-        read_history(two_files, features)
+        read_history(Installation(two_files, features))
 
     assert refused.value.reason == "corrupt"
 
@@ -102,6 +103,6 @@ def test_a_label_given_to_a_live_row_is_seen(store: Store, job_settings: JobSett
     with store.begin() as connection:
         store.add_labels(connection, [label], received_at=DAY.format(3))
 
-    history, _ = read_history(job_settings, features)
+    history, _ = read_history(Installation(job_settings, features))
 
     assert (history.is_fraud.tolist(), history.label_source.tolist()) == ([1], ["chargeback"])

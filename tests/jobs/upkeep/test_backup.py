@@ -21,6 +21,7 @@ from fraud_detection.model.read import Model, current_version, load, versions
 from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, ImportedRows, ScoredRequest, Store
+from jobs.installation import Installation
 from jobs.upkeep.backup import NoRoom, back_up, room_in
 from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore
 
@@ -74,7 +75,7 @@ def backed_up(sqlite_store: Store, model: Model, sqlite_environment: dict[str, s
     settings = JobSettings.from_env(sqlite_environment)
     append(sqlite_store)
     sqlite_store.close()
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
     return settings
 
 
@@ -84,7 +85,7 @@ def test_what_is_restored_is_what_was_backed_up(
 ) -> None:
     target = tmp_path / "backups" / name
     before, serving = history_of(filled, features), current_version(filled.models_dir)
-    taken = back_up(target, filled, features, now=NOW)
+    taken = back_up(target, Installation(filled, features), now=NOW)
     store = Store.open(filled.store_location, features)
     append(store, rows=7)
     store.close()
@@ -92,8 +93,8 @@ def test_what_is_restored_is_what_was_backed_up(
     (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").write_bytes(b"later")
 
     with pytest.raises(WouldOverwrite, match=r"holds 12 transactions; --replace"):
-        restore(target, filled, features, actor="test")
-    restored = restore(target, filled, features, actor="test", replace=True)
+        restore(target, Installation(filled, features), actor="test")
+    restored = restore(target, Installation(filled, features), actor="test", replace=True)
 
     after = history_of(filled, features)
     assert restored.backup == taken
@@ -115,8 +116,8 @@ def test_what_is_restored_is_what_was_backed_up(
 def test_a_backup_is_for_its_owner_and_lists_every_file(
     filled: JobSettings, features: FeatureList, tmp_path: Path
 ) -> None:
-    back_up(tmp_path / "backup", filled, features, now=NOW)
-    back_up(tmp_path / "backup.tar", filled, features, now=NOW)
+    back_up(tmp_path / "backup", Installation(filled, features), now=NOW)
+    back_up(tmp_path / "backup.tar", Installation(filled, features), now=NOW)
 
     described = json.loads((tmp_path / "backup" / "backup.json").read_text())
     with tarfile.open(tmp_path / "backup.tar") as archive:
@@ -132,7 +133,7 @@ def test_a_backup_goes_onto_an_empty_machine(
 ) -> None:
     append(sqlite_store)
     settings = JobSettings.from_env(sqlite_environment)
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
     elsewhere = JobSettings.from_env(
         {
             "MODEL_PATH": str(tmp_path / "new" / "models" / "rf_model.pkl"),
@@ -141,7 +142,7 @@ def test_a_backup_goes_onto_an_empty_machine(
         }
     )
 
-    restore(tmp_path / "backup", elsewhere, sqlite_store.features, actor="test")
+    restore(tmp_path / "backup", Installation(elsewhere, sqlite_store.features), actor="test")
 
     assert len(history_of(elsewhere, sqlite_store.features)) == 4
     assert load(elsewhere.model_path, sqlite_store.features).version == model.version
@@ -152,10 +153,10 @@ def test_a_backup_moves_between_databases(
 ) -> None:
     append(sqlite_store)
     sqlite_store.close()
-    back_up(tmp_path / "backup", JobSettings.from_env(sqlite_environment), sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features), now=NOW)
     moved = JobSettings.from_env({**sqlite_environment, "DATABASE_URL": postgresql_database})
 
-    restore(tmp_path / "backup", moved, sqlite_store.features, actor="test", replace=True)
+    restore(tmp_path / "backup", Installation(moved, sqlite_store.features), actor="test", replace=True)
 
     assert len(history_of(moved, sqlite_store.features)) == 4
 
@@ -164,19 +165,22 @@ def test_imported_history_in_a_file_of_its_own_comes_along(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
-    one = back_up(tmp_path / "one", settings, sqlite_store.features, now=NOW)  # nothing was imported yet
+    one = back_up(tmp_path / "one", Installation(settings, sqlite_store.features), now=NOW)  # nothing was imported yet
     history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
     append(history)
     history.close()
 
-    two = back_up(tmp_path / "two", settings, sqlite_store.features, now=NOW)
-    restore(tmp_path / "two", settings, sqlite_store.features, actor="test", replace=True)
+    two = back_up(tmp_path / "two", Installation(settings, sqlite_store.features), now=NOW)
+    restore(tmp_path / "two", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
     assert one.rows == {"requests.db": 0}
     assert two.rows == {"requests.db": 0, "history.db": 4}
     with pytest.raises(BadBackup, match="let TRAIN_DB name another"):
         restore(
-            tmp_path / "two", JobSettings.from_env(sqlite_environment), sqlite_store.features, actor="t", replace=True
+            tmp_path / "two",
+            Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features),
+            actor="t",
+            replace=True,
         )
 
 
@@ -187,7 +191,7 @@ def test_what_the_backup_lacks_is_erased(
     sqlite_store.close()
     later = make_version(settings.models_dir, seed=1)
     (settings.models_dir / JOURNAL).unlink(missing_ok=True)
-    back_up(tmp_path / "first", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "first", Installation(settings, sqlite_store.features), now=NOW)
     history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
     append(history)
     history.close()
@@ -196,7 +200,7 @@ def test_what_the_backup_lacks_is_erased(
     (data / "mlflow.db").write_bytes(b"later")
     (data / "mlartifacts" / "1").mkdir(parents=True)
 
-    restored = restore(tmp_path / "first", settings, sqlite_store.features, actor="test", replace=True)
+    restored = restore(tmp_path / "first", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
     journal = settings.models_dir / JOURNAL
     assert restored.erased == [settings.train_db, journal, data / "mlflow.db", data / "mlartifacts"]
@@ -211,13 +215,13 @@ def test_a_damaged_database_can_be_replaced(
     settings = JobSettings.from_env(sqlite_environment)
     append(sqlite_store)
     sqlite_store.close()
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
     settings.latest_db.write_bytes(b"damaged" * 1000)
     settings.latest_db.with_name("requests.db-wal").write_bytes(b"an old log")
 
     with pytest.raises(WouldOverwrite, match="cannot be looked into"):
-        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test")
-    restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test")
+    restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
     assert len(history_of(settings, sqlite_store.features)) == 4
 
@@ -226,10 +230,10 @@ def test_a_model_in_service_is_replaced_only_on_request(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
     with pytest.raises(WouldOverwrite, match=f"{model.version} is in service; --replace"):
-        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test")
+        restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test")
 
 
 def flip(path: Path) -> None:
@@ -256,7 +260,7 @@ def test_a_backup_that_is_not_whole_touches_nothing(
     damage(tmp_path / "backup")
 
     with pytest.raises(BadBackup, match=message):
-        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
     assert load(backed_up.model_path, features).version == serving
@@ -286,7 +290,7 @@ def test_a_description_that_no_backup_has_touches_nothing(
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
 
     with pytest.raises(BadBackup, match=message):
-        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
     assert current_version(backed_up.models_dir) is not None
@@ -300,7 +304,7 @@ def test_a_folder_that_only_says_it_is_a_backup_erases_nothing(
     (tmp_path / "empty" / "backup.json").write_text(json.dumps({**described, "rows": {}, "files": {}, "current": None}))
 
     with pytest.raises(BadBackup, match=r"expected requests\.db among"):
-        restore(tmp_path / "empty", backed_up, features, actor="test", replace=True)
+        restore(tmp_path / "empty", Installation(backed_up, features), actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
 
@@ -311,7 +315,7 @@ def test_a_description_nested_too_deeply_is_refused(
     (tmp_path / "backup" / "backup.json").write_text("[" * 100_000 + "]" * 100_000)
 
     with pytest.raises(BadBackup, match="cannot be read"):
-        restore(tmp_path / "backup", backed_up, features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
 
 
 @pytest.fixture
@@ -341,7 +345,7 @@ def test_a_backup_without_room_names_the_folder_that_is_full(
         (path / "large").write_bytes(b"x" * 300_000)
 
     with pytest.raises(NoRoom, match=f"^{small_disk}: the disk has no room left"):
-        back_up(small_disk / "backup.tar.gz", backed_up, features, now=NOW)
+        back_up(small_disk / "backup.tar.gz", Installation(backed_up, features), now=NOW)
 
     assert list(small_disk.iterdir()) == []
 
@@ -351,11 +355,11 @@ def test_a_restore_without_room_names_the_folder_that_is_full(
 ) -> None:
     version = current_version(backed_up.models_dir) or ""
     (backed_up.models_dir / version / "large").write_bytes(b"x" * 300_000)
-    back_up(tmp_path / "backup.tar", backed_up, features, now=NOW)
+    back_up(tmp_path / "backup.tar", Installation(backed_up, features), now=NOW)
     settings = JobSettings.from_env({**sqlite_environment, "MODEL_PATH": str(small_disk / "models" / "rf_model.pkl")})
 
     with pytest.raises(NoRoom, match=f"^{small_disk / 'models'}: the disk has no room left"):
-        restore(tmp_path / "backup.tar", settings, features, actor="test", replace=True)
+        restore(tmp_path / "backup.tar", Installation(settings, features), actor="test", replace=True)
 
     assert len(history_of(settings, features)) == 4
 
@@ -395,10 +399,10 @@ def test_a_database_that_was_damaged_when_it_was_backed_up_is_not_restored(
     with sqlite_store.begin() as connection:
         connection.execute(sqlite_store.tables.requests.update().values({"V1": float("inf")}))
     sqlite_store.close()
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
     with pytest.raises(BadBackup, match="4 rows have a feature that is no number in range"):
-        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
 
 def test_refuses_an_archive_of_something_else(
@@ -407,7 +411,7 @@ def test_refuses_an_archive_of_something_else(
     (tmp_path / "b.tar").write_bytes(b"x" * 2000)
 
     with pytest.raises(BadBackup, match="is no archive of a backup"):
-        restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test")
+        restore(tmp_path / "b.tar", Installation(JobSettings.from_env(sqlite_environment), features), actor="test")
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> tarfile.TarInfo:
@@ -436,7 +440,12 @@ def test_an_archive_writes_nothing_outside_and_nothing_odd(
         archive.addfile(bad)
 
     with pytest.raises(BadBackup, match=message):
-        restore(tmp_path / "b.tar", JobSettings.from_env(sqlite_environment), features, actor="test", replace=True)
+        restore(
+            tmp_path / "b.tar",
+            Installation(JobSettings.from_env(sqlite_environment), features),
+            actor="test",
+            replace=True,
+        )
 
     assert list(tmp_path.rglob("outside")) == []
 
@@ -446,17 +455,17 @@ def test_refuses_a_backup_of_other_features(
 ) -> None:
     (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
     settings = JobSettings.from_env({**sqlite_environment, "FEATURES_FILE": str(tmp_path / "features.json")})
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
     with pytest.raises(BadBackup, match=r"another feature list .* set FEATURES_FILE to its features\.json"):
-        restore(tmp_path / "backup", settings, FeatureList((Feature("amount"),)), actor="test")
+        restore(tmp_path / "backup", Installation(settings, FeatureList((Feature("amount"),))), actor="test")
 
     assert (tmp_path / "backup" / "features.json").exists()
 
 
 def test_never_overwrites_a_backup(sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="exists already"):
-        back_up(tmp_path, JobSettings.from_env(sqlite_environment), sqlite_store.features, now=NOW)
+        back_up(tmp_path, Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features), now=NOW)
 
 
 def test_an_mlflow_server_keeps_its_own_store(
@@ -465,8 +474,8 @@ def test_an_mlflow_server_keeps_its_own_store(
     settings = JobSettings.from_env({**sqlite_environment, "MLFLOW_TRACKING_URI": "http://mlflow:5000"})
     (settings.latest_db.parent / "mlflow.db").write_text("not ours")
 
-    taken = back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
-    restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+    taken = back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
+    restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
     assert not [name for name in taken.files if name.startswith("mlflow")]
     assert (settings.latest_db.parent / "mlflow.db").read_text() == "not ours"
@@ -474,7 +483,7 @@ def test_an_mlflow_server_keeps_its_own_store(
 
 def test_needs_a_store_to_back_up(sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path) -> None:
     with pytest.raises(DatabaseRefused, match="no database there"):
-        back_up(tmp_path / "backup", JobSettings.from_env(sqlite_environment), features, now=NOW)
+        back_up(tmp_path / "backup", Installation(JobSettings.from_env(sqlite_environment), features), now=NOW)
 
     assert not (tmp_path / "backup").exists()
 
@@ -483,9 +492,9 @@ def test_stays_away_from_a_store_in_use_and_from_a_job(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)
-    back_up(tmp_path / "backup", settings, sqlite_store.features, now=NOW)
+    back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
     with in_use(settings.latest_db), pytest.raises(StoreInUse):
-        restore(tmp_path / "backup", settings, sqlite_store.features, actor="test", replace=True)
+        restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
     with promoter(settings.models_dir), pytest.raises(LockHeld):
-        back_up(tmp_path / "another", settings, sqlite_store.features, now=NOW)
+        back_up(tmp_path / "another", Installation(settings, sqlite_store.features), now=NOW)

@@ -5,13 +5,14 @@ from fraud_detection.model.files import ONNX
 from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
+from jobs.installation import Installation
 from jobs.upkeep.check import check
 
 
 def test_nothing_is_wrong_with_what_is_well(store: Store, model: Model, job_settings: JobSettings) -> None:
     where = "PostgreSQL" if job_settings.database_url else str(job_settings.latest_db)
 
-    findings = check(job_settings, store.features)
+    findings = check(Installation(job_settings, store.features))
 
     assert [(finding.what, finding.problems) for finding in findings] == [
         (f"{where} (0 rows)", []),
@@ -24,7 +25,7 @@ def test_history_that_was_never_imported_is_no_problem(
 ) -> None:
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "history.db")})
 
-    assert [finding.problems for finding in check(settings, sqlite_store.features)] == [[], [], []]
+    assert [finding.problems for finding in check(Installation(settings, sqlite_store.features))] == [[], [], []]
 
 
 def test_everything_wrong_is_found_in_one_go(
@@ -35,7 +36,7 @@ def test_everything_wrong_is_found_in_one_go(
     settings.latest_db.write_bytes(b"damaged" * 1000)
     (settings.models_dir / model.version / ONNX).write_bytes(b"damaged")
 
-    store, served = check(settings, sqlite_store.features)
+    store, served = check(Installation(settings, sqlite_store.features))
 
     assert "is damaged or no SQLite database" in store.problems[0]
     assert "model.onnx is not the file that the manifest describes" in served.problems[0]
@@ -44,7 +45,7 @@ def test_everything_wrong_is_found_in_one_go(
 def test_no_store_at_all_is_a_problem(sqlite_environment: dict[str, str], model: Model, features: FeatureList) -> None:
     settings = JobSettings.from_env(sqlite_environment)
 
-    finding = check(settings, features)[0]
+    finding = check(Installation(settings, features))[0]
 
     assert finding.what == str(settings.latest_db)
     assert finding.problems == ["no database there; `fraudctl bootstrap` makes one"]

@@ -12,6 +12,7 @@ from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, Store
+from jobs.installation import Installation
 from jobs.upkeep.dated_backups import DatedBackup, back_up_into
 from jobs.upkeep.restore import BadBackup, restore, verify
 
@@ -31,7 +32,9 @@ def take(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], 
     settings = JobSettings.from_env(sqlite_environment)
 
     def night(number: int, *, keep: int | None = None) -> DatedBackup:
-        return back_up_into(folder, settings, sqlite_store.features, now=NIGHT + timedelta(days=number), keep=keep)
+        return back_up_into(
+            folder, Installation(settings, sqlite_store.features), now=NIGHT + timedelta(days=number), keep=keep
+        )
 
     return night
 
@@ -51,11 +54,11 @@ def test_is_named_by_its_moment_in_utc_and_can_be_restored(
     settings = JobSettings.from_env(sqlite_environment)
     elsewhere = NIGHT.astimezone(timezone(timedelta(hours=-9)))
 
-    taken = back_up_into(folder, settings, sqlite_store.features, now=elsewhere)
+    taken = back_up_into(folder, Installation(settings, sqlite_store.features), now=elsewhere)
 
     assert taken.path == folder / "fraud-detection-20261124T020000Z.tar.gz"
     assert names(folder) == [taken.path.name]
-    restored = restore(taken.path, settings, sqlite_store.features, actor="test", replace=True)
+    restored = restore(taken.path, Installation(settings, sqlite_store.features), actor="test", replace=True)
     assert restored.backup == taken.backup
 
 

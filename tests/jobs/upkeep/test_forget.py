@@ -13,6 +13,7 @@ from fraud_detection.model.write import replace_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
 from jobs.drift.reference import read_reference, reference_bytes
+from jobs.installation import Installation
 from jobs.upkeep.forget import forget, tell
 
 CLOCK = Clock()
@@ -57,7 +58,7 @@ def test_erases_a_transaction_everywhere_and_leaves_the_others(
     append(store, ["gone"])
     newer = with_reference(store, job_settings.models_dir, make_version(job_settings.models_dir, seed=1))
 
-    done = forget("gone", job_settings, store.features)
+    done = forget("gone", Installation(job_settings, store.features))
 
     with store.begin() as connection:
         assert store.decisions(connection, "gone") == []
@@ -77,10 +78,10 @@ def test_a_row_that_was_scored_without_an_id_is_erased_as_well(
     other = append(store, [None])
     version = with_reference(store, job_settings.models_dir, model.version)
 
-    one = forget(f"{request_id}:1", job_settings, store.features)
+    one = forget(f"{request_id}:1", Installation(job_settings, store.features))
     with store.begin() as connection:
         left = store.rows_of(connection, request_id)
-    rest = forget(request_id, job_settings, store.features)
+    rest = forget(request_id, Installation(job_settings, store.features))
 
     with store.begin() as connection:
         assert store.rows_of(connection, request_id) == []
@@ -98,7 +99,7 @@ def test_nothing_of_it_remains_in_the_files(
     with_reference(sqlite_store, settings.models_dir, model.version)
     sqlite_store.close()
 
-    forget("gone", settings, sqlite_store.features)
+    forget("gone", Installation(settings, sqlite_store.features))
 
     files = [path for path in (*settings.latest_db.parent.iterdir(), *settings.models_dir.rglob("*")) if path.is_file()]
     assert not [path for path in files if request_id.encode() in path.read_bytes()]
@@ -113,7 +114,7 @@ def test_finds_it_in_imported_history_as_well(
         rows = ImportedRows(CLOCK.tick()[1], [NOW], np.zeros((1, 29)), [False], ["gone"])
         history.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
 
-    done = forget("gone", settings, sqlite_store.features)
+    done = forget("gone", Installation(settings, sqlite_store.features))
 
     with history.begin() as connection:
         assert history.count_rows(connection) == 0
@@ -135,7 +136,7 @@ def test_a_version_of_other_features_is_searched_by_its_own(
     other.close()
     append(sqlite_store, ["gone"])
 
-    forget("gone", settings, load_features(None))
+    forget("gone", Installation(settings, load_features(None)))
 
     assert read_reference(settings.models_dir / version, one).tolist() == [[7.5]]
 
@@ -152,7 +153,7 @@ def test_says_what_it_did_and_what_it_could_not_reach(
     with reader.begin() as connection:
         reader.count_rows(connection)
 
-        story = tell("gone", forget("gone", settings, sqlite_store.features), settings)
+        story = tell("gone", forget("gone", Installation(settings, sqlite_store.features)), settings)
 
     reader.close()
     assert "gone: erased 1 stored rows with their features and scores, 1 labels and 1 idempotency keys." in story
@@ -163,7 +164,7 @@ def test_says_what_it_did_and_what_it_could_not_reach(
 
 
 def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) -> None:
-    story = tell("nobody", forget("nobody", job_settings, store.features), job_settings)
+    story = tell("nobody", forget("nobody", Installation(job_settings, store.features)), job_settings)
 
     assert story.startswith("nobody: nothing is stored under this id.")
     assert ("VACUUM" in story) == (job_settings.database_url is not None)
@@ -173,4 +174,4 @@ def test_waits_for_no_retraining(sqlite_store: Store, sqlite_environment: dict[s
     settings = JobSettings.from_env(sqlite_environment)
 
     with promoter(settings.models_dir), pytest.raises(LockHeld):
-        forget("gone", settings, sqlite_store.features)
+        forget("gone", Installation(settings, sqlite_store.features))
