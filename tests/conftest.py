@@ -1,6 +1,7 @@
 """What every test may ask for: a feature list, an empty store on each database, a tiny real model, the real sample."""
 
 import dataclasses
+import logging
 import os
 import pickle
 import pwd
@@ -25,6 +26,7 @@ from fraud_detection.model.write import promote, replace_file, write_version
 from fraud_detection.settings import ApiSettings, JobSettings
 from fraud_detection.store import ImportedRows, Store
 from jobs.drift.reference import reference_bytes
+from tests.support.command_line import Fraudctl, run
 from tests.support.environment import variables
 from tests.support.programs import skip_or_fail
 from tests.support.project import REAL_DATA
@@ -220,3 +222,17 @@ def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[
     """The environment of an installation in tmp_path whose API runs, with the API_URL where it answers."""
     with api_process(sqlite_environment, tmp_path / "server.log") as url:
         yield {**sqlite_environment, "API_URL": url}
+
+
+@pytest.fixture
+def fraudctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fraudctl]:
+    """Run a command in this process: fraudctl("db", "check", env=…, exit_code=3); without exit_code it must be 0."""
+    monkeypatch.chdir(tmp_path)  # where no .api_token lies
+    for name in ("API_TOKEN", "API_TOKEN_FILE", "API_URL", "FEATURES_FILE", "LOG_LEVEL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    yield run
+    root.handlers[:] = handlers  # a command sends the log to the streams that the runner has closed
+    root.setLevel(level)

@@ -4,7 +4,7 @@ import pytest
 from fraud_detection.clock import Clock
 from fraud_detection.model.read import Model
 from fraud_detection.store import ScoredRequest, Store
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.model.read import Model
 from fraud_detection.store import ImportedRows, Store
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 @pytest.fixture

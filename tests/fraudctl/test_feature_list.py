@@ -6,7 +6,7 @@ import pytest
 from fraud_detection.features import load_features
 from fraud_detection.model.read import Model
 from fraud_detection.store import Store
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 @pytest.fixture

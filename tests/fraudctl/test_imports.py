@@ -13,8 +13,8 @@ from fraud_detection.lock import in_use
 from fraud_detection.settings import JobSettings
 from jobs.installation import Installation
 from jobs.training.history import read_history
-from tests.fraudctl.command import Fraudctl
 from tests.fraudctl.history_csv import history
+from tests.support.command_line import Fraudctl
 from tests.support.project import ROOT
 from tests.support.service import api_process
 

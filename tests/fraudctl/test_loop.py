@@ -5,7 +5,7 @@ from fraud_detection.features import Matrix
 from fraud_detection.lock import promoter
 from fraud_detection.model.read import Model
 from fraud_detection.store import Store
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 def test_drift_tells_what_it_found(

@@ -7,7 +7,7 @@ import pytest
 from fraud_detection.model.files import CURRENT, PICKLE
 from fraud_detection.model.read import Model, current_version, journal, read_manifest
 from fraud_detection.store import Store
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(

@@ -18,7 +18,7 @@ from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.read import load, versions
 from fraud_detection.store import ImportedRows, Store
 from jobs.synthetic.baseline import seed_baseline
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fraudctl.command import Fraudctl
+from tests.support.command_line import Fraudctl
 
 
 def test_the_round_from_demo_data_to_labels(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from fraudctl.main import main
 
 Fraudctl = Callable[..., Result]
-"""The type of the fixture `fraudctl`, which is `run` in a folder without a token."""
+"""The type of the fixture `fraudctl`: `run` in a folder without a token."""
 
 
 def run(*arguments: object, env: dict[str, str], exit_code: int = 0, answer: str | None = None) -> Result:
