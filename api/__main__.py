@@ -15,7 +15,7 @@ def prepare() -> int:
         ApiSettings.from_env(os.environ)  # before it creates anything
     except BadSetting as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")
-        return 2
+        return error.exit_code
     return bootstrap.main()
 
 

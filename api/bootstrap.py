@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld, promoter
@@ -24,12 +25,13 @@ from fraud_detection.store import Store
 logger = logging.getLogger(__name__)
 
 
-class CannotWrite(Exception):
+class CannotWrite(ExpectedError):
     """A folder of the installation that cannot be written; the message says what to do."""
 
     def __init__(self, folder: Path, error: OSError) -> None:
-        self.is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if self.is_full:
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        self.exit_code = ExitCode.TRY_AGAIN if is_full else ExitCode.UNUSABLE
+        if is_full:
             advice = "free space there, or mount a larger volume"
         elif error.errno == errno.EROFS:
             advice = "mount a writable volume there"
@@ -52,19 +54,10 @@ def main() -> int:
         settings = SharedSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         bootstrap(settings)
-    except (BadSetting, BadFeatureList) as error:
+    except (BadSetting, BadFeatureList, DatabaseRefused, ModelRefused, CannotWrite, LockHeld) as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return 2
-    except (DatabaseRefused, ModelRefused) as error:
-        logger.error("%s", error)  # noqa: TRY400
-        return 3
-    except CannotWrite as error:
-        logger.error("%s", error)  # noqa: TRY400
-        return 1 if error.is_full else 3
-    except LockHeld as error:
-        logger.error("%s", error)  # noqa: TRY400
-        return 1
-    return 0
+        return error.exit_code
+    return ExitCode.DONE
 
 
 def bootstrap(settings: SharedSettings) -> None:

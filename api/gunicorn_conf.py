@@ -18,7 +18,7 @@ def _settings() -> ApiSettings:
         return ApiSettings.from_env(os.environ)
     except BadSetting as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types

@@ -9,12 +9,13 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import BadSetting, ClientSettings
 
 TIMEOUT_SECONDS = 10
 
 
-class SmokeFailed(Exception):
+class SmokeFailed(ExpectedError):
     """The API gave a wrong reply; the message says what was requested, expected and received."""
 
 
@@ -45,14 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         settings = ClientSettings.from_env(os.environ)
         check = metrics if given.metrics else smoke
         found = check(settings.api_url, settings.api_token)
-    except BadSetting as error:
+    except (BadSetting, SmokeFailed) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    except SmokeFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        return error.exit_code
     sys.stdout.write(f"{settings.api_url}: {found}, no access without a token\n")
-    return 0
+    return ExitCode.DONE
 
 
 def smoke(api_url: str, api_token: str) -> str:

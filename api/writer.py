@@ -15,6 +15,7 @@ from gevent.hub import Waiter, get_hub
 from api.housekeeping import Housekeeping
 from api.metrics import Metrics
 from fraud_detection.database import Trouble, limit_statements, trouble
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.store import ScoredRequest, Store, StoredReply
 
 QUEUE_REQUESTS = 1024
@@ -22,7 +23,6 @@ BATCH_REQUESTS = 128
 BATCH_ROWS = 2000
 DEADLINE_SECONDS = 2.0
 PROBE_EVERY_SECONDS = 1.0
-EXIT_STORAGE = 70
 
 Result = TypeVar("Result")
 Code = Literal["storage_full", "storage_busy", "storage_failed", "overloaded", "stopping"]
@@ -208,7 +208,7 @@ class Writer:
             self._part()
         except Exception:
             logger.exception("the writer cannot go on")
-            self._give_up(EXIT_STORAGE)
+            self._give_up(ExitCode.STORAGE_FAILED)
 
     def _wait(self) -> None:
         due_in = min(self._housekeeping.due_at, self._probe_due_at) - time.monotonic()
@@ -338,7 +338,7 @@ class Writer:
         # good, so only what a new process reads from it can be trusted.
         if self._failed_commits == 2 and self._store.engine.dialect.name == "sqlite":
             logger.critical("COMMIT failed twice in a row")
-            self._give_up(EXIT_STORAGE)
+            self._give_up(ExitCode.STORAGE_FAILED)
 
     def _discard_connection(self) -> None:
         if self._connection is not None:

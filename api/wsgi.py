@@ -11,9 +11,6 @@ from fraud_detection.features import BadFeatureList
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import ApiSettings, BadSetting
 
-EXIT_BAD_CONFIGURATION = 2
-EXIT_MISMATCH = 3
-
 
 def serve() -> Api:
     """Start the API in this process; if it cannot start, print one line to stderr and end the whole server."""
@@ -21,12 +18,9 @@ def serve() -> Api:
         settings = ApiSettings.from_env(os.environ)
         app = create_app(settings, give_up=halt)
         _answer_probes(app, settings)
-    except (BadSetting, BadFeatureList) as error:
+    except (BadSetting, BadFeatureList, DatabaseRefused, ModelRefused) as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")
-        halt(EXIT_BAD_CONFIGURATION)
-    except (DatabaseRefused, ModelRefused) as error:
-        sys.stderr.write(f"fraud-detection cannot start: {error}\n")
-        halt(EXIT_MISMATCH)
+        halt(error.exit_code)
     if settings.rollout_mode == "reload":
         app.served.watch()
     return app

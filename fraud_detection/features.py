@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.schema import RESERVED_NAMES
 
 Matrix = NDArray[np.float64]
@@ -23,8 +24,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _NUMBER_TYPES = frozenset({float, int})  # bool is a type of its own, so True is no number here
 
 
-class BadFeatureList(Exception):
+class BadFeatureList(ExpectedError):
     """A feature list that cannot be used; the message names the place and what was expected."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
 
 
 class InvalidTransactions(Exception):

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from fraud_detection.exit_codes import ExpectedError
+
 _ADVISORY_KEY = 46_726_176
 
 
-class LockHeld(Exception):
+class LockHeld(ExpectedError):
     """Another job is at work on the models."""
 
 
-class StoreInUse(Exception):
+class StoreInUse(ExpectedError):
     """A running API has the store open, or another command holds it; the message names the way out."""
 
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 
-class BadSetting(Exception):
+
+class BadSetting(ExpectedError):
     """A variable that is missing or wrong; the message names it, what was expected and, if no secret, its value."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
 
 
 def _text(value: str) -> str:

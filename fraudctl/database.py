@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from fraud_detection.database import run_query
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.settings import BadSetting
 from fraudctl.arguments import seekable
 from fraudctl.installation import actor, installation
@@ -31,7 +32,7 @@ def check() -> None:
     for finding in findings:
         click.echo(f"{finding.what}: {'; '.join(finding.problems) or 'ok'}")
     if any(finding.problems for finding in findings):
-        raise click.exceptions.Exit(3)
+        raise click.exceptions.Exit(ExitCode.UNUSABLE)
 
 
 @db.command()

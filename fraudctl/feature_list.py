@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
 from fraudctl.arguments import FILE
@@ -43,7 +44,7 @@ def check(file: Path | None) -> None:
     for refusal in refusals:
         click.echo(refusal)
     if refusals:
-        raise click.exceptions.Exit(3)
+        raise click.exceptions.Exit(ExitCode.UNUSABLE)
 
 
 @features.command()

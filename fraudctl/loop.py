@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from fraud_detection.exit_codes import ExitCode
 from fraudctl.installation import api_to_ask, client_settings, installation
 from jobs.exchange.api_client import ApiClient
 
@@ -23,7 +24,7 @@ def drift() -> None:
     report = detect_drift(here.settings)
     click.echo(paragraph(report))
     if report.state == "error":
-        raise click.exceptions.Exit(3)
+        raise click.exceptions.Exit(ExitCode.UNUSABLE)
 
 
 @click.command()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import click
 
+from fraud_detection.exit_codes import ExitCode
+
 _INTRODUCTION = """\
 <!-- `make generate` writes this file from the commands in fraudctl/. -->
 
@@ -16,18 +18,6 @@ image has the command under this name. Every command explains itself with `--hel
 configure it.
 """
 
-_EXIT_CODES = """\
-## Exit codes
-
-| Code | Meaning |
-|---|---|
-| 0 | Done, or there was nothing to do. |
-| 1 | The command failed for a reason that may pass: the API or the database was not reachable, or a lock was held. |
-| 2 | A variable, an option or an argument is wrong. |
-| 3 | Data, features or model do not fit. |
-| 4 | The new model did not come into service, and the previous one was restored. |
-"""
-
 
 def command_line(program: click.Group, program_name: str) -> str:
     """Return the document: a list of all commands, the exit codes, then a section for each command."""
@@ -36,7 +26,9 @@ def command_line(program: click.Group, program_name: str) -> str:
         f"| [`{name}`](#{name.replace(' ', '-')}) | {_paragraphs(command)[0]} |\n" for name, command in found.items()
     ]
     overview = "".join(["| Command | What it does |\n", "|---|---|\n", *rows])
-    return "\n".join([_INTRODUCTION, overview, _EXIT_CODES, *(_section(name, each) for name, each in found.items())])
+    codes = "".join(f"| {code:d} | {code.meaning} |\n" for code in ExitCode if code is not ExitCode.STORAGE_FAILED)
+    exit_codes = f"## Exit codes\n\n| Code | Meaning |\n|---|---|\n{codes}"
+    return "\n".join([_INTRODUCTION, overview, exit_codes, *(_section(name, each) for name, each in found.items())])
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:

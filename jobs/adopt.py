@@ -11,6 +11,7 @@ import numpy as np
 
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.files import CURRENT, MANIFEST, ONNX, PICKLE, REFERENCE
 from fraud_detection.model.manifest import AmountScaling, Manifest
@@ -33,8 +34,10 @@ _ENOUGH_STORED = 1_000
 _SEED = 1
 
 
-class CannotAdopt(Exception):
+class CannotAdopt(ExpectedError):
     """A file that cannot become a model of this installation; the message says what was expected and what came."""
+
+    exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)

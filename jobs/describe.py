@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fraud_detection import logs
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         features = load_features(settings.features_file)
     except (BadSetting, BadFeatureList) as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return 2
+        return error.exit_code
     try:
         labelled = read_labelled(given.file, features, PUBLIC_SCALING)
         statistics = describe(
@@ -65,10 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except (BadTransactionFile, BadStatistics) as error:
         logger.error("%s", error)  # noqa: TRY400
-        return 3
+        return error.exit_code
     write_whole(given.out, to_json(statistics).encode())
     logger.info("%s: statistics of %s features in two classes", given.out, len(features))
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

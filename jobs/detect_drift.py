@@ -1,7 +1,7 @@
 """`python -m jobs.detect_drift`: compare the newest transactions with the model's reference, write drift_result.json.
 
-It starts nothing: the file is the message, and `python -m jobs.retrain` reads it. Exit codes: 0 compared (whatever
-was found, also too few rows), 2 bad configuration, 3 nothing could be compared (state `error` in the file).
+It starts nothing: the file is the message, and `python -m jobs.retrain` reads it. It exits with 0 whatever it
+found, and with UNUSABLE (fraud_detection/exit_codes.py) if it could compare nothing: state `error` in the file.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from fraud_detection import logs
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList, FeatureList, Matrix
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.model.files import write_whole
@@ -45,8 +46,8 @@ def main() -> int:
         report = detect_drift(settings)
     except (BadSetting, BadFeatureList) as error:
         logger.critical("%s", error)
-        return 2
-    return 3 if report.state == "error" else 0
+        return error.exit_code
+    return ExitCode.UNUSABLE if report.state == "error" else ExitCode.DONE
 
 
 def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftReport:

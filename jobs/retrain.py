@@ -1,8 +1,6 @@
 """`python -m jobs.retrain [--force]`: train a new model when it is due, and promote it if it is no worse.
 
-Exit codes: 0 done, or nothing to be done (`skipped`, `held_…`, `rejected`, `promoted`); 1 something is away, the next
-attempt may succeed; 2 bad configuration; 3 data or models that cannot be used; 4 the new model did not serve and the
-one before was restored.
+It exits with a code of fraud_detection/exit_codes.py: 0 for every outcome but `failed` and `restored`.
 """
 
 import argparse
@@ -21,6 +19,7 @@ import numpy as np
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
@@ -45,17 +44,19 @@ from jobs.training.selection import Held, Selection, select
 from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
-_ANSWERS: dict[type[Exception], tuple[RetrainOutcome, str, int]] = {
-    LockHeld: ("skipped", "Nothing was done. {}.", 0),
-    Restored: ("restored", "{}. Find out why before the next retraining.", 4),
-    BadSetting: ("failed", "Nothing was trained. {}", 2),
-    BadFeatureList: ("failed", "Nothing was trained. {}", 2),
-    ModelRefused: ("failed", "Nothing was promoted. {}", 3),
-    KubernetesRefused: ("failed", "Nothing was promoted. {}", 2),
-    KubernetesAway: ("failed", "Nothing was promoted. {}", 1),
-    TrackingFailed: ("failed", "Nothing is promoted that MLflow does not know. {}", 1),
+_ANSWERS: dict[type[ExpectedError], tuple[RetrainOutcome, str]] = {
+    Restored: ("restored", "{}. Find out why before the next retraining."),
+    BadSetting: ("failed", "Nothing was trained. {}"),
+    BadFeatureList: ("failed", "Nothing was trained. {}"),
+    ModelRefused: ("failed", "Nothing was promoted. {}"),
+    KubernetesRefused: ("failed", "Nothing was promoted. {}"),
+    KubernetesAway: ("failed", "Nothing was promoted. {}"),
+    TrackingFailed: ("failed", "Nothing is promoted that MLflow does not know. {}"),
 }
-_CONFIGURATION = {"missing", "sqlite_too_old", "network_filesystem", "not_durable"}
+_OF_REASON = {
+    "unreachable": ExitCode.TRY_AGAIN,
+    **dict.fromkeys(("missing", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Retraining:
 
     outcome: RetrainOutcome
     paragraph: str
-    exit_code: int = 0
+    exit_code: int = ExitCode.DONE
     version: str | None = None
     """The version that was promoted."""
     verdict: Verdict | None = None
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return retrain(settings, force=given.force, find_api=lambda: running_api(settings, os.environ)).exit_code
     except BadSetting as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return 2
+        return error.exit_code
 
 
 def retrain(
@@ -131,15 +132,18 @@ def _guarded(
         here = Installation.of(settings)
         with here.promoter():
             return _attempt(here, force=force, api=api, now=now)
-    except tuple(_ANSWERS) as error:
-        outcome, sentence, exit_code = _ANSWERS[type(error)]
-        return Retraining(outcome, sentence.format(error), exit_code)
-    except DatabaseRefused as error:
-        exit_code = 1 if error.reason == "unreachable" else 2 if error.reason in _CONFIGURATION else 3
+    except LockHeld as error:  # another job does the work
+        return Retraining("skipped", f"Nothing was done. {error}.")
+    except DatabaseRefused as error:  # a scheduler repeats 1, so here the reason decides
+        exit_code = _OF_REASON.get(error.reason, error.exit_code)
         return Retraining("failed", f"Nothing was trained. {error}", exit_code)
+    except tuple(_ANSWERS) as error:
+        outcome, sentence = _ANSWERS[type(error)]
+        return Retraining(outcome, sentence.format(error), error.exit_code)
     except Exception as error:  # so that the outcome is pushed
         logger.exception("retraining failed")
-        return Retraining("failed", f"Nothing was promoted ({type(error).__name__}; the log says more).", 1)
+        told = f"Nothing was promoted ({type(error).__name__}; the log says more)."
+        return Retraining("failed", told, ExitCode.TRY_AGAIN)
 
 
 def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:

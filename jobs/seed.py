@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList
 from fraud_detection.settings import BadSetting, JobSettings
 from jobs.installation import Installation
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         here = Installation.of(settings)
     except (BadSetting, BadFeatureList) as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return 2
+        return error.exit_code
     try:
         manifest = seed_baseline(
             given.out,
@@ -50,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except (BadStatistics, FileExistsError, DatabaseRefused) as error:
         logger.error("%s", error)  # noqa: TRY400
-        return 3
+        return ExitCode.UNUSABLE
     logger.info("%s: baseline %s, trained on %s synthetic rows", given.out, manifest.created, given.rows)
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from pysqlite3 import dbapi2
 from sqlalchemy.pool import QueuePool
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+
 SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
 APPLICATION_ID = 0x46726175  # "Frau", so that `file` and we recognise our own
 BUSY_TIMEOUT_MS = 5000
@@ -38,12 +40,14 @@ Reason = Literal[
 Trouble = Literal["full", "busy", "failed", "corrupt"]
 
 
-class TookTooLong(Exception):
+class TookTooLong(ExpectedError):
     """A statement that was ended because its time was up; the message says what to do."""
 
 
-class DatabaseRefused(Exception):
+class DatabaseRefused(ExpectedError):
     """A database that must not be used; `reason` comes from a fixed set, the message says what to do."""
+
+    exit_code = ExitCode.UNUSABLE
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -20,13 +20,17 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+
 GOLDEN_TOLERANCE = 1e-6
 _VERSION_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 RefusalReason = Literal["missing", "manifest", "digest", "features", "unreadable", "golden"]
 
 
-class ModelRefused(Exception):
+class ModelRefused(ExpectedError):
     """A model version that must not serve; `reason` comes from a fixed set, the message says what was found."""
+
+    exit_code = ExitCode.UNUSABLE
 
     def __init__(self, reason: RefusalReason, message: str) -> None:
         super().__init__(message)

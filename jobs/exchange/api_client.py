@@ -9,6 +9,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import ClientSettings
@@ -18,7 +19,7 @@ _TIMEOUT_SECONDS = 10.0
 _BODY_BYTES = 900_000  # below the 1 MiB that the API takes
 
 
-class ApiRefused(Exception):
+class ApiRefused(ExpectedError):
     """The API understood and said no; the message is its own."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -26,7 +27,7 @@ class ApiRefused(Exception):
         self.status = status
 
 
-class ApiAway(Exception):
+class ApiAway(ExpectedError):
     """No answer, even after trying again; the message says where and why."""
 
 

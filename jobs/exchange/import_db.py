@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fraud_detection.clock import Clock, timestamp
 from fraud_detection.database import open_engine, reachable
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
 from fraud_detection.store import ImportedRows, Store
@@ -23,8 +24,10 @@ SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "
 """Names under which older installations kept what their model said."""
 
 
-class BadOldDatabase(Exception):
+class BadOldDatabase(ExpectedError):
     """A database whose requests cannot be brought in; the message names row and column."""
+
+    exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from fraud_detection.clock import Clock, timestamp
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.model.files import CURRENT
@@ -31,7 +32,7 @@ AMOUNT_SCALING = "amount_scaling"
 """The fact in schema_meta that every later import follows."""
 
 
-class AlreadyImported(Exception):
+class AlreadyImported(ExpectedError):
     """The same history was imported before; the message says when."""
 
 

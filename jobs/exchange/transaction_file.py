@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_detection.clock import timestamp
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 
@@ -31,8 +32,10 @@ TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # what the API takes an
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
-class BadTransactionFile(Exception):
+class BadTransactionFile(ExpectedError):
     """A file that cannot be read as transactions; the message names file, line and column."""
+
+    exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)

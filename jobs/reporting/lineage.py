@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest, versions
 from fraud_detection.store import Decision
@@ -12,7 +13,7 @@ from fraud_detection.store.labels import Label, label_that_counts
 from jobs.installation import Installation
 
 
-class UnknownDecision(Exception):
+class UnknownDecision(ExpectedError):
     """No transaction is stored under the identifier."""
 
 

@@ -1,12 +1,13 @@
 """Which version served before the one in service, and bringing any version back by hand."""
 
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.read import current_version, versions
 from jobs.installation import Installation
 from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 
 
-class NothingToGoBackTo(Exception):
+class NothingToGoBackTo(ExpectedError):
     """No other version served before the one in service, or none is kept."""
 
 

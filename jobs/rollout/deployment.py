@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import BadSetting, ClusterSettings
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -25,11 +26,13 @@ _PASSING = {409, 429}  # another client changes it at this moment; too many ask
 logger = logging.getLogger(__name__)
 
 
-class KubernetesRefused(Exception):
+class KubernetesRefused(ExpectedError):
     """Kubernetes understood and will not, however often it is asked; the message says what to change."""
 
+    exit_code = ExitCode.BAD_CONFIGURATION
 
-class KubernetesAway(Exception):
+
+class KubernetesAway(ExpectedError):
     """No usable answer from Kubernetes in the time that there was; the message says why."""
 
 

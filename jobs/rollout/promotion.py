@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import PICKLE
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest, read_version
 from fraud_detection.model.write import promote, record
@@ -14,8 +15,10 @@ from jobs.rollout.tracking import Tracking
 logger = logging.getLogger(__name__)
 
 
-class Restored(Exception):
+class Restored(ExpectedError):
     """A promoted version did not serve; the one before does again. The message says what was wrong."""
+
+    exit_code = ExitCode.RESTORED
 
 
 def tracking_of(here: Installation) -> Tracking:

@@ -26,6 +26,8 @@ from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from fraud_detection.exit_codes import ExpectedError
+
 CHAMPION = "champion"
 ARTIFACTS = "model"
 _DIGEST = "digest"
@@ -35,7 +37,7 @@ for _noisy in ("mlflow", "alembic"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)  # a line for each table it creates
 
 
-class TrackingFailed(Exception):
+class TrackingFailed(ExpectedError):
     """MLflow could not be reached or refused; nothing may be promoted then."""
 
 

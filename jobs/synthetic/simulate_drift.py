@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.files import CURRENT
 from jobs.drift.reference import read_reference
@@ -13,7 +14,7 @@ from jobs.exchange.api_client import ApiClient, rows_per_request
 from jobs.installation import Installation
 
 
-class UnknownFeature(Exception):
+class UnknownFeature(ExpectedError):
     """A shift of a feature that this installation does not have; the message names those it has."""
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix, default_features
 from fraud_detection.model.manifest import AmountScaling
 from jobs.installation import Installation
@@ -24,8 +25,10 @@ LEVELS = (0.001, 0.01, *(level / 20 for level in range(1, 20)), 0.99, 0.999)
 _MIN_ROWS = 50
 
 
-class BadStatistics(Exception):
+class BadStatistics(ExpectedError):
     """A table of statistics that cannot be used or made; the message says what was expected."""
+
+    exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import versions
@@ -37,7 +38,7 @@ FEATURES = "features.json"
 _ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than from one night to the next
 
 
-class NoRoom(Exception):
+class NoRoom(ExpectedError):
     """A file system without room for what is written; the message names the folder."""
 
 

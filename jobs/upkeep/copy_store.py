@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from tqdm import tqdm
 
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.store import FACTS_OF_THE_TABLES, Store
@@ -17,7 +18,7 @@ TABLES = ("requests", "labels", "idempotency")
 """In the order in which they refer to each other."""
 
 
-class CopyFailed(Exception):
+class CopyFailed(ExpectedError):
     """Nothing was copied; the message says why."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.model.files import CURRENT, JOURNAL, sync_folder, write_whole
@@ -38,11 +39,13 @@ from jobs.upkeep.backup import (
 from jobs.upkeep.copy_store import copy_files
 
 
-class BadBackup(Exception):
+class BadBackup(ExpectedError):
     """A backup that is not whole or does not fit here; nothing was touched."""
 
+    exit_code = ExitCode.UNUSABLE
 
-class WouldOverwrite(Exception):
+
+class WouldOverwrite(ExpectedError):
     """There is something where the backup would go; the message says what and how to replace it."""
 
 

@@ -13,6 +13,7 @@ import pytest
 from api import bootstrap as program
 from api.bootstrap import bootstrap
 from fraud_detection import logs
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
 from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, REFERENCE
@@ -197,7 +198,7 @@ def test_a_volume_that_is_read_only_is_answered_by_another(tmp_path: Path) -> No
 
     refused = program.CannotWrite(tmp_path, error)
 
-    assert (refused.is_full, "mount a writable volume there" in str(refused)) == (False, True)
+    assert (refused.exit_code, "mount a writable volume there" in str(refused)) == (ExitCode.UNUSABLE, True)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from api import writer as writing
 from api.metrics import Metrics
-from api.writer import EXIT_STORAGE, NotStored, Writer
+from api.writer import NotStored, Writer
 from fraud_detection.clock import Clock
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
 from fraud_detection.store import NewLabel, ScoredRequest, Store, StoredReply, UnknownTransaction
 
@@ -284,7 +285,7 @@ def test_a_commit_that_fails_is_not_acknowledged_and_twice_in_a_row_ends_the_pro
         limit_files(0)
 
     assert (first.value.code, second.value.code) == ("storage_failed", "storage_failed")
-    assert (exits_after_one, service.exits[:1]) == ([], [EXIT_STORAGE])
+    assert (exits_after_one, service.exits[:1]) == ([], [ExitCode.STORAGE_FAILED])
     service.wait_until(lambda: service.writer.problem is None)
     service.writer.append(scored())
     assert service.rows() == 2
@@ -368,7 +369,7 @@ def test_an_error_that_nobody_foresaw_ends_the_process(sqlite_store: Store) -> N
     writer.start()
     writer.close()
 
-    assert exits == [EXIT_STORAGE]
+    assert exits == [ExitCode.STORAGE_FAILED]
 
 
 def test_what_waits_is_stored_before_the_end(sqlite_store: Store, features: FeatureList) -> None:

@@ -1,0 +1,49 @@
+"""Scripts and schedulers rely on exit codes: each expected error keeps its own."""
+
+import importlib
+import pkgutil
+
+import api
+import fraud_detection
+import fraudctl
+import jobs
+from fraud_detection.exit_codes import ExpectedError
+
+OTHER_THAN_1 = {
+    "BadBackup": 3,
+    "BadFeatureList": 2,
+    "BadOldDatabase": 3,
+    "BadSetting": 2,
+    "BadStatistics": 3,
+    "BadTransactionFile": 3,
+    "CannotAdopt": 3,
+    "DatabaseRefused": 3,
+    "KubernetesRefused": 2,
+    "ModelRefused": 3,
+    "Restored": 4,
+}
+"""Every other expected error exits with 1: a later attempt may succeed."""
+
+
+PROGRAMS = {"fraud_detection.migrations.env", "fraudctl.__main__", "api.gunicorn_conf"}
+"""Modules that do work when they are imported."""
+
+
+def expected_errors() -> dict[str, int]:
+    """Import every module and return the exit code of each subclass of ExpectedError."""
+    for package in (api, fraud_detection, fraudctl, jobs):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name not in {
+                "fraud_detection.migrations.env",
+                "fraudctl.__main__",
+                "api.gunicorn_conf",
+            }:  # they run
+                importlib.import_module(module.name)
+    return {error.__name__: error.exit_code for error in ExpectedError.__subclasses__()}
+
+
+def test_expected_errors_keep_their_exit_codes() -> None:
+    found = expected_errors()
+
+    assert {name: code for name, code in found.items() if code != 1} == OTHER_THAN_1
+    assert {"LockHeld", "ApiAway", "TrackingFailed", "NoRoom"} <= set(found)
