@@ -10,7 +10,7 @@ from api.admission import Admission
 from api.arrival import arrived_at, request_id
 from api.strict_json import read_json
 from api.writer import Writer
-from fraud_detection.clock import timestamp
+from fraud_detection.clock import read_time, timestamp
 from fraud_detection.schema import SOURCES
 from fraud_detection.store import NewLabel, Store
 
@@ -86,7 +86,7 @@ def _label(place: int, entry: object, now: datetime) -> NewLabel:
 
 def _moment(place: int, text: str, now: datetime) -> str:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = read_time(text)
     except ValueError:
         moment = None
     # Compared with their zones: converting a date at the edge of the calendar would overflow.

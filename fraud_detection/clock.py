@@ -1,11 +1,13 @@
 """The time and the request id, neither of which ever runs backwards within a process."""
 
 import random
+import re
 import threading
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
+_WRITTEN_OUT = re.compile(r"\d{4}-\d\d-\d\d(?:$|\D\d\d(?:$|:|[+Z-]))", re.ASCII)
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 
@@ -21,6 +23,31 @@ def timestamp(moment: datetime) -> str:
 def parse_timestamp(text: str) -> datetime:
     """Read back what `timestamp` wrote; raises ValueError."""
     return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+
+
+def read_time(text: str) -> datetime:
+    """Read a time in written-out ISO 8601, such as 2026-08-22T10:15:30+02:00; zone and time of day may be absent.
+
+    The short form without separators is refused, because Python reads 20260822120000Z as eight hours later.
+
+    Raises ValueError.
+    """
+    if not _WRITTEN_OUT.match(text):
+        raise ValueError("expected a time such as 2026-08-22 10:15:30")
+    return datetime.fromisoformat(text)
+
+
+def stored_time(text: str) -> str:
+    """Return a time that `read_time` can read as it is stored; without a zone it is UTC. Raises ValueError.
+
+    >>> stored_time("2026-08-22T10:15:30+02:00")
+    '2026-08-22 08:15:30.000000'
+    """
+    moment = read_time(text.strip())
+    try:
+        return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except OverflowError as error:  # the zone moves it out of the calendar
+        raise ValueError("expected a time between the years 1 and 9999") from error
 
 
 class Clock:

@@ -128,6 +128,13 @@ class FeatureList:
             matrix = np.array(rows, dtype=np.float64)
         except OverflowError:  # an integer beyond the range of float64
             matrix = np.array([[_to_float(value) for value in row] for row in rows], dtype=np.float64)
+        return self.within_bounds(matrix)
+
+    def within_bounds(self, matrix: Matrix) -> Matrix:
+        """Return numbers in the order of the features when each is finite and in range.
+
+        Raises InvalidTransactions, naming row and feature of the first that is not.
+        """
         # NaN compares as false, so the one comparison finds it, infinities and values out of range.
         accepted = (matrix >= self.minimums) & (matrix <= self.maximums)
         if not accepted.all():

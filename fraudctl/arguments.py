@@ -1,18 +1,20 @@
 """Kinds of arguments that several commands take."""
 
 import errno
+import gzip
+import io
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 import click
 
-from fraud_detection.clock import parse_timestamp
-from jobs.exchange.transaction_file import stored_time
+from fraud_detection.clock import parse_timestamp, stored_time
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -33,23 +35,25 @@ class Moment(click.ParamType[datetime]):
 
 
 STDIN = Path("/dev/stdin")
-_GZIP = b"\x1f\x8b"
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 
 @contextmanager
-def seekable(path: Path, suffix: str) -> Iterator[Path]:
-    """Give a file that can be read more than once: the path itself or, for /dev/stdin, a copy of what comes in there.
+def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
+    """Give a file that can be read more than once: the path itself or, for a pipe, a copy of what comes in there.
 
-    The copy's name ends in `suffix`, and in .gz when it is packed. It lies where TMPDIR says.
+    The copy is in the folder that TMPDIR names. Its name ends in `suffix`, in .gz as well when it is packed, in
+    .parquet when it is Parquet.
     """
-    if path != STDIN:
+    if path != STDIN and not path.is_fifo():
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="fraudctl-") as folder:
-        copy = Path(folder) / f"stdin{suffix}"
+        copy = Path(folder) / f"{path.name}{suffix}"
         try:
-            with copy.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)  # not opened by its name: that may be somebody else's
+            # Standard input is not opened by its name: the file behind it may belong to another user.
+            with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as pipe, copy.open("wb") as file:
+                shutil.copyfileobj(pipe, file)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
@@ -59,8 +63,49 @@ def seekable(path: Path, suffix: str) -> Iterator[Path]:
             ) from error
         click.echo(f"read {_megabytes(copy)} from standard input", err=True)
         with copy.open("rb") as file:
-            is_packed = file.read(len(_GZIP)) == _GZIP
-        yield copy.rename(copy.with_name(f"{copy.name}.gz")) if is_packed else copy
+            begin = file.read(4)
+        if begin.startswith(_GZIP):
+            copy = copy.rename(copy.with_name(f"{copy.name}.gz"))
+        elif begin == _PARQUET:
+            copy = copy.rename(copy.with_suffix(".parquet"))
+        yield copy
+
+
+@contextmanager
+def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
+    """Give the stream for a table: a binary one for .parquet, a text one that is packed for .gz, else a plain one.
+
+    A file appears, or is replaced, only when the block ends without an error. None is the terminal.
+    """
+    if out is None:
+        yield sys.stdout
+        return
+    if out.exists() and not out.is_file():  # a pipe, a device: written to, never replaced
+        with _stream(out, out) as stream:
+            yield stream
+        return
+    # Only a result that is whole takes its place: what is there may be the input, or the only one that there is.
+    target = out.resolve()  # a link stays one
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with _stream(partial, out) as stream:
+            yield stream
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _stream(file: Path, out: Path) -> Iterator[TextIO | BinaryIO]:
+    with file.open("wb") as binary:
+        if out.suffix == ".parquet":
+            yield binary
+            return
+        with (
+            gzip.GzipFile(out.stem, "wb", fileobj=binary) if out.suffix == ".gz" else nullcontext(binary) as unpacked,
+            io.TextIOWrapper(unpacked, encoding="utf-8", newline="") as text,
+        ):
+            yield text
 
 
 def _megabytes(path: Path) -> str:

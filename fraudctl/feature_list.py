@@ -10,7 +10,6 @@ from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
 from fraudctl.arguments import FILE
 from fraudctl.installation import installation
-from jobs.exchange.feature_file import feature_list_of, to_json
 from jobs.installation import Installation
 
 
@@ -66,7 +65,7 @@ def show() -> None:
     "--leave-out", "left_out", multiple=True, metavar="COLUMN", help="Not a feature; may be given several times."
 )
 def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
-    """Write a first FEATURES_FILE from the header and the values of a CSV file.
+    """Write a first FEATURES_FILE from the header and the values of a CSV or Parquet file.
 
     Every column becomes a feature but Class, Time, ts, transaction_id and what is left out. The bounds are generous;
     correct them by hand: a value outside is refused.
@@ -75,6 +74,8 @@ def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
       fraudctl features init history.csv --leave-out shop --out features.json
       export FEATURES_FILE=features.json
     """
+    from jobs.exchange.feature_file import feature_list_of, to_json
+
     text = to_json(feature_list_of(file, left_out=left_out))
     if out is None:
         click.echo(text, nl=False)

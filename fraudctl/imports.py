@@ -1,15 +1,18 @@
-"""Bring transactions in from elsewhere: import-csv, import-db."""
+"""Bring transactions in from elsewhere: import, import-db."""
+
+from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fraudctl.arguments import FILE, Moment, seekable
 from fraudctl.installation import installation
-from jobs.exchange.import_db import import_db
-from jobs.exchange.import_file import Imported, import_file
-from jobs.exchange.transaction_file import PUBLIC_START
+
+if TYPE_CHECKING:
+    from jobs.exchange.import_file import Imported
 
 IGNORE = click.option(
     "--ignore", "ignored", multiple=True, metavar="COLUMN", help="Leave a column behind; may be given several times."
@@ -17,41 +20,44 @@ IGNORE = click.option(
 AGAIN = click.option("--again", is_flag=True, help="Import it although it was imported before.")
 
 
-@click.command("import-csv")
+@click.command("import")
 @click.argument("file", type=FILE)
 @click.option(
     "--start",
     type=Moment(),
-    default=PUBLIC_START,
     show_default="2013-09-01, when the public data set was collected",
     help="The moment from which the column Time counts seconds.",
 )
 @IGNORE
 @AGAIN
-def import_csv_command(file: Path, start: datetime, ignored: tuple[str, ...], again: bool) -> None:
-    """Import labelled history from a CSV file (.csv or .csv.gz) into TRAIN_DB: all of it or nothing.
+def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...], again: bool) -> None:
+    """Import labelled history from a CSV (.csv, .csv.gz) or Parquet file into TRAIN_DB: all of it or nothing.
 
     The columns are those of the public credit-card data set (Time, V1 to V28, Amount, Class), the same with
     Amount_scaled in place of Amount, or the features of your FEATURES_FILE with Class (1 fraud, 0 genuine, empty where
     nobody knows). Optional: Time (seconds) or ts (a time), transaction_id.
 
     \b
-      fraudctl import-csv creditcard.csv
-      fraudctl import-csv history.csv.gz --start 2026-01-01 --ignore shop
-      TRAIN_DB=data/history.db fraudctl import-csv history.csv   # while the API runs
-      kubectl exec -i job/admin -- fraudctl import-csv /dev/stdin < history.csv.gz
+      fraudctl import creditcard.csv
+      fraudctl import history.csv.gz --start 2026-01-01 --ignore shop
+      fraudctl import history.parquet
+      TRAIN_DB=data/history.db fraudctl import history.csv   # while the API runs
+      kubectl exec -i job/admin -- fraudctl import /dev/stdin < history.csv.gz
 
     The first import of a plain Amount fixes how amounts are scaled; later ones, and GET /model, follow it.
     """
+    from jobs.exchange.import_file import import_file
+    from jobs.exchange.transaction_file import PUBLIC_START
+
     here = installation()
-    with seekable(file, ".csv") as readable:
+    with seekable(file) as readable:
         done = import_file(
             readable,
             here.settings.train_location,
             here.features,
             models_dir=here.settings.models_dir,
             now=datetime.now(UTC),
-            start=start,
+            start=start or PUBLIC_START,
             ignored=ignored,
             again=again,
             allow_network_filesystem=here.settings.allow_network_filesystem,
@@ -81,6 +87,8 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
     Its Class, where it is filled, becomes a true label; if it was copied from the model's own decisions, say
     --without-labels. Its scores stay behind: nobody knows the model and the threshold behind them.
     """
+    from jobs.exchange.import_db import import_db
+
     here = installation()
     with seekable(file, ".db") as readable:
         done = import_db(
@@ -105,4 +113,13 @@ def _told(file: Path, done: Imported) -> str:
     )
 
 
-COMMANDS = (import_csv_command, import_db_command)
+# The name of before Parquet could be imported: scripts that use it keep working.
+import_csv_command = click.Command(
+    "import-csv",
+    callback=import_command.callback,
+    params=import_command.params,
+    help="Do what `fraudctl import` does, under its previous name.",
+    hidden=True,
+)
+
+COMMANDS = (import_command, import_csv_command, import_db_command)

@@ -41,7 +41,7 @@ def main() -> None:
     Environment variables configure it (docs/configuration.md). Once round the loop:
 
     \b
-      fraudctl import-csv creditcard.csv       # history with labels, before anything serves
+      fraudctl import creditcard.csv           # history with labels, before anything serves
       fraudctl serve --first-time              # in a terminal of its own
       fraudctl retrain --force                 # the first model of real transactions
       fraudctl score new.csv --out scored.csv

@@ -1,27 +1,28 @@
-"""Score and label transactions through the running API, and take them out as CSV."""
+"""Score and label transactions through the running API, and take them out as tables."""
 
-import sys
+from __future__ import annotations
+
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from fraud_detection.clock import timestamp
 from fraud_detection.schema import SOURCES
-from fraudctl.arguments import FILE, Moment
+from fraudctl.arguments import FILE, Moment, opened, seekable
 from fraudctl.installation import client_settings, installation
 from jobs.exchange.api_client import ApiClient
-from jobs.exchange.label_file import label_file
-from jobs.exchange.listing import write_transactions
-from jobs.exchange.score_file import ScoredFile, score_file
+
+if TYPE_CHECKING:
+    from jobs.exchange.score_file import ScoredFile
 
 OUT = click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of the terminal."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of the terminal: CSV, packed if it ends in .gz, or Parquet if in .parquet.",
 )
 SOURCE = click.option(
     "--source",
@@ -36,24 +37,29 @@ LIMIT = click.option("--limit", type=click.IntRange(min=1), help="At most so man
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV line for each transaction.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each transaction to this file."
+)
 @click.option("--run", metavar="NAME", help="Complete a run that broke off under the name that it printed.")
 def score(file: Path, out: Path | None, run: str | None) -> None:
-    """Have the running API score a CSV file of transactions, which stores every one of them.
+    """Have the running API score a CSV or Parquet file of transactions, and store every one of them.
 
-    The columns are those of import-csv; Class is optional, and others are passed over.
+    The columns are those of `fraudctl import`; Class is optional, and others are passed over.
 
     \b
       fraudctl score new.csv
       fraudctl score new.csv.gz --out scored.csv
+      fraudctl score new.parquet --out scored.parquet
 
     With --out each transaction comes with its request_id and row; with the truth in its column is_fraud the file is
     one for import-labels.
     """
+    from jobs.exchange.score_file import score_file
+
     name = run or uuid.uuid4().hex[:12]
     click.echo(f"run {name}", err=True)
-    with ApiClient(client_settings()) as client, _opened(out) as written:
-        total = score_file(file, client, run=name, out=written if out else None)
+    with seekable(file) as readable, ApiClient(client_settings()) as client, opened(out) as written:
+        total = score_file(readable, client, run=name, out=written if out else None)
     click.echo(_told(total))
 
 
@@ -111,18 +117,21 @@ def _is_request_id(text: str) -> bool:
 @click.argument("file", type=FILE)
 @SOURCE
 def import_labels(file: Path, source: str) -> None:
-    """Tell the running API what the transactions of a CSV file turned out to be. Repeating it changes nothing.
+    """Tell the running API what the transactions of a CSV or Parquet file turned out to be.
 
-    Columns: transaction_id, or request_id and row; is_fraud (or Class), empty where nobody knows yet; optional source,
-    reported_at, reporter. What `score --out` and `unlabelled --out` write can be filled in and given back.
+    Repeating it changes nothing. Columns: transaction_id, or request_id and row; is_fraud (or Class), empty where
+    nobody knows yet; optional source, reported_at, reporter. What `score --out` and `unlabelled --out` write can be
+    filled in and given back.
 
     \b
       fraudctl unlabelled --out todo.csv       # fill in is_fraud
       fraudctl import-labels todo.csv
       fraudctl import-labels chargebacks.csv --source chargeback
     """
-    with ApiClient(client_settings()) as client:
-        done = label_file(file, client, source=source)
+    from jobs.exchange.label_file import label_file
+
+    with seekable(file) as readable, ApiClient(client_settings()) as client:
+        done = label_file(readable, client, source=source)
     click.echo(f"{file.name}: {done.labels:,} labels, {done.new:,} of them new; {done.empty:,} lines without one.")
 
 
@@ -131,7 +140,7 @@ def import_labels(file: Path, source: str) -> None:
 @SINCE
 @LIMIT
 def unlabelled(out: Path | None, since: datetime | None, limit: int | None) -> None:
-    """List decisions of which nobody has said what they were, the highest scores first, as CSV.
+    """List decisions of which nobody has said what they were, the highest scores first.
 
     \b
       fraudctl unlabelled --limit 100 --out todo.csv
@@ -144,17 +153,20 @@ def unlabelled(out: Path | None, since: datetime | None, limit: int | None) -> N
 @SINCE
 @LIMIT
 def export(out: Path | None, since: datetime | None, limit: int | None) -> None:
-    """Write stored transactions as CSV: features, score, decision, and the label that counts.
+    """Write stored transactions: features, score, decision, and the label that counts.
 
     \b
       fraudctl export --since 2026-08-01 --out august.csv
+      fraudctl export --out everything.parquet
     """
     _write(out, since, limit, unlabelled_only=False)
 
 
 def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool) -> None:
+    from jobs.exchange.listing import write_transactions
+
     here = installation()
-    with _opened(out) as written:
+    with opened(out) as written:
         rows = write_transactions(
             written,
             here,
@@ -165,31 +177,11 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
     click.echo(f"{rows:,} transactions{f' in {out}' if out else ''}.", err=True)
 
 
-@contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
-    if out is None:
-        yield sys.stdout
-        return
-    if out.exists() and not out.is_file():  # a pipe, a device: written to, never replaced
-        with out.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        return
-    # Only a result that is whole takes its place: what is there may be the input, or the only one that there is.
-    target = out.resolve()  # a link stays one
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 @click.command("demo-data")
 @click.option("--rows", type=click.IntRange(2, 1_000_000), default=2000, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Other seeds, other rows.")
 @click.option("--fraud-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of fraud.")
-@click.option("--send", is_flag=True, help="Have the running API score them, and label them, instead of writing CSV.")
+@click.option("--send", is_flag=True, help="Have the running API score them, and label them, instead of writing them.")
 @OUT
 def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: Path | None) -> None:
     """Make up transactions with the truth about them, nobody's and yet plausible.
@@ -198,12 +190,14 @@ def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: 
       fraudctl demo-data --out demo.csv
       fraudctl demo-data --rows 5000 --fraud-share 0.02 --send
     """
+    from jobs.exchange.label_file import label_file
+    from jobs.exchange.score_file import score_file
     from jobs.synthetic.demo_data import write_demo_data
 
     here = installation()
     with tempfile.TemporaryDirectory(prefix="fraud-demo-") as scratch:
         target = Path(scratch) / "demo.csv" if send else out
-        with _opened(target) as written:
+        with opened(target) as written:
             frauds = write_demo_data(written, here, rows=rows, seed=seed, fraud_share=fraud_share)
         if send and target is not None:
             with ApiClient(client_settings()) as client:

@@ -17,7 +17,8 @@ from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import BadSetting, JobSettings
-from jobs.exchange.transaction_file import SCALED_AMOUNT, BadTransactionFile, pages, read_layout
+from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.transaction_file import SCALED_AMOUNT, pages, read_layout
 from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics, describe, to_json
 from jobs.synthetic.transactions import Transactions
 

@@ -1,4 +1,4 @@
-"""Writes a first FEATURES_FILE from a CSV file: names from its header, generous bounds from its values."""
+"""Writes a first FEATURES_FILE from a table: names from its header, generous bounds from its values."""
 
 import json
 import math
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_detection.features import LIMIT, Feature, FeatureList
-from jobs.exchange.transaction_file import BadTransactionFile, open_csv
+from jobs.exchange.read_table import open_table
+from jobs.exchange.table import BadTransactionFile, bad_row
 
 NO_FEATURES = frozenset({"Class", "Time", "ts", "transaction_id"})
 _SPANS = 10.0  # beyond what the file shows; a bound is for broken feeds, not for rare customers
-_PAGE_ROWS = 10_000
 
 
 def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureList:
@@ -25,46 +25,31 @@ def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureLis
     """
     lowest: NDArray[np.float64] | None = None
     highest: NDArray[np.float64] | None = None
-    with open_csv(path) as (reader, _):
-        header = [name.strip() for name in next(reader, [])]
+    with open_table(path) as table:
+        header = table.header
         places = [place for place, name in enumerate(header) if name not in {*NO_FEATURES, *left_out}]
         if not places:
-            raise BadTransactionFile(f"{path}, line 1: expected a header line that names the features")
-        page: list[list[float]] = []
-        for line in reader:
-            if line:
-                page.append(_numbers(path, reader.line_num, header, line, places))
-            if len(page) == _PAGE_ROWS:
-                lowest, highest = _extended(lowest, highest, page)
-                page = []
-        if page:
-            lowest, highest = _extended(lowest, highest, page)
+            raise BadTransactionFile(f"{table.header_place}: expected a header line that names the features")
+        for chunk in table.chunks(places, []):
+            bad = np.argwhere(~np.isfinite(chunk.numbers))
+            if len(bad):
+                row, column = bad[0].tolist()
+                name = header[places[column]]
+                raise bad_row(
+                    table,
+                    chunk.lines[row],
+                    f"column {name}: expected a number; a feature is one number, so turn it into one or more, or leave "
+                    f"it out (`--leave-out {name}`)",
+                )
+            lowest, highest = _extended(lowest, highest, chunk.numbers)
     if lowest is None or highest is None:
         raise BadTransactionFile(f"{path}: holds no transactions")
     bounds = zip(places, lowest.tolist(), highest.tolist(), strict=True)
     return FeatureList(tuple(_feature(header[place], low, high) for place, low, high in bounds))
 
 
-def _numbers(path: Path, number: int, header: list[str], line: list[str], places: list[int]) -> list[float]:
-    if len(line) != len(header):
-        raise BadTransactionFile(f"{path}, line {number}: expected {len(header)} columns, got {len(line)}")
-    numbers = []
-    for place in places:
-        try:
-            value = float(line[place])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise BadTransactionFile(
-                f"{path}, line {number}: column {header[place]}: expected a number; a feature is one number, so turn "
-                f"it into one or more, or leave it out (`--leave-out {header[place]}`)"
-            )
-        numbers.append(value)
-    return numbers
-
-
 def _extended(
-    lowest: NDArray[np.float64] | None, highest: NDArray[np.float64] | None, page: list[list[float]]
+    lowest: NDArray[np.float64] | None, highest: NDArray[np.float64] | None, page: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     low, high = np.min(page, axis=0), np.max(page, axis=0)
     if lowest is None or highest is None:

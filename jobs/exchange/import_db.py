@@ -11,14 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from tqdm import tqdm
 
-from fraud_detection.clock import Clock, timestamp
+from fraud_detection.clock import Clock, stored_time, timestamp
 from fraud_detection.database import open_engine, reachable
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
 from fraud_detection.store import ImportedRows, Store
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
-from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID, stored_time
+from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
 """Names under which older installations kept what their model said."""

@@ -18,15 +18,8 @@ from fraud_detection.model.files import CURRENT
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, read_manifest
 from fraud_detection.store import ImportedRows, Store
-from jobs.exchange.transaction_file import (
-    PUBLIC_START,
-    BadTransactionFile,
-    Layout,
-    Page,
-    amount_scaling_of,
-    pages,
-    read_layout,
-)
+from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
 
 AMOUNT_SCALING = "amount_scaling"
 """The fact in schema_meta that every later import follows."""

@@ -7,8 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fraud_detection.clock import stored_time
 from jobs.exchange.api_client import MAX_ROWS, ApiClient, ApiRefused
-from jobs.exchange.transaction_file import BadTransactionFile, open_csv, read_truth, stored_time
+from jobs.exchange.read_table import open_table
+from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.transaction_file import read_truth
+
+_COLUMNS = frozenset({"transaction_id", "request_id", "row", "is_fraud", "Class", "source", "reported_at", "reporter"})
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,12 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class _Batch:
-    lines: list[int]
+    places: list[str]
     labels: list[dict[str, object]]
 
 
 def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
-    """Send every label of a CSV file; `source` is that of lines without one. Sending a file again changes nothing.
+    """Send every label of a table; `source` is that of lines without one. Sending a file again changes nothing.
 
     Its columns: `transaction_id`, or `request_id` and `row`; `is_fraud` (or `Class`): 1, 0, or empty where nobody
     knows yet; optional `source`, `reported_at`, `reporter`. Other columns are passed over.
@@ -46,45 +51,44 @@ def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
             place = re.search(r"\blabel (\d+)\b", str(error))
             if place is None:
                 raise
-            line = batch.lines[int(place[1])]
-            raise ApiRefused(error.status, f"{path}, line {line}: {error}") from error
+            raise ApiRefused(error.status, f"{path}, {batch.places[int(place[1])]}: {error}") from error
     return LabelledFile(sent, new, empty)
 
 
 def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
     batches: list[_Batch] = []
     empty = 0
-    for number, fields in _named_fields(path):
+    for place, fields in _named_fields(path):
         try:
             label = _label(fields, source)
         except ValueError as error:
-            raise BadTransactionFile(f"{path}, line {number}: {error}") from None
+            raise BadTransactionFile(f"{path}, {place}: {error}") from None
         if label is None:
             empty += 1
             continue
         if not batches or len(batches[-1].labels) == MAX_ROWS:
             batches.append(_Batch([], []))
-        batches[-1].lines.append(number)
+        batches[-1].places.append(place)
         batches[-1].labels.append(label)
     return batches, empty
 
 
-def _named_fields(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with open_csv(path) as (reader, _):
-        header = [name.strip() for name in next(reader, [])]
-        if not {"is_fraud", "Class"} & set(header) or not (
-            "transaction_id" in header or {"request_id", "row"} <= set(header)
+def _named_fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give the place of each row, such as "line 2", and its fields."""
+    with open_table(path) as table:
+        if not {"is_fraud", "Class"} & set(table.header) or not (
+            "transaction_id" in table.header or {"request_id", "row"} <= set(table.header)
         ):
             raise BadTransactionFile(
-                f"{path}, line 1: expected the columns transaction_id (or request_id and row) and is_fraud"
+                f"{table.header_place}: expected the columns transaction_id (or request_id and row) and is_fraud"
             )
-        for line in reader:
-            if line:
-                if len(line) != len(header):
-                    raise BadTransactionFile(
-                        f"{path}, line {reader.line_num}: expected {len(header)} columns, got {len(line)}"
-                    )
-                yield reader.line_num, dict(zip(header, map(str.strip, line), strict=True))
+        names = [name for name in table.header if name in _COLUMNS]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise BadTransactionFile(f"{table.header_place}: column {repeated} appears twice")
+        for chunk in table.chunks([], [table.header.index(name) for name in names]):
+            for line, *fields in zip(chunk.lines, *chunk.texts, strict=True):
+                yield f"{table.unit} {line}", dict(zip(names, map(str.strip, fields), strict=True))
 
 
 def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:

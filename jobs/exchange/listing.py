@@ -1,17 +1,18 @@
-"""Writes stored transactions as CSV, for analysts and their spreadsheets."""
+"""Writes stored transactions as a table, for analysts and their spreadsheets."""
 
-import csv
 from contextlib import closing
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
+from fraud_detection.schema import columns_of_requests
 from fraud_detection.store import listed_columns
+from jobs.exchange.write_table import TableWriter
 from jobs.installation import Installation
 
 
 def write_transactions(
-    out: TextIO,
+    out: TextIO | BinaryIO,
     here: Installation,
     *,
     unlabelled_only: bool = False,
@@ -20,18 +21,20 @@ def write_transactions(
 ) -> int:
     """Write the transactions of the store that the API writes, from a snapshot, and return how many there are.
 
+    A text stream gets CSV, a binary one Parquet.
+
     `unlabelled_only` writes the scored ones of which nobody said what they are, the highest scores first, with an
     empty is_fraud column: filled in, the file is one that `label_file` reads.
 
     Raises DatabaseRefused.
     """
     store = here.open_store()
-    writer = csv.DictWriter(out, [*listed_columns(here.features), "label_source"])
-    writer.writeheader()
+    kinds = {column.name: column.type.python_type for column in columns_of_requests(here.features.names)}
+    columns = {shown: kinds[name] for shown, name in listed_columns(here.features).items()} | {"label_source": str}
     written = 0
-    with closing(store), store.snapshot() as connection:
+    with closing(store), store.snapshot() as connection, TableWriter(out, columns) as table:
         rows = store.listing(connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
         for row in tqdm(rows, desc="writing", unit=" rows", delay=1, disable=None, leave=False):
-            writer.writerow(row)
+            table.add([row[name] for name in columns])
             written += 1
     return written

@@ -1,27 +1,29 @@
 """Has a running API score a file of transactions, and writes down what it said."""
 
-import csv
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
 from jobs.exchange.api_client import ApiClient, Scored, rows_per_request
-from jobs.exchange.transaction_file import BadTransactionFile, Page, pages, read_layout
+from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.transaction_file import Page, pages, read_layout
+from jobs.exchange.write_table import TableWriter
 
-COLUMNS = (
-    "line",
-    "transaction_id",
-    "request_id",
-    "row",
-    "fraud_probability",
-    "is_flagged",
-    "threshold",
-    "model_version",
-    "is_fraud",
-)
+COLUMNS = {
+    "line": int,
+    "transaction_id": str,
+    "request_id": str,
+    "row": int,
+    "fraud_probability": float,
+    "is_flagged": int,
+    "threshold": float,
+    "model_version": str,
+    "is_fraud": int,
+}
 
 
 @dataclass
@@ -51,11 +53,12 @@ class ScoredFile:
         self.model_versions[scored.model_version] = self.model_versions.get(scored.model_version, 0) + len(said)
 
 
-def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | None = None) -> ScoredFile:
+def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryIO | None = None) -> ScoredFile:
     """Score every transaction of a file; columns that are no features are passed over.
 
     `run` names this attempt: when it breaks off, the same file under the same name is completed and no row is stored
-    twice. `out` gets a CSV line a transaction, which `label_file` can read back once the truth is filled in.
+    twice. `out` gets a row for each transaction, which `label_file` can read back once the truth is filled in:
+    a text stream as CSV, a binary one as Parquet.
 
     Raises BadTransactionFile, ApiRefused, ApiAway.
     """
@@ -66,21 +69,22 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | None = 
             f"{path}: has a plain Amount, and the model in service does not say how to scale it; "
             "give Amount_scaled instead"
         )
-    writer = None if out is None else csv.writer(out)
-    if writer is not None:
-        writer.writerow(COLUMNS)
     total = ScoredFile()
-    with tqdm(
-        total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
-    ) as bar:
+    with (
+        contextlib.nullcontext() if out is None else TableWriter(out, COLUMNS) as table,
+        tqdm(
+            total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
+        ) as bar,
+    ):
         for page in pages(path, served.features, layout, scaling=served.amount_scaling):
             for part in _parts(page, rows_per_request(served.features)):
                 scored = client.score(
                     part.matrix.tolist(), part.transaction_ids, idempotency_key=f"{run}-{part.lines[0]}"
                 )
                 total.add(scored, part.is_fraud)
-                if writer is not None:
-                    writer.writerows(_lines(part, scored))
+                if table is not None:
+                    for row in _rows(part, scored):
+                        table.add(row)
             bar.update(page.bytes_read - bar.n)
     return total
 
@@ -98,7 +102,7 @@ def _parts(page: Page, rows: int) -> Iterator[Page]:
         )
 
 
-def _lines(page: Page, scored: Scored) -> Iterator[tuple[object, ...]]:
+def _rows(page: Page, scored: Scored) -> Iterator[tuple[object, ...]]:
     for row, (line, transaction_id, score, is_flagged, is_fraud) in enumerate(
         zip(
             page.lines,
@@ -109,7 +113,6 @@ def _lines(page: Page, scored: Scored) -> Iterator[tuple[object, ...]]:
             strict=True,
         )
     ):
-        truth = "" if is_fraud is None else int(is_fraud)
         yield (
             line,
             transaction_id,
@@ -119,5 +122,5 @@ def _lines(page: Page, scored: Scored) -> Iterator[tuple[object, ...]]:
             int(is_flagged),
             scored.threshold,
             scored.model_version,
-            truth,
+            None if is_fraud is None else int(is_fraud),
         )

@@ -71,7 +71,7 @@ def statistics_for(here: Installation) -> Statistics:
             raise
         raise BadStatistics(
             f"no baseline can be made for the {len(here.features)} features of FEATURES_FILE ({error}): import "
-            "labelled history first (`fraudctl import-csv FILE.csv`), or name a table that "
+            "labelled history first (`fraudctl import FILE.csv`), or name a table that "
             "`python -m jobs.describe FILE.csv --out statistics.json` made "
             "(`python -m jobs.seed --statistics statistics.json`)"
         ) from error

@@ -15,7 +15,7 @@ MIN_TRAINING_FRAUDS = 10  # and as many genuine ones; fewer teach a forest their
 
 _LABEL = (
     "Say what transactions turned out to be: `POST /labels`, `fraudctl label`, `fraudctl import-labels FILE`, or "
-    "import history that has a Class column (`fraudctl import-csv FILE`)."
+    "import history that has a Class column (`fraudctl import FILE`)."
 )
 
 

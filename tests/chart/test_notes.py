@@ -47,7 +47,7 @@ def test_a_complete_installation_is_told_what_to_type_next(helm: Helm, chart_wit
         "kubectl -n fraud get secret tokens \\\n    -o go-template='{{index .data \"api-token\" | base64decode}}')\n",
         'sqlite3 /app/data/requests.db "SELECT * FROM requests ORDER BY ts DESC LIMIT 1;"\n',
         "kubectl -n fraud create job --from=cronjob/fraud-fraud-detection-fraudctl admin\n",
-        "fraudctl import-csv /dev/stdin < history.csv\n",
+        "fraudctl import /dev/stdin < history.csv\n",
         "helm test fraud -n fraud\n",
         "kubectl -n fraud delete pvc/fraud-fraud-detection-data",
     ):

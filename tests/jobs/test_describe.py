@@ -7,7 +7,7 @@ import pytest
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.manifest import AmountScaling
 from jobs.describe import main, read_labelled
-from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile
 from jobs.synthetic.statistics import PUBLIC_SCALING, PUBLIC_STATISTICS, read_statistics
 
 SCALING = AmountScaling(mean=10, standard_deviation=2)

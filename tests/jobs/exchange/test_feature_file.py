@@ -4,7 +4,7 @@ import pytest
 
 from fraud_detection.features import BadFeatureList, load_features
 from jobs.exchange.feature_file import feature_list_of, to_json
-from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile
 
 
 def written(folder: Path, *lines: str) -> Path:

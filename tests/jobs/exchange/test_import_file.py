@@ -10,7 +10,7 @@ from fraud_detection.lock import StoreInUse, in_use
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.store import History, Store
 from jobs.exchange.import_file import AlreadyImported, Imported, import_file
-from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])

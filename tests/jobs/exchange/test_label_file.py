@@ -7,7 +7,7 @@ from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.label_file import label_file
-from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile
 
 
 def written(folder: Path, *lines: str) -> Path:

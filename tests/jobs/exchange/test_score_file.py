@@ -12,7 +12,7 @@ from fraud_detection.store import Store
 from jobs.exchange.api_client import ApiClient
 from jobs.exchange.label_file import label_file
 from jobs.exchange.score_file import score_file
-from jobs.exchange.transaction_file import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile
 
 
 def public_file(folder: Path, rows: int) -> Path:

@@ -7,14 +7,8 @@ import pytest
 
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.model.manifest import AmountScaling
-from jobs.exchange.transaction_file import (
-    PAGE_ROWS,
-    BadTransactionFile,
-    Page,
-    amount_scaling_of,
-    pages,
-    read_layout,
-)
+from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.transaction_file import PAGE_ROWS, Page, amount_scaling_of, pages, read_layout
 
 TWO = FeatureList((Feature("amount", minimum=0, maximum=100), Feature("age_days")))
 PUBLIC_HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])

@@ -1,0 +1,139 @@
+"""Reads Parquet with pyarrow, a chunk at a time, as numbers and as the text that a CSV file would hold."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, bad_row
+
+_BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
+_EXACT = 2**53  # beyond it a float64 no longer holds every whole number
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ParquetTable:
+    """A Parquet file."""
+
+    unit = "row"
+
+    def __init__(self, path: Path, raw: io.BufferedReader) -> None:
+        self.path = path
+        self._file = pq.ParquetFile(raw, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        self._size = path.stat().st_size
+        self.header = tuple(name.strip() for name in self._file.schema_arrow.names)
+        self.header_place = f"{path}"
+
+    def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
+        """See Table."""
+        schema = self._file.schema_arrow
+        for place in numbers:
+            if not _is_number(schema.field(place).type):
+                raise self._wrong_type(place, "numbers")
+        for place in texts:
+            if not _is_text(schema.field(place).type):
+                raise self._wrong_type(place, "text, whole numbers or times")
+        names = [schema.names[place] for place in (*numbers, *texts)]
+        done, rows = 0, self._file.metadata.num_rows
+        for batch in self._file.iter_batches(CHUNK_ROWS, columns=names):
+            columns = [_decoded(batch.column(name)) for name in names]
+            shape = (len(numbers), batch.num_rows)
+            yield Chunk(
+                list(range(done + 1, done + batch.num_rows + 1)),
+                np.array([_numbers(column) for column in columns[: len(numbers)]], dtype=np.float64).reshape(shape).T,
+                np.array([_nulls(column) for column in columns[: len(numbers)]], dtype=np.bool_).reshape(shape).T,
+                [
+                    self._texts(place, done, column)
+                    for place, column in zip(texts, columns[len(numbers) :], strict=True)
+                ],
+                self._size * (done + batch.num_rows) // rows,
+            )
+            done += batch.num_rows
+
+    def _texts(self, place: int, done: int, column: Any) -> list[str]:
+        texts = []
+        for row, text in enumerate(_texts(column), done + 1):
+            if text is None:
+                name = self.header[place]
+                raise bad_row(self, row, f"column {name}: expected a text, a whole number or a time")
+            texts.append(text)
+        return texts
+
+    def _wrong_type(self, place: int, expected: str) -> BadTransactionFile:
+        kind = self._file.schema_arrow.field(place).type
+        return BadTransactionFile(
+            f"{self.path}: column {self.header[place]}: expected {expected}, the file holds {kind}"
+        )
+
+
+def _decoded(column: Any) -> Any:
+    return column.dictionary_decode() if types.is_dictionary(column.type) else column
+
+
+def _nulls(column: Any) -> Any:
+    return column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return any(is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_decimal, types.is_null))
+
+
+def _numbers(column: Any) -> Any:
+    if types.is_decimal(column.type):  # float() rounds to the nearest float64, the cast of arrow not always
+        return [np.nan if value is None else float(value) for value in column.to_pylist()]
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return any(is_kind(kind) for is_kind, _ in _TEXT_OF)
+
+
+def _texts(column: Any) -> list[str | None]:
+    """Return the text of each value, an empty one where there is none, None for a value that has no exact text."""
+    text_of = next(text_of for is_kind, text_of in _TEXT_OF if is_kind(column.type))
+    if types.is_temporal(column.type):
+        column = _microseconds(column)
+    return ["" if value is None else text_of(value) for value in column.to_pylist()]
+
+
+def _microseconds(column: Any) -> Any:
+    """Return times as whole microseconds since 1970, those of a finer resolution cut off."""
+    if types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = pc.floor_temporal(column, unit="microsecond")
+    return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+
+
+def _time_text(microseconds: int) -> str | None:
+    try:
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(" ")
+    except OverflowError:  # before the year 1 or after 9999
+        return None
+
+
+def _whole_text(number: float) -> str | None:
+    """Return 7.0 as 7: pandas makes floats of whole numbers when a value is missing."""
+    return str(int(number)) if abs(number) < _EXACT and number.is_integer() else None
+
+
+_TEXT_OF: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], str | None]], ...] = (
+    (types.is_string, str),
+    (types.is_large_string, str),
+    (types.is_string_view, str),
+    (types.is_boolean, lambda value: str(int(value))),
+    (types.is_integer, str),
+    (types.is_floating, _whole_text),
+    (types.is_decimal, str),
+    (types.is_timestamp, _time_text),
+    (types.is_date, _time_text),
+    (types.is_null, str),
+)
+"""How the values of each type that may be read as text become one."""

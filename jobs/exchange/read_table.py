@@ -1,0 +1,62 @@
+"""Opens the tables that people hand in: CSV, plain or gzipped, and Parquet."""
+
+import contextlib
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.exchange.csv_table import CsvTable
+from jobs.exchange.parquet_table import ParquetTable
+from jobs.exchange.table import BadTransactionFile, Table
+
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_OTHERS = {
+    b"PK\x03\x04": "is a ZIP archive or a spreadsheet; unpack it, or save it as CSV",
+    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
+}
+
+
+@contextlib.contextmanager
+def open_table(path: Path) -> Iterator[Table]:
+    """Give the table of a file, whose ending or first bytes say what it is: .parquet, .gz, else CSV.
+
+    Raises BadTransactionFile, also for what goes wrong while the block reads.
+    """
+    try:
+        with path.open("rb") as raw:
+            begin = raw.peek(4)[:4]
+            if begin == _PARQUET or path.suffix == ".parquet":
+                with _parquet_errors(path):
+                    yield ParquetTable(path, raw)
+                return
+            for other, meaning in _OTHERS.items():
+                if begin.startswith(other):
+                    raise BadTransactionFile(f"{path}: {meaning}")
+            is_packed = begin.startswith(_GZIP) or path.suffix == ".gz"
+            with (
+                gzip.open(raw) if is_packed else contextlib.nullcontext(raw) as unpacked,
+                io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text,
+            ):
+                yield CsvTable(path, text, raw)
+    except UnicodeDecodeError as error:
+        raise BadTransactionFile(f"{path}: is no UTF-8 text ({error.reason})") from error
+    except (csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
+    except OSError as error:
+        raise BadTransactionFile(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text and no strerror
+        reason = str(error).splitlines()[0]
+        raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error
