@@ -189,5 +189,6 @@ def _register(tracking: Tracking, directory: Path, source: str) -> None:
         metrics={},
         tags={"decision": "adopted", "digest": manifest.digest, "trained_on": manifest.trained_on},
         files={f"model/{name}": (directory / name).read_bytes() for name in (ONNX, PICKLE, MANIFEST)},
+        description=f"{directory.name} was adopted from {source}. How good it is, is unknown.",
     )
     tracking.register(run_id, digest=manifest.digest, version=directory.name)

@@ -45,7 +45,7 @@ from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
 _ANSWERS: dict[type[ExpectedError], tuple[RetrainOutcome, str]] = {
-    Restored: ("restored", "{}. Find out why before the next retraining."),
+    Restored: ("restored", "{0.paragraph}"),
     BadSetting: ("failed", "Nothing was trained. {}"),
     BadFeatureList: ("failed", "Nothing was trained. {}"),
     ModelRefused: ("failed", "Nothing was promoted. {}"),
@@ -222,22 +222,34 @@ def _decide(
     """Keep what was learned in MLflow, and do what the verdict says."""
     verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
     digest = judged.challenger.digest
+    tried = explanation.what_was_tried(judged.challenger, judged.selection)
+    rejected = explanation.rejected(tried, verdict, None if served is None else served.version)
     run_id = tracking.log_run(
         f"{manifest.created[:16]} {verdict.decision}",
         params=run_record.params(judged.challenger, judged.selection, here.settings),
         metrics=run_record.metrics(judged.challenger),
         tags={"decision": verdict.decision, "digest": digest, "trained_on": manifest.trained_on, "reason": reason},
         files=run_record.files(judged.challenger, manifest, judged.selection),
+        description=explanation.pending(tried, verdict) if verdict.decision == "promote" else rejected,
     )
-    tried = explanation.what_was_tried(judged.challenger, judged.selection)
     if verdict.decision != "promote":
         record(here.models_dir, "judged", digest=digest, actor=ACTOR, reason=reason, verdict=manifest.verdict)
         outcome: RetrainOutcome = "rejected" if verdict.decision == "reject" else "held_frauds"
-        return Retraining(outcome, explanation.rejected(tried, verdict, None if served is None else served.version))
+        return Retraining(outcome, rejected)
     version = write_version(here.models_dir, files, manifest)
     tracking.register(run_id, digest=digest, version=version)
-    put_into_service(version, here, tracking, actor=ACTOR, reason=reason, verdict=manifest.verdict, api=api)
-    return Retraining("promoted", explanation.promoted(version, tried, verdict, manifest), version=version)
+    promoted = explanation.promoted(version, tried, verdict, manifest)
+    put_into_service(
+        version,
+        here,
+        tracking,
+        actor=ACTOR,
+        reason=reason,
+        verdict=manifest.verdict,
+        description=promoted,
+        api=api,
+    )
+    return Retraining("promoted", promoted, version=version)
 
 
 def _read_drift(settings: JobSettings) -> DriftFinding | None:

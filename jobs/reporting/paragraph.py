@@ -35,6 +35,11 @@ def what_was_tried(challenger: Challenger, selection: Selection) -> str:
     return tried
 
 
+def pending(tried: str, verdict: Verdict) -> str:
+    """Say that a new model passed and has yet to be rolled out."""
+    return f"{tried} {_comparison(verdict)} It passed every check and does not serve yet."
+
+
 def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> str:
     """Say that a new model serves."""
     told = f"{tried} {_comparison(verdict)} It now serves as {version}"

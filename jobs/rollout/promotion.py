@@ -10,7 +10,7 @@ from fraud_detection.model.read import ModelRefused, current_version, read_manif
 from fraud_detection.model.write import promote, record
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
-from jobs.rollout.tracking import Tracking
+from jobs.rollout.tracking import Tracking, TrackingFailed
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,11 @@ class Restored(ExpectedError):
     """A promoted version did not serve; the one before does again. The message says what was wrong."""
 
     exit_code = ExitCode.RESTORED
+
+    @property
+    def paragraph(self) -> str:
+        """What the job tells people at its end."""
+        return f"{self}. Find out why before the next retraining."
 
 
 def tracking_of(here: Installation) -> Tracking:
@@ -40,11 +45,13 @@ def put_into_service(
     reason: str,
     event: Literal["promoted", "restored"] = "promoted",
     verdict: Mapping[str, Any] | None = None,
+    description: str | None = None,
     api: RunningApi | None = None,
 ) -> None:
     """Promote a version, see that it serves, and only then let it be the champion in MLflow and `verified` on disk.
 
-    Only under the promoter's lock. With an `api` that one is brought to the version, and asked what it serves.
+    Only under the promoter's lock. With an `api` that one is brought to the version, and asked what it serves. The
+    model's run gets the `description` before anything changes, and another one when the version does not serve.
 
     Raises Restored when it did not serve and the version before was restored; ModelRefused when the version is not
     whole (nothing has changed then) or when it did not serve and there is nothing to go back to; and as
@@ -52,6 +59,8 @@ def put_into_service(
     """
     read_version(here.models_dir / version, here.features)
     require_rollout(here.settings, api)
+    if description is not None:
+        tracking.describe(read_manifest(here.models_dir / version).digest, description)
     previous = current_version(here.models_dir)
     promote(here.models_dir, version, actor=actor, reason=reason, event=event, verdict=verdict)
     _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
@@ -92,15 +101,32 @@ def _verify_or_restore(
         record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
         return
     if previous is None or previous == version:
-        raise ModelRefused("missing", f"{version} does not serve ({problem}), and there is no version to go back to")
+        refused = ModelRefused(
+            "missing", f"{version} does not serve ({problem}), and there is no version to go back to"
+        )
+        _describe_failure(version, f"Nothing was promoted. {refused}", here, tracking)
+        raise refused
     restored = read_version(here.models_dir / previous, here.features)
     promote(here.models_dir, previous, actor=actor, reason=f"{version}: {problem}", event="restored")
     still = _does_not_serve(previous, here, api)
     tracking.move_champion(restored.digest)
     if still is None:
         record(here.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
-        raise Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
-    raise Restored(f"{version} did not serve ({problem}); {previous} was restored, but is not seen to serve ({still})")
+        outcome = Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
+    else:
+        outcome = Restored(
+            f"{version} did not serve ({problem}); {previous} was restored, but is not seen to serve ({still})"
+        )
+    _describe_failure(version, outcome.paragraph, here, tracking)
+    raise outcome
+
+
+def _describe_failure(version: str, description: str, here: Installation, tracking: Tracking) -> None:
+    """Let the run of a version say that it does not serve; what went wrong before counts more than a failure here."""
+    try:
+        tracking.describe(read_manifest(here.models_dir / version).digest, description)
+    except (TrackingFailed, ModelRefused) as error:
+        logger.warning("the run of %s keeps its old description: %s", version, error)
 
 
 def _does_not_serve(version: str, here: Installation, api: RunningApi | None) -> str | None:

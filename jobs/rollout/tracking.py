@@ -30,6 +30,8 @@ from fraud_detection.exit_codes import ExpectedError
 
 CHAMPION = "champion"
 ARTIFACTS = "model"
+DESCRIPTION = "mlflow.note.content"
+"""The tag that MLflow's UI shows as the description of a run."""
 _DIGEST = "digest"
 _PARAM_LENGTH = 6000  # what MLflow's store takes
 
@@ -75,10 +77,12 @@ class Tracking:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         files: Mapping[str, bytes],
+        description: str,
     ) -> str:
         """Record a finished training and return its run id; `files` are artefacts by path."""
         with _translated():
-            run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id
+            told = {**tags, DESCRIPTION: description}
+            run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=told).info.run_id
             now = int(time.time() * 1000)
             try:
                 self._client.log_batch(
@@ -114,6 +118,15 @@ class Tracking:
                 self._registered_model, source, run_id, tags={_DIGEST: digest, "version": version}
             )
         return str(registered.version)
+
+    def describe(self, digest: str, description: str) -> None:
+        """Replace the description of the newest run that gave the model with this digest, if there is one."""
+        with _translated():
+            found = self._client.search_runs(
+                [self._experiment_id], f"tags.{_DIGEST} = '{digest}'", max_results=1, order_by=["start_time DESC"]
+            )
+            for run in found:
+                self._client.set_tag(run.info.run_id, DESCRIPTION, description)
 
     def move_champion(self, digest: str) -> str | None:
         """Let the alias `champion` name the registered model with this digest, and return its number.

@@ -34,6 +34,12 @@ def client_of_mlflow(tmp_path: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{tmp_path / 'data' / 'mlflow.db'}")
 
 
+def description(client: MlflowClient) -> str:
+    """What the newest run says in MLflow's UI."""
+    run, *_ = client.search_runs([EXPERIMENT_ID])
+    return str(run.data.tags["mlflow.note.content"])
+
+
 def test_the_first_real_model_is_trained_judged_registered_and_served(
     installation: SmallInstallation, client_of_mlflow: MlflowClient
 ) -> None:
@@ -61,6 +67,7 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     run = client_of_mlflow.get_run(str(registered.run_id))
     assert {"accuracy", "average_precision", "precision", "recall", "validation_recall"} <= run.data.metrics.keys()
     assert run.data.params["class_weight"] == "balanced"
+    assert description(client_of_mlflow) == done.paragraph
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert (artifacts / "model" / ONNX).read_bytes() == (installation.models_dir / model.version / ONNX).read_bytes()
     assert sorted(path.name for path in (artifacts / "plots").iterdir()) == [
@@ -224,6 +231,7 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
     assert trained.events() == ["promoted", "verified", "judged"]
     (run, _) = client_of_mlflow.search_runs([EXPERIMENT_ID])
     assert run.data.tags["decision"] == "reject"
+    assert description(client_of_mlflow) == done.paragraph
     assert run.data.metrics["average_precision"] < run.data.metrics["champion_average_precision"]
     assert client_of_mlflow.get_model_version_by_alias("fraud-api", "champion").tags["digest"] == champion
     assert len(client_of_mlflow.search_model_versions("name = 'fraud-api'")) == 1
@@ -527,7 +535,10 @@ def test_a_promotion_that_was_never_verified_is_finished_first(trained: SmallIns
 
 
 def test_a_model_that_the_api_does_not_take_up_is_taken_back(
-    trained: SmallInstallation, api_that_stays: Callable[[str], ClientSettings], monkeypatch: pytest.MonkeyPatch
+    trained: SmallInstallation,
+    api_that_stays: Callable[[str], ClientSettings],
+    client_of_mlflow: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.0)
     champion = trained.served()
@@ -542,6 +553,7 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
     assert trained.served().digest == champion.digest
     assert trained.events() == ["promoted", "verified", "promoted", "restored", "verified"]
     assert tracking_of(trained.here).champion() == champion.digest
+    assert description(client_of_mlflow) == done.paragraph
 
 
 @pytest.mark.parametrize(

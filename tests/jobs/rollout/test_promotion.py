@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from mlflow import MlflowClient
 
 from fraud_detection.lock import promoter
 from fraud_detection.model import read
@@ -17,6 +18,7 @@ from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
 from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
+from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import Cluster, Pods
 
@@ -44,14 +46,28 @@ def digest_of(installation: SmallInstallation, version: str) -> str:
 
 def register(installation: SmallInstallation, version: str) -> None:
     tracking = tracking_of(installation.here)
-    run_id = tracking.log_run("a test", params={}, metrics={}, tags={}, files={"model/model.onnx": b""})
-    tracking.register(run_id, digest=digest_of(installation, version), version=version)
+    digest = digest_of(installation, version)
+    run_id = tracking.log_run(
+        version,
+        params={},
+        metrics={},
+        tags={"digest": digest},
+        files={"model/model.onnx": b""},
+        description="not yet",
+    )
+    tracking.register(run_id, digest=digest, version=version)
 
 
 def put(installation: SmallInstallation, version: str, *, client: ClientSettings | None = None) -> None:
     here = installation.here
     api = None if client is None else RunningApi(client)
     put_into_service(version, here, tracking_of(here), actor="test", reason="a test", api=api)
+
+
+def description_of(installation: SmallInstallation, version: str) -> str:
+    client = MlflowClient(f"sqlite:///{installation.settings.latest_db.parent / 'mlflow.db'}")
+    (run,) = client.search_runs(["1"], f"attributes.run_name = '{version}'")
+    return str(run.data.tags["mlflow.note.content"])
 
 
 def champion(installation: SmallInstallation) -> str | None:
@@ -312,6 +328,38 @@ def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
 
     assert current_version(installation.models_dir) == served
     assert champion(installation) == digest_of(installation, served)
+    told = description_of(installation, next_version)
+    assert told.startswith(f"{next_version} did not serve (")
+    assert told.endswith(f"{served} was restored and serves. Find out why before the next retraining.")
+
+
+def test_a_first_version_that_does_not_serve_is_described_so(
+    installation: SmallInstallation,
+    make_version: Callable[..., str],
+    api_that_stays: Callable[[str], ClientSettings],
+    impatient: None,
+) -> None:
+    version = make_version(installation.models_dir, of=FEATURES, seed=1)
+    register(installation, version)
+
+    with pytest.raises(ModelRefused, match="there is no version to go back to") as refused:
+        put(installation, version, client=api_that_stays("another"))
+
+    assert description_of(installation, version) == f"Nothing was promoted. {refused.value}"
+
+
+def test_a_description_that_mlflow_does_not_take_hides_no_failure(
+    installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise TrackingFailed("MLflow: away")
+
+    promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    damage(installation, next_version)
+    monkeypatch.setattr(Tracking, "describe", away)
+
+    with pytest.raises(Restored, match=f"{served} was restored and serves"):
+        finish(installation)
 
 
 def test_without_any_journal_the_manifest_says_which_version_was_before(

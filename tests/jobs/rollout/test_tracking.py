@@ -34,8 +34,9 @@ def log(tracking: Tracking, name: str = "a run") -> str:
         name,
         params={"n_estimators": 100, "features": "V1," * 5000},
         metrics={"average_precision": 0.87},
-        tags={"outcome": "promoted"},
+        tags={"outcome": "promoted", "digest": name},
         files=FILES,
+        description="It now serves.",
     )
 
 
@@ -47,8 +48,19 @@ def test_a_run_is_kept_with_its_parameters_metrics_and_files(tracking: Tracking,
     assert run.data.params["n_estimators"] == "100"
     assert run.data.metrics == {"average_precision": 0.87}
     assert run.data.tags["outcome"] == "promoted"
+    assert run.data.tags["mlflow.note.content"] == "It now serves."
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path: (artifacts / path).read_bytes() for path in FILES} == FILES
+
+
+def test_the_newest_run_of_a_digest_is_described_anew(tracking: Tracking, client: MlflowClient) -> None:
+    older, other, newest = log(tracking, "abc"), log(tracking, "def"), log(tracking, "abc")
+
+    tracking.describe("abc", "It was taken back.")
+    tracking.describe("never trained here", "Nothing happens.")
+
+    told = [client.get_run(run).data.tags["mlflow.note.content"] for run in (older, other, newest)]
+    assert told == ["It now serves.", "It now serves.", "It was taken back."]
 
 
 def test_the_first_run_makes_a_database_with_everything_beside_it(tmp_path: Path) -> None:
