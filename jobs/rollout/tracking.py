@@ -12,9 +12,10 @@ from pathlib import Path
 import requests.exceptions
 import sqlalchemy.exc
 
-# MLflow reports to its makers unless told otherwise before it is imported.
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["DO_NOT_TRACK"] = "true"
+from jobs.rollout.artifacts import DATABASE, artifacts_uri, follow_move
+from jobs.rollout.telemetry import NO_TELEMETRY
+
+os.environ.update(NO_TELEMETRY)  # before MLflow is imported
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages go where ours go
 # Its own defaults wait more than ten minutes for a server that is away.
@@ -50,7 +51,10 @@ class Tracking:
     """
 
     def __init__(self, uri: str | None, folder: Path, *, experiment: str, registered_model: str) -> None:
-        """Connect to the server at `uri`, or to mlflow.db in `folder`, which is made, with mlartifacts beside it."""
+        """Connect to the server at `uri`, or to mlflow.db in `folder`, which is made, with mlartifacts beside it.
+
+        If the folder has moved, the locations in its mlflow.db follow: without `uri` hold the promoter's lock.
+        """
         self._registered_model = registered_model
         folder = folder.absolute()
         with _translated(), warnings.catch_warnings():
@@ -58,11 +62,13 @@ class Tracking:
             warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
             if uri is None:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / "mlflow.db").touch()  # SQLite itself would not let the group write
-            self._client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
+                (folder / DATABASE).touch()  # SQLite itself would not let the group write
+            self._client = MlflowClient(uri or f"sqlite:///{folder / DATABASE}")
+            if uri is None:
+                follow_move(folder)
             known = self._client.get_experiment_by_name(experiment)
             if known is None:
-                location = None if uri else (folder / "mlartifacts").as_uri()
+                location = None if uri else artifacts_uri(folder)
                 self._experiment_id = self._client.create_experiment(experiment, artifact_location=location)
             elif known.lifecycle_stage == "deleted":
                 raise TrackingFailed(f"the experiment {experiment!r} was deleted: restore it or set MLFLOW_EXPER")
