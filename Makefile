@@ -11,7 +11,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadfile
 ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage lint faults images chart compose kind-up e2e kind-down generate bench lock clean
+.PHONY: help setup run mlflow test coverage lint faults images chart compose kind-up e2e kind-down generate bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ setup: .venv/dev  ## make .venv with everything in it
 
 run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedded database
 	@$(BIN)/python -m fraudctl serve --first-time
+
+mlflow: .venv/runtime  ## open MLflow's UI on 127.0.0.1:5051 to read what each training tried
+	@$(BIN)/python -m fraudctl mlflow
 
 test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
 	@$(BIN)/python -m pytest $(ORDINARY)

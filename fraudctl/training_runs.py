@@ -1,0 +1,51 @@
+"""Look at what each training tried and how it was judged: mlflow."""
+
+import os
+from urllib.parse import urlsplit
+
+import click
+
+from fraud_detection.settings import BadSetting
+from fraudctl.installation import installation
+from jobs.rollout.artifacts import follow_move, have_moved
+from jobs.rollout.mlflow_ui import DEFAULT_PORT, HOST, serve_ui
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help=f"Port on {HOST}.")
+def mlflow(port: int) -> None:
+    """Open MLflow's UI on the runs of this installation, for this machine alone; Ctrl-C ends it.
+
+    \b
+      fraudctl mlflow
+      fraudctl mlflow --port 5060
+
+    Use it to read. MLflow refuses no change, but what you delete or rename there is missing at the next retraining.
+    Telemetry is off. If MLFLOW_TRACKING_URI names a server, the command only says where that server's UI is.
+
+    In a container it needs TMPDIR or /tmp to be writable, and a way to 127.0.0.1 inside: `kubectl port-forward`, or
+    `docker run --network host`.
+    """
+    here = installation()
+    server = here.settings.mlflow_tracking_uri
+    if server is not None:
+        click.echo(f"MLFLOW_TRACKING_URI names a server. Its UI is at {_without_password(server)}")
+        return
+    if have_moved(here.mlflow_folder):
+        with here.promoter():
+            follow_move(here.mlflow_folder)
+    serve_ui(here.mlflow_folder, port, os.environ, when_ready=_say_where)
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"} or parts.hostname is None:
+        raise BadSetting("MLFLOW_TRACKING_URI names no server: expected http://HOST:PORT or https://HOST")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _say_where(address: str) -> None:
+    click.echo(f"MLflow's UI is at {address} (read it, change nothing there). Ctrl-C ends it.")
+
+
+COMMANDS = (mlflow,)

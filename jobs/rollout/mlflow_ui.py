@@ -1,0 +1,130 @@
+"""Run MLflow's UI on this installation's runs: on 127.0.0.1, without telemetry, in a process of its own."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from fraud_detection.exit_codes import ExpectedError
+from jobs.rollout.artifacts import DATABASE, artifacts_uri
+from jobs.rollout.telemetry import NO_TELEMETRY
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 5051  # compose.yaml publishes its MLflow server on 5050
+_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+_STARTS_WITHIN_SECONDS = 180
+_STOPS_WITHIN_SECONDS = 15
+
+
+class CannotOpen(ExpectedError):
+    """The UI cannot be shown; the message says why and what to do."""
+
+
+def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready: Callable[[str], None]) -> None:
+    """Serve the UI of the database in `folder` until SIGINT or SIGTERM comes.
+
+    Calls `when_ready` with the address once the UI answers. All processes of MLflow have ended when it returns. Call it
+    in the main thread.
+
+    Raises CannotOpen if there is no database, the port is taken or the server ends by itself.
+    """
+    if not (folder / DATABASE).exists():
+        raise CannotOpen(f"{folder / DATABASE}: does not exist. `fraudctl retrain` records the first run.")
+    _require_free(port)
+    with _interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="fraud-mlflow-") as scratch:
+        server = subprocess.Popen(  # noqa: S603  this installation's own Python
+            _command(folder, port),
+            cwd=scratch,
+            env=_environment(environ, scratch),
+            start_new_session=True,  # so that Ctrl-C reaches only us, and we can end the whole group
+        )
+        try:
+            _wait_until_it_answers(server, port)
+            when_ready(f"http://{HOST}:{port}")
+            raise _ended_by_itself(server.wait())
+        except KeyboardInterrupt:
+            return
+        finally:
+            _end(server)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise CannotOpen(f"port {port} cannot be used ({error.strerror}). Choose another with --port.") from error
+
+
+def _command(folder: Path, port: int) -> list[str]:
+    database = f"sqlite:///{folder.absolute() / DATABASE}"
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", database, "--registry-store-uri", database),
+        *("--default-artifact-root", artifacts_uri(folder), "--no-serve-artifacts"),
+        # MLflow would also allow private networks. Any port, because `kubectl port-forward` may use another.
+        *("--allowed-hosts", "localhost,localhost:*,127.0.0.1,127.0.0.1:*"),
+        *("--cors-allowed-origins", f"http://localhost:{port},http://{HOST}:{port}"),
+        *("--uvicorn-opts", "--log-level warning --no-access-log"),
+    ]
+
+
+def _environment(environ: Mapping[str, str], scratch: str) -> dict[str, str]:
+    """Return all that the server may know: no token, no address of a database, none of the user's MLFLOW_ variables."""
+    return {
+        **{name: environ[name] for name in _INHERITED if name in environ},
+        **NO_TELEMETRY,
+        "HOME": scratch,  # MLflow keeps its assistant's and telemetry's files there
+        "PATH": scratch,  # it looks for docker at its start, and its assistant for programs to run
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else five more processes wait for work
+        "PYTHONWARNINGS": "ignore",  # what SQLAlchemy deprecates is for MLflow's developers
+    }
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, whatever a shell set."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_until_it_answers(server: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        if (status := server.poll()) is not None:
+            raise _ended_by_itself(status)
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(0.2)
+    raise CannotOpen(f"MLflow's server did not answer within {_STARTS_WITHIN_SECONDS} seconds.")
+
+
+def _ended_by_itself(status: int) -> CannotOpen:
+    return CannotOpen(f"MLflow's server ended by itself with status {status}. Its own messages are above.")
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
+    server.terminate()  # does nothing if it has ended
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(_STOPS_WITHIN_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
