@@ -43,8 +43,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """What GET /model says that a client needs."""
+class ModelDescription:
+    """Hold what a client needs of the reply to GET /model."""
 
     version: str
     digest: str
@@ -85,11 +85,11 @@ class ApiClient:
     ) -> None:
         self._session.close()
 
-    def served_model(self) -> ServedModel:
-        """Return what scores at the moment."""
+    def served_model(self) -> ModelDescription:
+        """Return the description of the model that scores at the moment."""
         answer = self._ask("GET", "/model")
         scaling = answer["amount_scaling"]
-        return ServedModel(
+        return ModelDescription(
             version=answer["version"],
             digest=answer["digest"],
             threshold=answer["threshold"],
