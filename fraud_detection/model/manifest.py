@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_detection.clock import parse_timestamp
+from fraud_detection.decision import flagged
 from fraud_detection.model.files import ONNX
 
 MANIFEST_FORMAT = 1
@@ -123,4 +124,4 @@ def holdout_of(scores: NDArray[np.float64], threshold: float) -> Holdout:
     Holdout(rows=4, alerts=2, threshold=0.4, score_bands=[1, 1, 0, 0, 0, 1, 0, 1])
     """
     bands, _ = np.histogram(scores, bins=band_edges(threshold))
-    return Holdout(len(scores), int((scores >= threshold).sum()), threshold, bands.tolist())
+    return Holdout(len(scores), int(flagged(scores, threshold).sum()), threshold, bands.tolist())

@@ -24,6 +24,7 @@ from fraud_detection.database import (
     reachable,
     remember_store,
 )
+from fraud_detection.decision import flagged
 from fraud_detection.features import LIMIT, FeatureList, Matrix
 from fraud_detection.schema import REVISION, Role, Tables, names_of, tables
 from fraud_detection.store.labels import Label, label_that_counts
@@ -51,8 +52,8 @@ class ScoredRequest:
 
     @property
     def is_flagged(self) -> list[bool]:
-        """The decision on each row: a score of at least the threshold is flagged."""
-        return [score >= self.threshold for score in self.fraud_probability]
+        """The decision on each row."""
+        return flagged(self.fraud_probability, self.threshold)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fraud_detection.decision import flagged
 from jobs.evaluation.measures import Numbers, Truths, average_precision, check_scores, resampled_average_precisions
 
 Decision = Literal["promote", "hold", "reject"]
@@ -140,9 +141,9 @@ def _scores_are_usable(champion: Champion | None, challenger: Numbers, is_fraud:
 
 
 def _predicts_both_classes(challenger: Numbers, threshold: float) -> Check:
-    flagged = float(np.mean(challenger >= threshold))
-    sentence = f"The new model flags {flagged:.3%} of the hold-out; it must flag some and pass some."
-    return Check("both_classes", flagged, None, 0 < flagged < 1, sentence)
+    share = float(np.mean(flagged(challenger, threshold)))
+    sentence = f"The new model flags {share:.3%} of the hold-out; it must flag some and pass some."
+    return Check("both_classes", share, None, 0 < share < 1, sentence)
 
 
 def _knows_something(challenger: Numbers, is_fraud: Truths) -> Check:
@@ -174,14 +175,14 @@ def _beats_the_baseline(differences: Numbers) -> Check:
 
 
 def _keeps_recall(champion: Numbers, challenger: Numbers, is_fraud: Truths, threshold: float) -> Check:
-    before, after = (float(np.mean(scores[is_fraud] >= threshold)) for scores in (champion, challenger))
+    before, after = (float(np.mean(flagged(scores[is_fraud], threshold))) for scores in (champion, challenger))
     sentence = f"The new model flags {after:.1%} of the frauds, the one in service {before:.1%}."
     # Rounded: 0.85 - 0.05 is not 0.8 in binary, and 8 of 10 must pass where 0.80 is asked for.
     return Check("recall", after, before - RECALL_LOSS, round(after - before + RECALL_LOSS, 9) >= 0, sentence)
 
 
 def _keeps_alerts(champion: Numbers, challenger: Numbers, frauds: int, threshold: float, days: float) -> Check:
-    before, after = (int(np.sum(scores >= threshold)) for scores in (champion, challenger))
+    before, after = (int(np.sum(flagged(scores, threshold))) for scores in (champion, challenger))
     limit = ALERT_GROWTH * max(before, frauds)
     sentence = (
         f"The new model would raise {after / days:.1f} alerts a day, the one in service {before / days:.1f}; "

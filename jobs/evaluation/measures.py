@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.decision import flagged
+
 Numbers = NDArray[np.float64]
 Truths = NDArray[np.bool_]
 
@@ -70,9 +72,9 @@ def evaluate(
     check_scores(scores, is_fraud)
     if not 0 < days < float("inf"):
         raise ValueError(f"expected a positive number of days, got {days}")
-    flagged = scores >= threshold
-    tp, fp = int((flagged & is_fraud).sum()), int((flagged & ~is_fraud).sum())
-    fn, tn = int((~flagged & is_fraud).sum()), int((~flagged & ~is_fraud).sum())
+    alerts = flagged(scores, threshold)
+    tp, fp = int((alerts & is_fraud).sum()), int((alerts & ~is_fraud).sum())
+    fn, tn = int((~alerts & is_fraud).sum()), int((~alerts & ~is_fraud).sum())
     rows, frauds = len(scores), tp + fn
     return Evaluation(
         rows=rows,
