@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -31,6 +32,12 @@ from tests.support.environment import variables
 from tests.support.programs import skip_or_fail
 from tests.support.project import REAL_DATA
 from tests.support.service import api_process
+
+# A busy machine makes every example slow, and no test asserts how long something takes.
+hypothesis.settings.register_profile(
+    "at any speed", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("at any speed")
 
 
 @pytest.fixture(autouse=True)

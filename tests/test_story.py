@@ -83,7 +83,7 @@ class Installation:
         raise AssertionError((self.folder / "server.log").read_text())
 
     def get(self, path: str) -> dict[str, Any]:
-        answer = requests.get(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5)
+        answer = requests.get(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document

@@ -1,5 +1,6 @@
 import contextlib
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,18 +205,19 @@ def test_what_is_not_stored_in_time_is_not_acknowledged(service: Service) -> Non
 
 def test_a_request_that_was_given_up_before_its_turn_is_not_stored(sqlite_service: Service) -> None:
     service = sqlite_service
-    began: list[float] = []
+    has_begun, go_on = threading.Event(), threading.Event()
 
     def dawdle(_connection: sa.Connection) -> None:
-        began.append(time.monotonic())
-        time.sleep(writing.DEADLINE_SECONDS + 0.5)
+        has_begun.set()
+        go_on.wait(30)
 
     first = gevent.spawn(service.writer.run, dawdle)
-    service.wait_until(lambda: bool(began))
+    service.wait_until(has_begun.is_set)
     second = gevent.spawn(service.writer.append, scored())
     gevent.sleep(0.1)
     waited = service.writer.oldest_wait_seconds
     gevent.joinall([first, second])
+    go_on.set()
     service.wait_until(lambda: service.writer.oldest_wait_seconds == 0)
 
     assert isinstance(first.exception, NotStored)
