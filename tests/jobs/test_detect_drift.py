@@ -35,7 +35,7 @@ def rows(seed: int, count: int, shift: float = 0.0) -> Matrix:
 
 
 @dataclass
-class Installation:
+class WatchedInstallation:
     """A store and a folder of models, with the steps that the tests share."""
 
     store: Store
@@ -102,25 +102,25 @@ class Installation:
 @pytest.fixture
 def installation(
     sqlite_store: Store, models_dir: Path, sqlite_environment: dict[str, str], make_version: Callable[..., str]
-) -> Installation:
-    return Installation(sqlite_store, models_dir, sqlite_environment, make_version)
+) -> WatchedInstallation:
+    return WatchedInstallation(sqlite_store, models_dir, sqlite_environment, make_version)
 
 
 @pytest.fixture
 def installation_on_each(
     store: Store, models_dir: Path, environment: dict[str, str], make_version: Callable[..., str]
-) -> Installation:
+) -> WatchedInstallation:
     """The same on each database in turn."""
-    return Installation(store, models_dir, environment, make_version)
+    return WatchedInstallation(store, models_dir, environment, make_version)
 
 
-def written(installation: Installation) -> dict[str, object]:
+def written(installation: WatchedInstallation) -> dict[str, object]:
     document = json.loads(installation.settings().drift_result.read_text())
     assert isinstance(document, dict)
     return document
 
 
-def test_writes_what_it_found_and_the_same_again(installation_on_each: Installation) -> None:
+def test_writes_what_it_found_and_the_same_again(installation_on_each: WatchedInstallation) -> None:
     installation = installation_on_each
     served = installation.serve()
     installation.remember(served, rows(1, 700, shift=1), hours_ago=20)
@@ -141,7 +141,7 @@ def test_writes_what_it_found_and_the_same_again(installation_on_each: Installat
     }  # fmt: skip
 
 
-def test_windows_are_the_newest_rows_cut_in_two_by_time(installation: Installation) -> None:
+def test_windows_are_the_newest_rows_cut_in_two_by_time(installation: WatchedInstallation) -> None:
     served = installation.serve()
     installation.remember(served, rows(2, 500, shift=3), hours_ago=40)
     installation.remember(served, rows(3, 600), hours_ago=20)
@@ -157,7 +157,7 @@ def test_windows_are_the_newest_rows_cut_in_two_by_time(installation: Installati
     assert report.state == "warn"
 
 
-def test_an_odd_row_is_left_out_so_that_both_halves_are_equal(installation: Installation) -> None:
+def test_an_odd_row_is_left_out_so_that_both_halves_are_equal(installation: WatchedInstallation) -> None:
     installation.remember(installation.serve(), rows(1, 1001), hours_ago=20)
 
     report = installation.detect()
@@ -168,7 +168,9 @@ def test_an_odd_row_is_left_out_so_that_both_halves_are_equal(installation: Inst
 
 
 @pytest.mark.parametrize("days_ago", [None, 15], ids=["none", "two weeks old"])
-def test_without_rows_of_the_last_days_there_is_no_evidence(installation: Installation, days_ago: int | None) -> None:
+def test_without_rows_of_the_last_days_there_is_no_evidence(
+    installation: WatchedInstallation, days_ago: int | None
+) -> None:
     served = installation.serve()
     if days_ago:
         installation.remember(served, rows(1, 1200, shift=3), hours_ago=24 * days_ago)
@@ -180,7 +182,7 @@ def test_without_rows_of_the_last_days_there_is_no_evidence(installation: Instal
     assert written(installation)["newer"] == {"rows": 0, "scored_rows": 0, "start": None, "end": None}
 
 
-def test_the_alert_rate_counts_every_decision_of_the_model_in_the_period(installation: Installation) -> None:
+def test_the_alert_rate_counts_every_decision_of_the_model_in_the_period(installation: WatchedInstallation) -> None:
     served = installation.serve(holdout=Holdout(1_000_000, 10, 0.4, [125_000] * 8))
     installation.remember(served, rows(1, 1000), hours_ago=13 * 24)  # beyond the windows, within the period
     installation.remember(served, rows(2, 1000), hours_ago=10, digest=ANOTHER)
@@ -194,7 +196,7 @@ def test_the_alert_rate_counts_every_decision_of_the_model_in_the_period(install
     assert "alert_rate" in report.reasons
 
 
-def test_only_scores_of_the_model_in_service_are_compared(installation: Installation) -> None:
+def test_only_scores_of_the_model_in_service_are_compared(installation: WatchedInstallation) -> None:
     served = installation.serve(holdout=holdout_of(np.full(1000, 0.5), 0.4))
     installation.remember(served, rows(1, 600), hours_ago=10, digest=ANOTHER)
     installation.remember(served, rows(2, 600), hours_ago=5)
@@ -210,7 +212,7 @@ def test_only_scores_of_the_model_in_service_are_compared(installation: Installa
 
 @pytest.mark.parametrize(("now", "stored"), [("0.3", 0.4), ("0.4", 0.3)])
 def test_a_threshold_that_differs_from_the_manifest_is_said_and_no_alarm(
-    installation: Installation, now: str, stored: float
+    installation: WatchedInstallation, now: str, stored: float
 ) -> None:
     served = installation.serve(holdout=Holdout(1_000_000, 10, 0.4, [0] * 8))
     installation.remember(served, rows(1, 1200), hours_ago=10, threshold=stored)
@@ -221,7 +223,9 @@ def test_a_threshold_that_differs_from_the_manifest_is_said_and_no_alarm(
     assert any("FRAUD_THRESHOLD differs" in note for note in report.notes)
 
 
-def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(installation: Installation) -> None:
+def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(
+    installation: WatchedInstallation,
+) -> None:
     served = installation.serve(trained_on="synthetic")
     installation.remember(served, rows(1, 1200, shift=2), hours_ago=10)
 
@@ -231,7 +235,7 @@ def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(i
     assert report.d_since_first is None
 
 
-def test_the_oldest_reference_of_real_transactions_is_the_first(installation: Installation) -> None:
+def test_the_oldest_reference_of_real_transactions_is_the_first(installation: WatchedInstallation) -> None:
     installation.version(rows(8, 1000, shift=9), seed=1, trained_on="synthetic")
     collected = installation.version(rows(8, 1000, shift=9), seed=2)
     (installation.models_dir / collected / REFERENCE).unlink()
@@ -251,7 +255,7 @@ def test_the_oldest_reference_of_real_transactions_is_the_first(installation: In
     ids=["another model", "this model", "another model, while this one was taken up"],
 )
 def test_what_does_not_serve_is_an_error(
-    installation: Installation, digest: str, hours_after: float, state: str
+    installation: WatchedInstallation, digest: str, hours_after: float, state: str
 ) -> None:
     served = installation.serve()
     installation.verify(served, hours_ago=10)
@@ -266,7 +270,7 @@ def test_what_does_not_serve_is_an_error(
     assert ("restart the API" in " ".join(report.explanation)) == (state == "error")
 
 
-def test_a_fault_that_was_repaired_is_over(installation: Installation) -> None:
+def test_a_fault_that_was_repaired_is_over(installation: WatchedInstallation) -> None:
     served = installation.serve()
     installation.verify(served, hours_ago=10)
     installation.remember(served, rows(1, 1000), hours_ago=8, digest=ANOTHER)
@@ -275,7 +279,7 @@ def test_a_fault_that_was_repaired_is_over(installation: Installation) -> None:
     assert installation.detect().state == "ok"
 
 
-def test_a_promotion_that_was_not_verified_yet_expects_nothing_of_the_rows(installation: Installation) -> None:
+def test_a_promotion_that_was_not_verified_yet_expects_nothing_of_the_rows(installation: WatchedInstallation) -> None:
     served = installation.serve()
     installation.verify(served, hours_ago=30)
     for version in (installation.version(rows(0, 3000), seed=8), served.version):
@@ -285,38 +289,38 @@ def test_a_promotion_that_was_not_verified_yet_expects_nothing_of_the_rows(insta
     assert installation.detect().state == "ok"
 
 
-def _remove_model(installation: Installation) -> None:
+def _remove_model(installation: WatchedInstallation) -> None:
     installation.settings().model_path.unlink()
 
 
-def _break_manifest(installation: Installation) -> None:
+def _break_manifest(installation: WatchedInstallation) -> None:
     (installation.models_dir / CURRENT / MANIFEST).write_text("{")
 
 
-def _break_reference(installation: Installation) -> None:
+def _break_reference(installation: WatchedInstallation) -> None:
     (installation.models_dir / CURRENT / REFERENCE).write_bytes(b"no database")
 
 
-def _empty_reference(installation: Installation) -> None:
+def _empty_reference(installation: WatchedInstallation) -> None:
     version = installation.version(rows(0, 0), seed=9)
     promote(installation.models_dir, version, actor="test", reason="empty")
 
 
-def _remove_reference(installation: Installation) -> None:
+def _remove_reference(installation: WatchedInstallation) -> None:
     version = installation.make_version(installation.models_dir, seed=9)
     promote(installation.models_dir, version, actor="test", reason="never had one")
 
 
-def _remove_database(installation: Installation) -> None:
+def _remove_database(installation: WatchedInstallation) -> None:
     installation.settings().latest_db.unlink()
 
 
-def _break_database(installation: Installation) -> None:
+def _break_database(installation: WatchedInstallation) -> None:
     installation.store.close()  # else the WAL still holds every page, and mends the file
     installation.settings().latest_db.write_bytes(b"no database" * 1000)
 
 
-def _remove_table(installation: Installation) -> None:
+def _remove_table(installation: WatchedInstallation) -> None:
     with installation.store.begin() as connection:
         connection.execute(sa.schema.DropTable(installation.store.tables.labels))
         connection.execute(sa.schema.DropTable(installation.store.tables.requests))
@@ -336,7 +340,7 @@ def _remove_table(installation: Installation) -> None:
     ],
 )
 def test_what_cannot_be_read_is_an_error_that_is_written_too(
-    installation: Installation, damage: Callable[[Installation], None], message: str
+    installation: WatchedInstallation, damage: Callable[[WatchedInstallation], None], message: str
 ) -> None:
     installation.remember(installation.serve(), rows(1, 1200), hours_ago=5)
     damage(installation)
@@ -348,7 +352,7 @@ def test_what_cannot_be_read_is_an_error_that_is_written_too(
     assert (written(installation)["state"], written(installation)["drift"]) == ("error", False)
 
 
-def test_a_model_of_another_feature_list_is_an_error(installation: Installation, tmp_path: Path) -> None:
+def test_a_model_of_another_feature_list_is_an_error(installation: WatchedInstallation, tmp_path: Path) -> None:
     installation.serve()
     other = tmp_path / "features.json"
     other.write_text(json.dumps({"features": [{"name": "amount"}]}))
@@ -359,7 +363,7 @@ def test_a_model_of_another_feature_list_is_an_error(installation: Installation,
     assert "made for another feature list" in report.explanation[0]
 
 
-def test_a_database_of_another_feature_list_is_an_error(installation: Installation, tmp_path: Path) -> None:
+def test_a_database_of_another_feature_list_is_an_error(installation: WatchedInstallation, tmp_path: Path) -> None:
     served = installation.serve()
     other = tmp_path / "other.db"
     Store.create_or_migrate(other, FeatureList((Feature("amount"),))).close()
@@ -372,7 +376,7 @@ def test_a_database_of_another_feature_list_is_an_error(installation: Installati
     assert report.provenance.reference_digest == served.digest
 
 
-def test_an_unreachable_postgresql_is_an_error_without_its_password(installation: Installation) -> None:
+def test_an_unreachable_postgresql_is_an_error_without_its_password(installation: WatchedInstallation) -> None:
     installation.serve()
 
     report = installation.detect(DATABASE_URL="postgresql://somebody:open-sesame@127.0.0.1:1/requests")
@@ -392,7 +396,7 @@ def test_an_unreachable_postgresql_is_an_error_without_its_password(installation
     ids=["compared", "no database", "no number", "no feature list"],
 )
 def test_the_job_says_what_happened_and_ends_with_its_code(
-    installation: Installation, variables: dict[str, str], code: int, said: str
+    installation: WatchedInstallation, variables: dict[str, str], code: int, said: str
 ) -> None:
     installation.serve()
 
