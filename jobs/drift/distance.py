@@ -44,7 +44,8 @@ def feature_changes(reference: Matrix, half: Matrix) -> list[FeatureChange]:
     """
     columns = [(then, now[np.isfinite(now)]) for then, now in zip(reference.T, half.T, strict=True)]
     tests = [_kolmogorov_smirnov(then, now) for then, now in columns]
-    adjusted = adjust_for_many([p for _, p in tests])
+    # So that, of all features whose p lies below a limit q then, on average at most the share q does by chance.
+    adjusted: list[float] = stats.false_discovery_control([p for _, p in tests], method="bh").tolist()
     return [
         FeatureChange(d, p, p_adjusted, _feature_psi(then, now), _wasserstein_sigmas(then, now))
         for (then, now), (d, p), p_adjusted in zip(columns, tests, adjusted, strict=True)
@@ -87,19 +88,3 @@ def population_stability_index(expected: Sequence[int], observed: Sequence[int])
     """
     p, q = ((np.asarray(counts) + 0.5) / (sum(counts) + 0.5 * len(counts)) for counts in (expected, observed))
     return float(np.sum((q - p) * np.log(q / p)))
-
-
-def adjust_for_many(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that, of all that then lie below a limit q, on average at most the share q does by chance.
-
-    Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995).
-
-    >>> adjust_for_many([0.01, 0.5, 0.02, 0.9])
-    [0.04, 0.6666666666666666, 0.04, 0.9]
-    """
-    p = np.asarray(p_values)
-    falling = np.argsort(-p, kind="stable")
-    ranks = np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[falling] = np.minimum.accumulate(p[falling] * len(p) / ranks)
-    return [float(value) for value in adjusted]

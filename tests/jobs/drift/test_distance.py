@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from fraud_detection.features import Matrix
-from jobs.drift.distance import FeatureChange, adjust_for_many, feature_changes, population_stability_index
+from jobs.drift.distance import FeatureChange, feature_changes, population_stability_index
 
 
 def rows(seed: int, count: int, shift: float = 0.0) -> Matrix:
@@ -67,10 +67,34 @@ def test_a_constant_reference_has_no_standard_deviation() -> None:
     assert feature_changes(constant, constant)[0] == FeatureChange(0.0, 1.0, 1.0, 0.0, None)
 
 
-def test_adjusted_p_values_are_those_of_scipy() -> None:
-    p_values = np.random.default_rng(0).random(29) ** 3
+def published_adjustment(p_values: list[float]) -> list[float]:
+    """Adjust as Benjamini and Hochberg do, J. R. Statist. Soc. B 57 (1995).
 
-    assert adjust_for_many(p_values.tolist()) == pytest.approx(stats.false_discovery_control(p_values))
+    Of n p-values the i-th smallest becomes the least n p(j) / j with j >= i.
+    """
+    ordered = sorted(p_values)
+    candidates = [len(ordered) * p / (place + 1) for place, p in enumerate(ordered)]
+    return [min(candidates[ordered.index(p) :]) for p in p_values]
+
+
+def test_p_values_are_adjusted_over_all_features_of_a_half() -> None:
+    random = np.random.default_rng(0)
+    shifts = np.linspace(0, 0.2, 29)
+
+    changes = feature_changes(random.normal(size=(3000, 29)), random.normal(size=(700, 29)) + shifts)
+
+    assert [change.p_adjusted for change in changes] == pytest.approx(
+        published_adjustment([change.p for change in changes]), rel=1e-15
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_adjustment_of_scipy_is_the_published_one(seed: int) -> None:
+    p_values = np.random.default_rng(seed).random(29) ** 3
+
+    adjusted = stats.false_discovery_control(p_values, method="bh")
+
+    assert adjusted.tolist() == pytest.approx(published_adjustment(p_values.tolist()), abs=2.5e-16, rel=0)
 
 
 def test_a_stability_index_counts_an_empty_bin() -> None:
