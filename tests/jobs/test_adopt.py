@@ -19,13 +19,14 @@ from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import current_version, journal, load, versions
 from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
-from jobs.adopt import COMPARED_ROWS, Adopted, CannotAdopt, adopt
+from jobs.adopt import COMPARED_ROWS, Adopted, adopt
 from jobs.drift.reference import read_reference
 from jobs.installation import Installation
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.tracking import TrackingFailed
 from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics
 from jobs.synthetic.transactions import synthetic
+from jobs.training.foreign import CannotAdopt
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 
 
