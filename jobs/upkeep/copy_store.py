@@ -22,12 +22,12 @@ class CopyFailed(ExpectedError):
     """Nothing was copied; the message says why."""
 
 
-class Tally:
+class TableDigest:
     """Rows and a digest of them in which their order does not matter: the sum of the sha256 of each, modulo 2^256.
 
     Equal sums of equally many rows mean equal rows, short of an attack.
 
-    >>> one, other = Tally(), Tally()
+    >>> one, other = TableDigest(), TableDigest()
     >>> for row in [(1, "a"), (2, "b")]: one.add(row)
     >>> for row in [(2, "b"), (1, "a")]: other.add(row)
     >>> one == other
@@ -46,7 +46,7 @@ class Tally:
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(repr(plain).encode()).digest(), "big")) % 2**256
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tally) and (self.rows, self._sum) == (other.rows, other._sum)
+        return isinstance(other, TableDigest) and (self.rows, self._sum) == (other.rows, other._sum)
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
@@ -91,7 +91,7 @@ def copy_contents(
     """
     with into.begin() as connection:
         _require_empty(into, connection, replace=replace)
-        counted = {table: Tally() for table in TABLES}
+        counted = {table: TableDigest() for table in TABLES}
         for source, read in sources:
             _fill(source, read, into, connection, counted)
             _carry_facts(source, read, into, connection)
@@ -108,7 +108,7 @@ def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) ->
 
 
 def _fill(
-    source: Store, read: sa.Connection, into: Store, connection: sa.Connection, counted: dict[str, Tally]
+    source: Store, read: sa.Connection, into: Store, connection: sa.Connection, counted: dict[str, TableDigest]
 ) -> None:
     with _bar("copying", source.count_rows(read)) as advance:
         for table in TABLES:
@@ -133,10 +133,10 @@ def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa
             into.set_meta(connection, key, value)
 
 
-def _verify(store: Store, connection: sa.Connection, expected: dict[str, Tally]) -> None:
+def _verify(store: Store, connection: sa.Connection, expected: dict[str, TableDigest]) -> None:
     with _bar("verifying", expected["requests"].rows) as advance:
         for table, tally in expected.items():
-            arrived = Tally()
+            arrived = TableDigest()
             for page in store.contents(connection, table):
                 for row in page:
                     arrived.add(row)
