@@ -5,14 +5,11 @@ It exits with a code of fraud_detection/exit_codes.py: 0 for every outcome but `
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,24 +20,23 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model.manifest import Manifest
 from fraud_detection.model.read import Model, ModelRefused, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import BadSetting, JobSettings
-from jobs.evaluation.gate import Verdict
+from jobs.drift.report import read_finding
 from jobs.installation import Installation
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
-from jobs.reporting.pushgateway import Judgement, Run, push_retrain
+from jobs.reporting.pushgateway import Run, push_retrain
 from jobs.rollout.deployment import KubernetesAway, KubernetesRefused
 from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
-from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
-from jobs.training.due import DriftFinding, due, last_judgement, rejections_in_a_row
+from jobs.training.challenger import Judged, train, verdict_on, with_verdict
+from jobs.training.due import due, last_judgement, rejections_in_a_row
 from jobs.training.history import read_history
-from jobs.training.outcome import RetrainOutcome
-from jobs.training.selection import Held, Selection, select
+from jobs.training.outcome import Retraining, RetrainOutcome
+from jobs.training.selection import Held, select
 from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
@@ -59,20 +55,6 @@ _OF_REASON = {
 }
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """What a run did, for people and for programs."""
-
-    outcome: RetrainOutcome
-    paragraph: str
-    exit_code: int = ExitCode.DONE
-    version: str | None = None
-    """The version that was promoted."""
-    verdict: Verdict | None = None
-    judgement: Judgement | None = None
-    label_coverage: dict[str, float] | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,7 +91,7 @@ def retrain(
         settings.pushgateway_url,
         done.outcome,
         Run(started, time.time(), succeeded=done.exit_code == 0),
-        judgement=done.judgement,
+        figures=done.figures,
         label_coverage=done.label_coverage,
         rejections_in_a_row=_rejections_in_a_row(settings),
     )
@@ -150,7 +132,7 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     finish_promotion(here, actor=ACTOR, api=api)
     served = here.served_model() if here.settings.model_path.exists() else None
     serving = explanation.stays(None if served is None else served.version)
-    drift = _read_drift(here.settings)
+    drift = read_finding(here.settings.drift_result)
     last = last_judgement(here.journal())
     is_due = due(
         None if served is None else served.manifest,
@@ -171,7 +153,7 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
         selection = select(history, None if served is None else served.manifest, here.settings, now)
     except Held as held:
         return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
-    labels = _fingerprint(selection)
+    labels = selection.fingerprint()
     if not force and last is not None and last.labels == labels:
         return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
 
@@ -184,34 +166,15 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
     verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
-    judged = _Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
+    judged = Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
     done = _decide(judged, here, tracking, served=served, reason=reason, api=api)
     if done.outcome == "promoted":
         collect(here.models_dir, set(np.unique(history.model_digest).tolist()))
-    return dataclasses.replace(done, verdict=verdict, judgement=judged.for_prometheus(), label_coverage=coverage)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A challenger after its judgement."""
-
-    selection: Selection
-    challenger: Challenger
-    verdict: Verdict
-    manifest: Manifest
-    """With the verdict."""
-
-    def for_prometheus(self) -> Judgement:
-        return Judgement(
-            self.selection.label_source,
-            self.challenger.evaluation,
-            self.challenger.champion_evaluation,
-            self.selection.training.sources,
-        )
+    return dataclasses.replace(done, verdict=verdict, figures=judged.figures, label_coverage=coverage)
 
 
 def _decide(
-    judged: _Judged,
+    judged: Judged,
     here: Installation,
     tracking: Tracking,
     *,
@@ -250,31 +213,6 @@ def _decide(
         api=api,
     )
     return Retraining("promoted", promoted, version=version)
-
-
-def _read_drift(settings: JobSettings) -> DriftFinding | None:
-    """Return what the drift job found last; None when it never ran, or left a file that says nothing."""
-    try:
-        content = settings.drift_result.read_bytes()
-        found = json.loads(content)
-        provenance = found["provenance"] or {}
-        return DriftFinding(
-            hashlib.sha256(content).hexdigest(), bool(found["retrain"]), provenance.get("reference_digest")
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("%s says nothing (%s): as if no drift had been found", settings.drift_result, error)
-        return None
-
-
-def _fingerprint(selection: Selection) -> str:
-    """Return a digest of which transactions are labelled and how, by which the next run knows that nothing is new."""
-    digest = hashlib.sha256()
-    for part in (selection.training, selection.holdout):
-        for column in (part.history.request_id, part.history.row_index, part.is_fraud):
-            digest.update("\n".join(map(str, column.tolist())).encode() + b"\n")
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""What a look for drift found, as drift_result.json and as a paragraph for an analyst."""
+"""What a look for drift found: as drift_result.json, written and read again, and as a paragraph for an analyst."""
 
+import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jobs.drift.distance import FeatureChange
@@ -12,6 +15,8 @@ Reason = Literal["error", "insufficient_data", "baseline_reference", "data_quali
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SCHEMA_VERSION = 1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,32 @@ def to_json(report: DriftReport) -> str:
         **asdict(report),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class DriftFinding:
+    """What the newest drift_result.json asks for."""
+
+    sha256: str
+    retrain: bool
+    reference_digest: str | None
+    """The model that it compared with."""
+
+
+def read_finding(path: Path) -> DriftFinding | None:
+    """Read what the newest drift report asks for; None when there is none, or when its file cannot be understood."""
+    try:
+        content = path.read_bytes()
+        found = json.loads(content)
+        provenance = found["provenance"] or {}
+        return DriftFinding(
+            hashlib.sha256(content).hexdigest(), bool(found["retrain"]), provenance.get("reference_digest")
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s says nothing (%s): as if no drift had been found", path, error)
+        return None
 
 
 _WORDS: dict[State, tuple[str, str]] = {

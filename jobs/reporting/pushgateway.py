@@ -4,14 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
 from jobs.drift.report import REASONS, STATES, DriftReport
-from jobs.evaluation.measures import Evaluation
-from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainOutcome
+from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures, RetrainOutcome
 
 METRICS = {
     "fraud_job_last_attempt_timestamp_seconds": "When the last run ended.",
@@ -56,16 +54,6 @@ class Run:
     succeeded: bool  # it did its work, or had none to do
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What a run of the retraining measured; `champion` is None when there was no model to compare with."""
-
-    label_source: Literal["true", "derived"]
-    challenger: Evaluation
-    champion: Evaluation | None
-    training_labels: Mapping[str, int]  # how many each source gave
-
-
 def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
     """Publish a drift report and return whether the gateway took it.
 
@@ -91,7 +79,7 @@ def push_retrain(
     outcome: RetrainOutcome,
     run: Run,
     *,
-    judgement: Judgement | None = None,
+    figures: RetrainFigures | None = None,
     label_coverage: Mapping[str, float] | None = None,
     rejections_in_a_row: int | None = None,
 ) -> bool:
@@ -105,9 +93,9 @@ def push_retrain(
     numbers.set("fraud_retrain_rejections_in_a_row", rejections_in_a_row)
     for age, ratio in (label_coverage or {}).items():
         numbers.set("fraud_label_coverage_ratio", ratio, age=age)
-    if judgement is not None:
-        _judged(numbers, judgement)
-    return _push(url, RETRAIN_JOB, numbers, replace=judgement is not None and run.succeeded)
+    if figures is not None:
+        _judged(numbers, figures)
+    return _push(url, RETRAIN_JOB, numbers, replace=figures is not None and run.succeeded)
 
 
 class _Numbers:
@@ -132,11 +120,11 @@ class _Numbers:
         gauge.set(value)
 
 
-def _judged(numbers: _Numbers, judgement: Judgement) -> None:
-    numbers.set("model_accuracy", judgement.challenger.accuracy, label_source=judgement.label_source)
-    numbers.set("fraud_trivial_accuracy", judgement.challenger.trivial_accuracy)
-    numbers.set("fraud_holdout_frauds", judgement.challenger.frauds)
-    for model, evaluation in (("challenger", judgement.challenger), ("champion", judgement.champion)):
+def _judged(numbers: _Numbers, figures: RetrainFigures) -> None:
+    numbers.set("model_accuracy", figures.challenger.accuracy, label_source=figures.label_source)
+    numbers.set("fraud_trivial_accuracy", figures.challenger.trivial_accuracy)
+    numbers.set("fraud_holdout_frauds", figures.challenger.frauds)
+    for model, evaluation in (("challenger", figures.challenger), ("champion", figures.champion)):
         if evaluation is not None:
             numbers.set("fraud_average_precision", evaluation.average_precision, model=model)
             numbers.set("fraud_precision", evaluation.precision, model=model)
@@ -144,8 +132,8 @@ def _judged(numbers: _Numbers, judgement: Judgement) -> None:
             numbers.set("fraud_alerts_per_day", evaluation.alerts_per_day, model=model)
             numbers.set("fraud_precision_at_reviews", evaluation.precision_at_reviews, model=model)
             numbers.set("fraud_calibration_error", evaluation.calibration_error, model=model)
-    labels = sum(judgement.training_labels.values())
-    for source, count in judgement.training_labels.items():
+    labels = sum(figures.training_labels.values())
+    for source, count in figures.training_labels.items():
         numbers.set("fraud_model_label_ratio", count / labels, source=source)
 
 

@@ -31,6 +31,7 @@ from jobs.training.export import (
     score,
 )
 from jobs.training.forest import fit
+from jobs.training.outcome import RetrainFigures
 from jobs.training.selection import Selection
 
 SEED = 1
@@ -182,6 +183,27 @@ def _file_checks(challenger: Challenger, holdout: History) -> tuple[Check, ...]:
     sentence = "A new process loads the model and finds its golden scores"
     loads = Check("loads", None, None, problem is None, f"{sentence}." if problem is None else f"Not so: {problem}.")
     return parity, loads
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A challenger after its judgement."""
+
+    selection: Selection
+    challenger: Challenger
+    verdict: Verdict
+    manifest: Manifest
+    """With the verdict."""
+
+    @property
+    def figures(self) -> RetrainFigures:
+        """What was measured, for Prometheus."""
+        return RetrainFigures(
+            self.selection.label_source,
+            self.challenger.evaluation,
+            self.challenger.champion_evaluation,
+            self.selection.training.sources,
+        )
 
 
 def with_verdict(manifest: Manifest, verdict: Verdict, facts: dict[str, str | None]) -> Manifest:

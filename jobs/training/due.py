@@ -7,6 +7,7 @@ from typing import Any
 
 from fraud_detection.clock import parse_timestamp
 from fraud_detection.model.manifest import Manifest
+from jobs.drift.report import DriftFinding
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,6 @@ class Judgement:
     at: datetime
     labels: str
     drift: str | None
-
-
-@dataclass(frozen=True)
-class DriftFinding:
-    """What the newest drift_result.json asks for."""
-
-    sha256: str
-    retrain: bool
-    reference_digest: str | None
-    """The model that it compared with."""
 
 
 @dataclass(frozen=True)

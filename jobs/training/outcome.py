@@ -1,6 +1,12 @@
-"""What a retraining can end with: the values of the metric fraud_retrain_outcome, in the log and in the answers."""
+"""What a retraining ends with: its outcome, a paragraph, an exit code, and the figures that it measured."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
+
+from fraud_detection.exit_codes import ExitCode
+from jobs.evaluation.gate import Verdict
+from jobs.evaluation.measures import Evaluation
 
 RetrainOutcome = Literal[
     "skipped",
@@ -14,3 +20,27 @@ RetrainOutcome = Literal[
     "restored",
 ]
 RETRAIN_OUTCOMES: tuple[RetrainOutcome, ...] = get_args(RetrainOutcome)
+
+
+@dataclass(frozen=True)
+class RetrainFigures:
+    """What a run of the retraining measured; `champion` is None when there was no model to compare with."""
+
+    label_source: Literal["true", "derived"]
+    challenger: Evaluation
+    champion: Evaluation | None
+    training_labels: Mapping[str, int]  # how many each source gave
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What a run did, for people and for programs."""
+
+    outcome: RetrainOutcome
+    paragraph: str
+    exit_code: int = ExitCode.DONE
+    version: str | None = None
+    """The version that was promoted."""
+    verdict: Verdict | None = None
+    figures: RetrainFigures | None = None
+    label_coverage: dict[str, float] | None = None

@@ -1,5 +1,6 @@
 """Which transactions train a challenger and which judge it, or what is missing and what to do about it."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -34,6 +35,14 @@ class Selection:
     training: Known
     holdout: Known
     label_source: Literal["true", "derived"]
+
+    def fingerprint(self) -> str:
+        """Return a digest of which transactions are labelled and how, by which the next run sees that none is new."""
+        digest = hashlib.sha256()
+        for part in (self.training, self.holdout):
+            for column in (part.history.request_id, part.history.row_index, part.is_fraud):
+                digest.update("\n".join(map(str, column.tolist())).encode() + b"\n")
+        return digest.hexdigest()
 
 
 def select(history: History, served: Manifest | None, settings: JobSettings, now: datetime) -> Selection:

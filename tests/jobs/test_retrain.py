@@ -310,8 +310,8 @@ def test_under_the_override_decisions_train_and_that_is_written_everywhere(
     registered = client_of_mlflow.get_model_version_by_alias("fraud-api", "champion")
     run = client_of_mlflow.get_run(str(registered.run_id))
     assert (run.data.params["allow_derived_labels"], run.data.tags["trained_on"]) == ("True", "derived")
-    assert done.judgement is not None
-    assert done.judgement.label_source == "derived"
+    assert done.figures is not None
+    assert done.figures.label_source == "derived"
     assert "It was never judged against the truth" in done.paragraph
 
 

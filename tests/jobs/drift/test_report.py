@@ -1,17 +1,21 @@
+import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from jobs.drift.distance import FeatureChange
 from jobs.drift.report import (
     AlertRate,
+    DriftFinding,
     DriftReport,
     FeatureDrift,
     Provenance,
     State,
     WindowBounds,
     paragraph,
+    read_finding,
     to_json,
     unable_to_compare,
 )
@@ -82,3 +86,24 @@ def test_what_could_not_be_compared_is_an_error_without_figures() -> None:
 )
 def test_the_paragraph_says_what_follows(report: DriftReport, words: str) -> None:
     assert words in paragraph(report)
+
+
+def test_what_a_report_asks_for_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "drift_result.json"
+    assert read_finding(path) is None
+
+    path.write_text(to_json(REPORT))
+
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_finding(path) == DriftFinding(sha256, retrain=True, reference_digest="aa")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"retrain": true}', '{"retrain": true, "provenance": 1}'])
+def test_a_file_that_is_no_report_asks_for_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    path = tmp_path / "drift_result.json"
+    path.write_text(content)
+
+    assert read_finding(path) is None
+    assert "drift_result.json says nothing" in caplog.text

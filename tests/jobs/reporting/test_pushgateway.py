@@ -13,8 +13,8 @@ from fraud_detection.model.manifest import Holdout
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.report import DriftReport, unable_to_compare
 from jobs.evaluation.measures import Evaluation, evaluate
-from jobs.reporting.pushgateway import METRICS, Judgement, Run, push_drift, push_retrain
-from jobs.training.outcome import RETRAIN_OUTCOMES
+from jobs.reporting.pushgateway import METRICS, Run, push_drift, push_retrain
+from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures
 
 RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=True)
 FAILED_RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=False)
@@ -118,18 +118,18 @@ def evaluation(seed: int, *, is_fraud_rate: float = 0.1) -> Evaluation:
 
 
 def test_a_judgement_becomes_series_of_both_models(gateway: Gateway) -> None:
-    judgement = Judgement("true", evaluation(1), evaluation(2), {"import": 300, "chargeback": 100})
+    figures = RetrainFigures("true", evaluation(1), evaluation(2), {"import": 300, "chargeback": 100})
 
     assert push_retrain(
-        gateway.url, "promoted", RUN, judgement=judgement, label_coverage={"under_7_days": 0.25}, rejections_in_a_row=3
+        gateway.url, "promoted", RUN, figures=figures, label_coverage={"under_7_days": 0.25}, rejections_in_a_row=3
     )
 
     [(method, path, series)] = gateway.pushes
     assert (method, path) == ("PUT", "/metrics/job/fraud-retrain")
-    assert series['model_accuracy{label_source="true"}'] == judgement.challenger.accuracy
-    assert series["fraud_trivial_accuracy"] == judgement.challenger.trivial_accuracy
-    assert series["fraud_holdout_frauds"] == judgement.challenger.frauds
-    for model, each in (("challenger", judgement.challenger), ("champion", judgement.champion)):
+    assert series['model_accuracy{label_source="true"}'] == figures.challenger.accuracy
+    assert series["fraud_trivial_accuracy"] == figures.challenger.trivial_accuracy
+    assert series["fraud_holdout_frauds"] == figures.challenger.frauds
+    for model, each in (("challenger", figures.challenger), ("champion", figures.champion)):
         assert each is not None
         for name in ("average_precision", "precision", "recall", "alerts_per_day", "precision_at_reviews"):
             assert series[f'fraud_{name}{{model="{model}"}}'] == pytest.approx(getattr(each, name))
@@ -143,7 +143,7 @@ def test_a_judgement_becomes_series_of_both_models(gateway: Gateway) -> None:
 
 def test_without_a_champion_or_frauds_those_series_are_absent(gateway: Gateway) -> None:
     push_retrain(
-        gateway.url, "promoted", RUN, judgement=Judgement("derived", evaluation(1, is_fraud_rate=0), None, {})
+        gateway.url, "promoted", RUN, figures=RetrainFigures("derived", evaluation(1, is_fraud_rate=0), None, {})
     )  # fmt: skip
 
     series = gateway.pushes[0][2]
@@ -162,7 +162,7 @@ def test_a_run_that_judged_nothing_leaves_the_last_judgement_standing(gateway: G
 
 
 def test_a_restored_run_keeps_the_time_of_the_last_success(gateway: Gateway) -> None:
-    push_retrain(gateway.url, "restored", FAILED_RUN, judgement=Judgement("true", evaluation(1), None, {}))
+    push_retrain(gateway.url, "restored", FAILED_RUN, figures=RetrainFigures("true", evaluation(1), None, {}))
 
     [(method, _, series)] = gateway.pushes
     assert method == "POST"
@@ -174,7 +174,7 @@ def test_only_names_with_a_published_meaning_are_pushed(gateway: Gateway) -> Non
     push_drift(gateway.url, report(holdout=HOLDOUT), RUN)
     push_retrain(
         gateway.url, "rejected", RUN, label_coverage={"under_7_days": 1}, rejections_in_a_row=0,
-        judgement=Judgement("true", evaluation(1), evaluation(2), {"import": 1}),
+        figures=RetrainFigures("true", evaluation(1), evaluation(2), {"import": 1}),
     )  # fmt: skip
 
     pushed = {re.split(r"[{ ]", name)[0] for _, _, series in gateway.pushes for name in series}

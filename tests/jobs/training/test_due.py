@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from fraud_detection.model.manifest import Golden, Manifest, StoredFile
-from jobs.training.due import DriftFinding, Due, Judgement, due, last_judgement
+from jobs.drift.report import DriftFinding
+from jobs.training.due import Due, Judgement, due, last_judgement
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DIGEST = "d" * 64
