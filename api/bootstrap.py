@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fraud_detection import logs
+from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
@@ -122,7 +123,7 @@ def _install_baseline(settings: SharedSettings, store: Store, features: FeatureL
         )
     read_version(baseline, features)  # never install what could not serve
     with store.begin() as connection:
-        fixed = store.get_meta(connection, "amount_scaling")
+        fixed = store.get_meta(connection, AMOUNT_SCALING)
     scaling = None if fixed is None else AmountScaling(**json.loads(fixed))
     version = install_version(settings.models_dir, baseline, amount_scaling=scaling)
     promote(settings.models_dir, version, actor="bootstrap", reason="the first model of this installation")

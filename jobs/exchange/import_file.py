@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from fraud_detection.clock import Clock, timestamp
+from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
@@ -20,9 +21,6 @@ from fraud_detection.model.read import ModelRefused, read_manifest
 from fraud_detection.store import ImportedRows, Store
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
-
-AMOUNT_SCALING = "amount_scaling"
-"""The fact in schema_meta that every later import follows."""
 
 
 class AlreadyImported(ExpectedError):

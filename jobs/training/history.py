@@ -5,9 +5,9 @@ import json
 import numpy as np
 from tqdm import tqdm
 
+from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.store import History
-from jobs.exchange.import_file import AMOUNT_SCALING
 from jobs.installation import Installation
 
 

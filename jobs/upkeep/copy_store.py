@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from tqdm import tqdm
 
+from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
@@ -125,7 +126,7 @@ def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa
             if key in FACTS_OF_THE_TABLES:
                 continue
             known = into.get_meta(connection, key)
-            if known is not None and known != value and key == "amount_scaling":
+            if known is not None and known != value and key == AMOUNT_SCALING:
                 raise CopyFailed(
                     f"the stores scale amounts differently ({known} and {value}), so that their rows do not mean the "
                     "same; copy one of them only"

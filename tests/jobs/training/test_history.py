@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import ImportedRows, NewLabel, Store
-from jobs.exchange.import_file import AMOUNT_SCALING
 from jobs.installation import Installation
 from jobs.training.history import read_history
 
