@@ -53,14 +53,11 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
     with seekable(file) as readable:
         done = import_file(
             readable,
-            here.settings.train_location,
-            here.features,
-            models_dir=here.settings.models_dir,
+            here,
             now=datetime.now(UTC),
             start=start or PUBLIC_START,
             ignored=ignored,
             again=again,
-            allow_network_filesystem=here.settings.allow_network_filesystem,
         )
     click.echo(_told(file, done))
     if done.scaling is not None:
@@ -93,13 +90,11 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
     with seekable(file, ".db") as readable:
         done = import_db(
             readable,
-            here.settings.train_location,
-            here.features,
+            here,
             now=datetime.now(UTC),
             ignored=ignored,
             with_labels=not without_labels,
             again=again,
-            allow_network_filesystem=here.settings.allow_network_filesystem,
         )
     click.echo(_told(file, done.imported))
     if done.left_behind:

@@ -53,6 +53,12 @@ class Installation:
             allow_network_filesystem=self.settings.allow_network_filesystem,
         )
 
+    def create_store(self, location: str | Path) -> Store:
+        """Open a store to write, made if there is none, with the tables of today; raises DatabaseRefused."""
+        return Store.create_or_migrate(
+            location, self.features, allow_network_filesystem=self.settings.allow_network_filesystem
+        )
+
     @contextlib.contextmanager
     def stores(self, *, read_only: bool = True, may_be_none: bool = False) -> Iterator[list[Store]]:
         """Open every store for the length of the block; an SQLite file that does not exist yet is left out.

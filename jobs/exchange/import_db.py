@@ -19,6 +19,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.store import ImportedRows, Store
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
 from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID
+from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
 """Names under which older installations kept what their model said."""
@@ -58,16 +59,14 @@ class ImportedDatabase:
 
 def import_db(
     path: Path,
-    location: str | Path,
-    features: FeatureList,
+    here: Installation,
     *,
     now: datetime,
     ignored: Collection[str] = (),
     with_labels: bool = True,
     again: bool = False,
-    allow_network_filesystem: bool = False,
 ) -> ImportedDatabase:
-    """Bring the rows of an SQLite file's table `requests` into the store at `location`: all of them or none.
+    """Bring the rows of an SQLite file's table `requests` into the store of imported history: all of them or none.
 
     Its scores stay behind: without the model and the threshold behind them they are no decisions. `with_labels=False`
     leaves its Class behind as well, for installations that filled it from their own scores. Rows without a time are
@@ -75,11 +74,12 @@ def import_db(
 
     Raises BadOldDatabase, AlreadyImported, StoreInUse, DatabaseRefused.
     """
+    features, location = here.features, here.settings.train_location
     engine = open_engine(path, read_only=True, allow_network_filesystem=True)
     try:
         with reachable(path), engine.connect() as old, alone_with(location):
             table = _recognise(path, old, features, ignored, with_labels=with_labels)
-            store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
+            store = here.create_store(location)
             try:
                 with store.begin() as connection:
                     imported = _copy(_Rows(path, old, table, features, now), store, connection, now, again=again)

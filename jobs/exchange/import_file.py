@@ -21,6 +21,7 @@ from fraud_detection.model.read import ModelRefused, read_manifest
 from fraud_detection.store import ImportedRows, Store
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
+from jobs.installation import Installation
 
 
 class AlreadyImported(ExpectedError):
@@ -66,30 +67,28 @@ class Tally:
 
 def import_file(
     path: Path,
-    location: str | Path,
-    features: FeatureList,
+    here: Installation,
     *,
-    models_dir: Path,
     now: datetime,
     start: datetime = PUBLIC_START,
     ignored: Collection[str] = (),
     again: bool = False,
-    allow_network_filesystem: bool = False,
 ) -> Imported:
-    """Bring a file into the store at `location`, which is made where there is none: all of it or nothing.
+    """Bring a file into the store of imported history, which is made if there is none: all of it or nothing.
 
     A plain Amount is scaled as the store says, else as the model in service, else by this file's own amounts; from
     then on the store says so. Not twice the same file (by its sha256) unless `again`.
 
     Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.
     """
+    features, location = here.features, here.settings.train_location
     layout = read_layout(path, features, ignored=ignored)
     with alone_with(location):
-        store = Store.create_or_migrate(location, features, allow_network_filesystem=allow_network_filesystem)
+        store = here.create_store(location)
         try:
             with store.begin() as connection:
                 remember_import(store, connection, file_sha256(path), path.name, now, again=again)
-                scaling = _scaling(store, connection, path, layout, models_dir)
+                scaling = _scaling(store, connection, path, layout, here.models_dir)
                 tally = Tally()
                 rows = store.import_history(
                     connection,

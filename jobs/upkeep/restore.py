@@ -232,9 +232,7 @@ def _restore_databases(folder: Path, here: Installation) -> None:
         with room_in(Path(location).parent):
             _replace_sqlite(copy, Path(location))
             # makes of a copy a store again: write-ahead log, marker, and the tables of today
-            Store.create_or_migrate(
-                location, here.features, allow_network_filesystem=here.settings.allow_network_filesystem
-            ).close()
+            here.create_store(location).close()
 
 
 def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:

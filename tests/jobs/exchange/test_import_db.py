@@ -6,9 +6,11 @@ import pytest
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
+from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, Store
 from jobs.exchange.import_db import BadOldDatabase, ImportedDatabase, import_db
 from jobs.exchange.import_file import AlreadyImported
+from jobs.installation import Installation
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TWO = FeatureList((Feature("V1"), Feature("Amount_scaled")))
@@ -29,7 +31,9 @@ def old_database(folder: Path, columns: str, *rows: tuple[object, ...]) -> Path:
 def imported(
     path: Path, location: str | Path, *, ignored: tuple[str, ...] = (), with_labels: bool = True, again: bool = False
 ) -> ImportedDatabase:
-    return import_db(path, location, TWO, now=NOW, ignored=ignored, with_labels=with_labels, again=again)
+    variables = {"DATABASE_URL": location} if isinstance(location, str) else {"TRAIN_DB": str(location)}
+    here = Installation(JobSettings.from_env(variables), TWO)
+    return import_db(path, here, now=NOW, ignored=ignored, with_labels=with_labels, again=again)
 
 
 def stored(location: str | Path) -> History:

@@ -8,9 +8,11 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.lock import StoreInUse, in_use
 from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.settings import JobSettings
 from fraud_detection.store import History, Store
 from jobs.exchange.import_file import AlreadyImported, Imported, import_file
 from jobs.exchange.table import BadTransactionFile
+from jobs.installation import Installation
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])
@@ -27,7 +29,9 @@ def public_file(folder: Path, amounts: list[float], *, name: str = "history.csv"
 def imported(
     path: Path, location: str | Path, *, models_dir: Path, features: FeatureList | None = None, again: bool = False
 ) -> Imported:
-    return import_file(path, location, features or default_features(), models_dir=models_dir, now=NOW, again=again)
+    store = {"DATABASE_URL": location} if isinstance(location, str) else {"TRAIN_DB": str(location)}
+    settings = JobSettings.from_env({"MODEL_PATH": str(models_dir / "rf_model.pkl"), **store})
+    return import_file(path, Installation(settings, features or default_features()), now=NOW, again=again)
 
 
 def stored(location: str | Path) -> History:
