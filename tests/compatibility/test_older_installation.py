@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from fraud_detection.store import Store
 from tests.compatibility.older_installation import BODY, KEY, OlderInstallation, unpack
@@ -202,13 +203,36 @@ def test_a_decision_of_before_tells_where_it_came_from(fraudctl: Fraudctl, older
     assert first["verdict"]["checks"][0]["sentence"] in told
 
 
-def test_the_champion_in_mlflow_is_the_one_of_before(older: OlderInstallation) -> None:
-    client = MlflowClient(f"sqlite:///{older.folder / 'data' / 'mlflow.db'}")
+def champion_of(folder: Path) -> tuple[MlflowClient, ModelVersion]:
+    """Open an installation's MLflow database as a notebook does, and return the champion that it names."""
+    client = MlflowClient(f"sqlite:///{folder / 'data' / 'mlflow.db'}")
+    return client, client.get_model_version_by_alias("fraud-api", "champion")
 
-    champion = client.get_model_version_by_alias("fraud-api", "champion")
+
+def test_the_champion_in_mlflow_is_the_one_of_before(older: OlderInstallation) -> None:
+    client, champion = champion_of(older.folder)
 
     assert champion.tags["digest"] == older.journal[-1]["digest"]
     assert client.get_run(str(champion.run_id)).info.status == "FINISHED"
+
+
+def test_artefacts_of_before_are_found_where_the_installation_is_now(
+    fraudctl: Fraudctl, older: OlderInstallation, tmp_path: Path
+) -> None:
+    version_of = {entry["digest"]: entry["version"] for entry in older.journal}
+
+    fraudctl("models", "rollback", env=older.environment)  # opens MLflow's store, which has another folder now
+
+    client, champion = champion_of(older.folder)
+    assert champion.tags["digest"] == older.journal[0]["digest"]
+    location = client.get_model_version_download_uri("fraud-api", champion.version)
+    assert location.startswith((older.folder / "data" / "mlartifacts").as_uri())
+    runs = client.search_runs([client.get_run(str(champion.run_id)).info.experiment_id])
+    assert {run.data.tags["digest"] for run in runs} == set(version_of)
+    for run in runs:
+        found = Path(client.download_artifacts(run.info.run_id, "model/model.onnx", str(tmp_path)))
+        version = older.folder / "models" / version_of[run.data.tags["digest"]]
+        assert found.read_bytes() == (version / "model.onnx").read_bytes()
 
 
 # -- the backup ------------------------------------------------------------------------------------------------------
