@@ -1,4 +1,4 @@
-"""The time and the request id, neither of which ever runs backwards within a process."""
+"""Gives the time and request ids, which never run backwards within a process."""
 
 import random
 import re
@@ -12,16 +12,16 @@ _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 
 def timestamp(moment: datetime) -> str:
-    """Render a moment as it is stored: UTC with a space, so that text sorts by time and compares with datetime('now').
+    """Render a time as stored: UTC with a space, so that text sorts by time and compares with datetime('now').
 
     >>> timestamp(datetime(2026, 8, 22, 10, 15, 30, 5, tzinfo=UTC))
     '2026-08-22 10:15:30.000005'
     """
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # a tenth of strftime's time
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # ten times faster than strftime
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Read back what `timestamp` wrote; raises ValueError."""
+    """Parse what `timestamp` wrote; raises ValueError."""
     return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""What one transaction looks like: the list of its features, and the check that turns rows into a matrix."""
+"""Defines a transaction: the list of its features, and the check that turns rows into a matrix."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from fraud_detection.schema import RESERVED_NAMES
 Matrix = NDArray[np.float64]
 """Shape (transactions, features), float64, every value finite, columns in the order of the FeatureList."""
 
-LIMIT = 1e9  # beyond it float32, which the forest computes in, is coarser than 64 units
+LIMIT = 1e9  # beyond it float32, in which the forest computes, is coarser than 64 units
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-_NUMBER_TYPES = frozenset({float, int})  # bool is a type of its own, so True is no number here
+_NUMBER_TYPES = frozenset({float, int})  # excludes bool, so True is no number
 
 
 class BadFeatureList(ExpectedError):
-    """A feature list that cannot be used; the message names the place and what was expected."""
+    """A feature list that cannot be used; the message names the position and what was expected."""
 
     exit_code = ExitCode.BAD_CONFIGURATION
 
@@ -36,7 +36,7 @@ class InvalidTransactions(Exception):
 
 @dataclass(frozen=True)
 class Feature:
-    """One number of a transaction, with the range outside which a value is refused."""
+    """One number of a transaction, with the range outside which the API rejects a value."""
 
     name: str
     minimum: float = -LIMIT
@@ -48,13 +48,13 @@ class Feature:
 class FeatureList:
     """The features of every transaction of one installation, in order.
 
-    Raises BadFeatureList when names repeat, are no identifiers, or are names of other columns of a store.
+    Raises BadFeatureList if names repeat, are no identifiers, or are names of other columns of a store.
     """
 
     features: tuple[Feature, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what could not become a column and a JSON key."""
+        """Reject what cannot become a column and a JSON key."""
         if not 1 <= len(self.features) <= 500:
             raise BadFeatureList(f"expected 1 to 500 features, got {len(self.features)}")
         seen: set[str] = set()
@@ -81,22 +81,22 @@ class FeatureList:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names, in order."""
+        """Return the names, in order."""
         return tuple(feature.name for feature in self.features)
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the names in order, to which a store and a model belong; bounds may change, names may not."""
+        """Return the sha256 of the names in order, to which a store and a model belong; bounds do not count."""
         return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
 
     @cached_property
     def minimums(self) -> NDArray[np.float64]:
-        """The lower bounds, one a feature."""
+        """Return the lower bounds, one per feature."""
         return np.array([feature.minimum for feature in self.features])
 
     @cached_property
     def maximums(self) -> NDArray[np.float64]:
-        """The upper bounds, one a feature."""
+        """Return the upper bounds, one per feature."""
         return np.array([feature.maximum for feature in self.features])
 
     def to_matrix(self, rows: object) -> Matrix:
@@ -183,16 +183,16 @@ def _json_type(value: object) -> str:
 
 
 def default_features() -> FeatureList:
-    """The 29 of the public credit-card data set: V1…V28 and the scaled amount."""
+    """Return the 29 features of the public credit-card data set: V1…V28 and the scaled amount."""
     components = [Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)]
-    amount = Feature("Amount_scaled", description="(Amount - mean) / standard deviation; GET /model publishes both")
+    amount = Feature("Amount_scaled", description="(Amount - mean) / standard deviation; GET /model returns both")
     return FeatureList((*components, amount))
 
 
 def load_features(path: Path | None) -> FeatureList:
     """Read a FEATURES_FILE; None is the default list.
 
-    Its form: `{"features": [{"name": "…", "minimum"?: 0, "maximum"?: 1, "description"?: "…"}, …]}`.
+    Its format: `{"features": [{"name": "…", "minimum"?: 0, "maximum"?: 1, "description"?: "…"}, …]}`.
 
     Raises BadFeatureList, naming the file.
     """
@@ -202,7 +202,7 @@ def load_features(path: Path | None) -> FeatureList:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadFeatureList(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets within each other
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
         raise BadFeatureList(f"{path}: is not JSON ({error})") from error
     try:
         return FeatureList(tuple(_feature(place, entry) for place, entry in enumerate(_entries(document))))

@@ -1,4 +1,4 @@
-"""Who may change what: one promoter of models at a time, and no import into a store that an API has open."""
+"""Locks: one promoter of models at a time, and no import into a store that an API has open."""
 
 import contextlib
 import fcntl
@@ -14,20 +14,20 @@ _ADVISORY_KEY = 46_726_176
 
 
 class LockHeld(ExpectedError):
-    """Another job is at work on the models."""
+    """Another job is changing the models."""
 
 
 class StoreInUse(ExpectedError):
-    """A running API has the store open, or another command holds it; the message names the way out."""
+    """A running API has the store open, or another command holds it; the message says what to do."""
 
 
 @contextlib.contextmanager
 def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None]:
-    """Hold the right to change the models for the length of the block; a killed holder loses it at once.
+    """Hold the right to change the models for the length of the block; a killed process loses it at once.
 
-    On the volume a flock; with a PostgreSQL engine an advisory lock too, for jobs on several nodes.
+    Takes a flock on the volume; with a PostgreSQL engine an advisory lock too, for jobs on several nodes.
 
-    Raises LockHeld at once when somebody else holds it.
+    Raises LockHeld at once if another process holds it.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
     descriptor = _open(models_dir / ".lock")
@@ -35,15 +35,17 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LockHeld(f"{models_dir}: another job is changing the models; try again when it has ended") from error
+            raise LockHeld(
+                f"{models_dir}: another job is changing the models; run this again when it has ended"
+            ) from error
         if engine is not None and engine.dialect.name == "postgresql":
-            # A transaction open for the length of a training would be ended by the server's timeouts, and the lock too.
+            # The server's timeouts would end a transaction that is open during a training, and the lock with it.
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_KEY))):
-                    raise LockHeld("PostgreSQL: another job is changing the models; try again when it has ended")
+                    raise LockHeld("PostgreSQL: another job is changing the models; run this again when it has ended")
                 try:
                     yield
-                finally:  # the pool would keep the session, and the lock, alive
+                finally:  # otherwise the pool would keep the session and the lock
                     connection.scalar(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_KEY)))
         else:
             yield
@@ -53,9 +55,9 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
 
 @contextlib.contextmanager
 def in_use(location: str | Path) -> Iterator[None]:
-    """Show, for the length of the block, that a running API has this SQLite store open; several may.
+    """Mark an SQLite store, for the length of the block, as open in a running API; several may.
 
-    Waits for an import or a restore that is at work. PostgreSQL serves them side by side and needs no sign.
+    Waits for a running import or restore. PostgreSQL serves them side by side and needs no mark.
     """
     with _sign(location, fcntl.LOCK_SH):
         yield
@@ -65,7 +67,7 @@ def in_use(location: str | Path) -> Iterator[None]:
 def alone_with(location: str | Path) -> Iterator[None]:
     """Keep every API away from an SQLite store for the length of the block.
 
-    Raises StoreInUse at once when one has it open.
+    Raises StoreInUse at once if one has it open.
     """
     try:
         with _sign(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -83,7 +85,7 @@ def _sign(location: str | Path, operation: int) -> Iterator[None]:
         yield
         return
     location.parent.mkdir(parents=True, exist_ok=True)
-    # A file beside the store: a descriptor of the store itself, once closed, would drop SQLite's own locks.
+    # A file beside the store, because closing a descriptor of the store itself would drop SQLite's locks.
     descriptor = _open(location.with_name(f".{location.name}.in-use"))
     try:
         fcntl.flock(descriptor, operation)

@@ -1,4 +1,4 @@
-"""One line an event: JSON for machines, readable text on a terminal, and never a blocked request."""
+"""Sets up logging, one line per event: JSON for machines, text on a terminal, never blocking a request."""
 
 import atexit
 import contextlib
@@ -16,7 +16,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what a call gives as `extra` becomes fields."""
+    """Renders a record as one line of JSON; `extra` of a call becomes fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
@@ -33,27 +33,27 @@ class JsonFormatter(logging.Formatter):
 
 
 class _DroppingHandler(logging.handlers.QueueHandler):
-    """Hands records to the writing thread and drops them when that is stuck, so that logging blocks nobody."""
+    """Passes records to the writing thread and drops them if that is stuck, so that logging never blocks."""
 
     dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue or drop."""
+        """Queue a record, or drop it if the queue is full."""
         try:
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Leave the record whole: the formatter on the other side renders the traceback."""
+        """Return the record unchanged: the formatter in the other thread renders the traceback."""
         return record
 
 
 class _DescriptorHandler(logging.Handler):
-    """Writes each record with one call of the system, past Python's buffered stream.
+    """Writes each record with one system call, bypassing Python's buffered stream.
 
-    A process that is forked while another thread writes inherits the lock of that stream closed, and would wait for it
-    for ever when it ends; a server forks its worker.
+    A process forked while another thread writes would inherit that stream's lock held, and hang on it at its end. A
+    server forks its worker.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -62,15 +62,15 @@ class _DescriptorHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
-        with contextlib.suppress(OSError):  # whoever read the log is gone
+        with contextlib.suppress(OSError):  # the reader of the log is gone
             os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
 
 def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
     """Send the log to standard error; `log_format` is auto, json or text. A second call replaces the first.
 
-    With `is_queued` a thread writes, so that a stuck reader of the log blocks nobody; a process that forks does better
-    without one, since its children get no threads.
+    With `is_queued` a thread writes, so that a stuck reader of the log blocks no request. A process that forks must not
+    use it, because its children get no threads.
     """
     stream = _to_stderr()
     stream.setFormatter(_formatter(log_format))
@@ -79,17 +79,17 @@ def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
         handler = _DroppingHandler(queue.Queue(10_000))
         listener = logging.handlers.QueueListener(handler.queue, stream)
         listener.start()
-        atexit.register(listener.stop)  # what is queued is written before the process ends
+        atexit.register(listener.stop)  # writes queued records before the process ends
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("alembic").setLevel("WARNING")  # its lines about each start tell nobody anything
+    logging.getLogger("alembic").setLevel("WARNING")  # its lines at each start carry no information
 
 
 def _to_stderr() -> logging.Handler:
     try:
         return _DescriptorHandler(sys.stderr.fileno())
-    except io.UnsupportedOperation:  # a stream in memory, which tests put in its place
+    except io.UnsupportedOperation:  # a stream in memory, which tests use
         return logging.StreamHandler(sys.stderr)
 
 

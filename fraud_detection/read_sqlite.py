@@ -27,38 +27,38 @@ examples:
 
 
 class NoSqliteFile(Exception):
-    """Something else than an SQLite file was named; the message says what."""
+    """The named file is no SQLite file; the message says what it is."""
 
 
 def main() -> int:
-    """Run from the command line and return the exit code; `| head -1` and Ctrl-C end it as any other program."""
+    """Run from the command line and return the exit code; `| head -1` and Ctrl-C end it like any other program."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return read(sys.argv[1:])
 
 
 def read(arguments: list[str]) -> int:
-    """Do what the arguments say and return the exit code: 0, 1 when the file or the statement is refused."""
+    """Do what the arguments say and return the exit code: 0, or 1 if the file or the statement is rejected."""
     parser = argparse.ArgumentParser(
         prog="sqlite3",
-        description="Run one SQL statement that only reads, and print its rows. The service may run.",
+        description="Run one read-only SQL statement, and print its rows. The API may run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", help="the database")
-    parser.add_argument("sql", nargs="?", help="the statement; without it standard input is read")
-    parser.add_argument("-header", action="store_true", help="print the names of the columns first")
+    parser.add_argument("sql", nargs="?", help="the statement; without it, read standard input")
+    parser.add_argument("-header", action="store_true", help="print the column names first")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-csv", action="store_true", help="print comma-separated values, not a|b|c")
-    form.add_argument("-line", action="store_true", help="print a line for each value, with its name")
+    form.add_argument("-line", action="store_true", help="print one line per value, with its name")
     parser.add_argument(
         "-timeout",
         type=_seconds,
         default=60,
         metavar="SECONDS",
-        help="end the statement after so long (%(default)s): while it reads, the write-ahead log cannot shrink",
+        help="seconds after which the statement ends (%(default)s), because a reader keeps the log from shrinking",
     )
-    parser.add_argument("-readonly", action="store_true", help="accepted, because it is always so")
+    parser.add_argument("-readonly", action="store_true", help="accepted; this command always only reads")
     given = parser.parse_args(arguments)
     sql = sys.stdin.read() if given.sql is None else given.sql
     try:
@@ -86,7 +86,7 @@ def _print_rows(given: argparse.Namespace, sql: str) -> None:
     if file.exists() and not file.is_file():
         kind = "a directory" if file.is_dir() else "a device, pipe or socket"
         raise NoSqliteFile(f"{file}: expected an SQLite file, got {kind}")
-    engine = open_engine(file, read_only=True, allow_network_filesystem=True)  # there only writing does harm
+    engine = open_engine(file, read_only=True, allow_network_filesystem=True)  # only writing does harm there
     try:
         with _naming_another_kind_of_file(file), engine.begin() as connection:
             names, rows = run_query(connection, sql, timeout_seconds=given.timeout)
@@ -107,7 +107,7 @@ def _print_rows(given: argparse.Namespace, sql: str) -> None:
 
 @contextlib.contextmanager
 def _naming_another_kind_of_file(file: Path) -> Iterator[None]:
-    """Say of a file that never was a database that it is none, where a damaged one wants its backup back."""
+    """Open a file; report one that never was a database as such, instead of asking for its backup."""
     try:
         yield
     except DatabaseRefused as error:
@@ -131,9 +131,9 @@ def _text(value: Any) -> str:
 
 def _hint(error: object, sql: str) -> str:
     if getattr(error, "sqlite_errorcode", None) in {dbapi2.SQLITE_READONLY, dbapi2.SQLITE_AUTH}:
-        return "; this command reads one file and writes none"
+        return "; this command only reads, and only one file"
     if sql.lstrip().startswith("."):
-        return '; this command knows SQL alone: "SELECT sql FROM sqlite_schema" shows the tables'
+        return '; this command runs only SQL: "SELECT sql FROM sqlite_schema" shows the tables'
     return ""
 
 

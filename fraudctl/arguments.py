@@ -1,4 +1,4 @@
-"""Kinds of arguments that several commands take."""
+"""Argument types that several commands share."""
 
 import errno
 import gzip
@@ -20,12 +20,12 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class Moment(click.ParamType[datetime]):
-    """A time; without an offset it is UTC."""
+    """A time; UTC without an offset."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> datetime:
-        """Read it."""
+        """Parse a time."""
         if isinstance(value, datetime):
             return value
         try:

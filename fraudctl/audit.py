@@ -1,4 +1,4 @@
-"""Look into a transaction, or make it forgotten: lineage, forget."""
+"""Commands on one transaction: lineage, forget."""
 
 import click
 
@@ -10,9 +10,9 @@ from jobs.reporting.lineage import tell
 @click.command()
 @click.argument("transaction")
 def lineage(transaction: str) -> None:
-    """Tell where a decision came from: model, training window, label sources, verdict, promotions, labels since.
+    """Show where a decision came from: model, training window, label sources, verdict, promotions, labels since.
 
-    TRANSACTION is your own id of it, REQUEST_ID:ROW, or a REQUEST_ID.
+    TRANSACTION is your own id, REQUEST_ID:ROW, or a REQUEST_ID.
 
     \b
       fraudctl lineage order-1001
@@ -26,11 +26,11 @@ def lineage(transaction: str) -> None:
 @click.argument("transaction")
 @click.confirmation_option(prompt="Erase it for good?", help="Do not ask.")
 def forget(transaction: str) -> None:
-    """Erase everything stored of a transaction, and say what was done and what stays.
+    """Delete everything stored of a transaction, and report what was deleted and what stays.
 
-    TRANSACTION is your own id of it, REQUEST_ID:ROW, or a REQUEST_ID (all rows of that request).
+    TRANSACTION is your own id, REQUEST_ID:ROW, or a REQUEST_ID (all rows of that request).
 
-    Rows, labels and idempotency keys of every store, and rows of the references inside model versions. The API may run.
+    Deletes rows, labels and idempotency keys in every store, and rows in the references of versions. The API may run.
 
     \b
       fraudctl forget order-1001 --yes

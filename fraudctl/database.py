@@ -1,4 +1,4 @@
-"""Look after what is stored: db check, backup, restore, query, copy."""
+"""Commands on the store: db check, backup, restore, query, copy."""
 
 import csv
 import sys
@@ -16,7 +16,7 @@ from fraudctl.installation import actor, installation
 from jobs.upkeep.check import check as look_through
 from jobs.upkeep.copy_store import copy_stores
 
-REPLACE = click.option("--replace", is_flag=True, help="Erase what is there already.")
+REPLACE = click.option("--replace", is_flag=True, help="Delete what is there.")
 
 
 @click.group()
@@ -26,7 +26,7 @@ def db() -> None:
 
 @db.command()
 def check() -> None:
-    """Look the stores and the model in service through, and say what is wrong. Exit code 3 when something is."""
+    """Check the stores and the current model, and report problems. Exits with 3 if there are any."""
     here = installation()
     findings = look_through(here)
     for finding in findings:
@@ -37,18 +37,23 @@ def check() -> None:
 
 @db.command()
 @click.argument("target", type=click.Path(path_type=Path), required=False)
-@click.option("--into", type=click.Path(file_okay=False, path_type=Path), help="Name it by the moment, in this folder.")
-@click.option("--keep", type=click.IntRange(min=1), help="With --into: delete all but the newest so many.")
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of dated backups; the time in UTC names the new one.",
+)
+@click.option("--keep", type=click.IntRange(min=1), help="With --into: number of dated backups to keep.")
 def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
-    """Copy database, models, promotions and MLflow's store together, with checksums. The API may run.
+    """Back up database, models, promotions and MLflow's store together, with checksums. The API may run.
 
-    TARGET is a new directory, or an archive when it ends in .tar or .tar.gz. Keep it elsewhere: it holds transactions.
+    TARGET is a new directory, or an archive if it ends in .tar or .tar.gz. Protect it: it holds transactions.
 
     \b
       fraudctl db backup backups/2026-08-22.tar.gz
       fraudctl db backup --into backups --keep 7   # every night
 
-    With --into the new archive is unpacked and verified before an older one goes, and no file of another name does.
+    With --into, the command unpacks and verifies the new archive before it deletes an older one. It never deletes files
+    with other names.
     """
     from jobs.upkeep.backup import back_up
     from jobs.upkeep.dated_backups import back_up_into
@@ -63,7 +68,7 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
     elif target is not None:
         taken, deleted = back_up(target, here, now=now), []
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in taken.rows.items())
-    click.echo(f"{target}: {rows}, {len(taken.files)} files; {taken.current or 'no model'} is in service.")
+    click.echo(f"{target}: {rows}, {len(taken.files)} files; the current version is {taken.current or 'none'}.")
     for path in deleted:
         click.echo(f"Deleted {path}.")
 
@@ -72,9 +77,9 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @REPLACE
 def restore(source: Path, replace: bool) -> None:
-    """Put a backup in the place of database, models and MLflow's store, after verifying it whole.
+    """Restore database, models and MLflow's store from a backup, after verifying it whole.
 
-    Stop the API first. With --replace everything that is there now is erased.
+    Stop the API first. --replace deletes everything that is there now.
 
     \b
       fraudctl db restore backups/2026-08-22.tar.gz --replace
@@ -87,9 +92,9 @@ def restore(source: Path, replace: bool) -> None:
         restored = put_back(readable, here, actor=actor(), replace=replace)
     kept = restored.backup
     rows = " and ".join(f"{count:,} transactions ({name})" for name, count in kept.rows.items())
-    click.echo(f"Restored the backup of {kept.created}: {rows}; {kept.current or 'no model'} is in service.")
+    click.echo(f"Restored the backup of {kept.created}: {rows}; the current version is {kept.current or 'none'}.")
     for path in restored.erased:
-        click.echo(f"Erased {path}: the backup has none.")
+        click.echo(f"Deleted {path}: the backup has none.")
 
 
 @db.command()
@@ -100,10 +105,10 @@ def restore(source: Path, replace: bool) -> None:
     type=click.IntRange(1, 86_400),
     default=60,
     show_default=True,
-    help="End the statement after so many seconds: it keeps the store's write-ahead log from shrinking.",
+    help="Seconds after which the statement ends, because a reader keeps the write-ahead log from shrinking.",
 )
 def query(sql: str, timeout_seconds: int) -> None:
-    """Run one SQL statement that only reads, and print its rows as CSV.
+    """Run one read-only SQL statement, and print its rows as CSV.
 
     \b
       fraudctl db query "SELECT * FROM requests ORDER BY ts DESC LIMIT 1"
@@ -121,20 +126,20 @@ def query(sql: str, timeout_seconds: int) -> None:
 def copy(replace: bool) -> None:
     """Copy everything stored in SQLite (LATEST_DB and TRAIN_DB) into PostgreSQL (DATABASE_URL), and verify it.
 
-    Stop the API first. Counts and digests of what arrived are compared before anything is committed.
+    Stop the API first. The command compares counts and digests before it commits.
 
     \b
       DATABASE_URL=postgresql://fraud:secret@db/fraud fraudctl db copy
     """
     here = installation()
     if here.settings.database_url is None:
-        raise BadSetting("DATABASE_URL is not set; it says where to copy to: postgresql://user:password@host/database")
+        raise BadSetting("DATABASE_URL is not set; set it to the target: postgresql://user:password@host/database")
     sources = {path.resolve(): path for path in (here.settings.latest_db, here.settings.train_db) if path.exists()}
     if not sources:
         raise BadSetting(f"LATEST_DB: there is no {here.settings.latest_db} to copy")
     copied = copy_stores(list(sources.values()), here.settings.database_url, here.features, replace=replace)
     counts = ", ".join(f"{rows:,} {table}" for table, rows in copied.items())
-    click.echo(f"Copied {counts}; every row arrived as it was.")
+    click.echo(f"Copied {counts}; every row is identical.")
 
 
 COMMANDS = (db,)

@@ -1,4 +1,4 @@
-"""What a transaction looks like here: features check, show, init."""
+"""Commands on the feature list: features check, show, init."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from jobs.installation import Installation
 
 @click.group()
 def features() -> None:
-    """Write, check and show the list of features that every transaction has (FEATURES_FILE)."""
+    """Write, check and show the list of features of every transaction (FEATURES_FILE)."""
 
 
 @features.command()
 @click.argument("file", type=FILE, required=False)
 def check(file: Path | None) -> None:
-    """Check the feature list, and that store and model belong to it. Exit code 3 when one does not.
+    """Check the feature list, and that store and model belong to it. Exits with 3 if one does not.
 
     \b
       fraudctl features check
@@ -48,7 +48,7 @@ def check(file: Path | None) -> None:
 
 @features.command()
 def show() -> None:
-    """Print the features in order, with the bounds outside which a value is refused."""
+    """Print the features in order, with the bounds outside which the API rejects a value."""
     for place, feature in enumerate(installation().features.features):
         bounds = (
             ""
@@ -61,9 +61,7 @@ def show() -> None:
 @features.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-@click.option(
-    "--leave-out", "left_out", multiple=True, metavar="COLUMN", help="Not a feature; may be given several times."
-)
+@click.option("--leave-out", "left_out", multiple=True, metavar="COLUMN", help="Column that is no feature; repeatable.")
 def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
     """Write a first FEATURES_FILE from the header and the values of a CSV or Parquet file.
 

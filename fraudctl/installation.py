@@ -1,4 +1,4 @@
-"""What the person at the keyboard brings to a command: the environment, the token file, and a name."""
+"""What a user brings to a command: the environment, the token file, and a name."""
 
 import getpass
 import os
@@ -10,31 +10,31 @@ from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
 
 TOKEN_FILE = Path(".api_token")
-"""Where `fraudctl serve --first-time` keeps the token that it makes."""
+"""Where `fraudctl serve --first-time` keeps the token that it creates."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment, with the token that `serve --first-time` made where nobody set another.
+    """Return the environment, with the token that `serve --first-time` created if no other is set.
 
-    Raises BadSetting when that file is empty.
+    Raises BadSetting if that file is empty.
     """
     environ = dict(os.environ)
     if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE") and TOKEN_FILE.exists():
         if not token_was_made():
-            raise BadSetting(f"{TOKEN_FILE}: is empty; `fraudctl serve --first-time` makes a new token")
+            raise BadSetting(f"{TOKEN_FILE}: is empty; `fraudctl serve --first-time` creates a new token")
         environ["API_TOKEN_FILE"] = str(TOKEN_FILE)
     return environ
 
 
 def token_was_made() -> bool:
-    """Say whether `serve --first-time` has made a token; an empty file is none."""
+    """Return whether `serve --first-time` has created a token; an empty file is none."""
     return TOKEN_FILE.exists() and bool(TOKEN_FILE.read_bytes().strip())
 
 
 def installation() -> Installation:
     """Read the settings and the feature list; raises BadSetting, BadFeatureList.
 
-    What a command did it says itself; the log of the jobs comes on top only when LOG_LEVEL asks for it.
+    A command reports what it did; the log of the jobs appears only if LOG_LEVEL is set.
     """
     settings = JobSettings.from_env(os.environ)
     logs.configure(settings.log_level if os.environ.get("LOG_LEVEL") else "CRITICAL", settings.log_format)
@@ -42,19 +42,19 @@ def installation() -> Installation:
 
 
 def client_settings() -> ClientSettings:
-    """Return where the running API answers, and its token; raises BadSetting."""
+    """Return address and token of the running API; raises BadSetting."""
     return ClientSettings.from_env(environment())
 
 
 def api_to_ask(settings: JobSettings) -> RunningApi | None:
-    """Return the API that a promotion waits for, only where API_URL names one; raises BadSetting."""
+    """Return the API that a promotion waits for, if API_URL names one; raises BadSetting."""
     return running_api(settings, environment())
 
 
 def actor() -> str:
-    """Name who is at the keyboard, for the journal of promotions."""
+    """Return the user's name, for the journal of promotions."""
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user that has no name
+    except (KeyError, OSError):  # a container may run as a user without a name
         name = f"uid {os.getuid()}"
     return f"fraudctl ({name})"

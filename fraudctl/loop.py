@@ -1,4 +1,4 @@
-"""Turn the loop: drift, retrain, simulate-drift."""
+"""Commands of the loop: drift, retrain, simulate-drift."""
 
 import math
 import os
@@ -13,9 +13,10 @@ from jobs.exchange.api_client import ApiClient
 
 @click.command()
 def drift() -> None:
-    """Compare the newest transactions with what the model in service was trained on; write drift_result.json.
+    """Compare the newest transactions with the reference of the current model; write drift_result.json.
 
-    It changes nothing else: the next `fraudctl retrain` reads the file. Exit code 3 when nothing could be compared.
+    The command changes nothing else: the next `fraudctl retrain` reads the file. It exits with 3 if it could compare
+    nothing.
     """
     from jobs.detect_drift import detect_drift
     from jobs.drift.report import paragraph
@@ -28,16 +29,16 @@ def drift() -> None:
 
 
 @click.command()
-@click.option("--force", is_flag=True, help="Train even when it is not due.")
+@click.option("--force", is_flag=True, help="Train even if it is not due.")
 def retrain(force: bool) -> None:
-    """Train a new model when it is due, and promote it when it is no worse on newer, truly labelled transactions.
+    """Train a new model if it is due, and promote it if it is no worse on newer, truly labelled transactions.
 
     \b
       fraudctl retrain            # due on drift, or monthly
       fraudctl retrain --force
 
-    What is in service stays unless every check passes. With API_URL set it waits until that API serves the new model,
-    and goes back when it does not (exit code 4).
+    The current model stays unless every check passes. With API_URL set, the command waits until that API serves the
+    new model, and otherwise restores the previous version (exit code 4).
     """
     from jobs.retrain import retrain as run
 
@@ -54,15 +55,17 @@ def retrain(force: bool) -> None:
     multiple=True,
     metavar="FEATURE=AMOUNT",
     required=True,
-    help="Move a feature by so many of its standard deviations; may be given several times.",
+    help="Standard deviations by which to move a feature; repeatable.",
 )
-@click.option("--rows", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="How many to send.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Other seeds, other rows.")
+@click.option(
+    "--rows", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="Number of transactions to send."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the random rows.")
 def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
-    """A drill: send transactions through the running API that differ from what its model knows.
+    """Run a drill: send transactions through the API that differ from what its model was trained on.
 
-    They are drawn from the model's own reference and STORED like any others, all under one transaction id, so that
-    `fraudctl forget` takes them out again.
+    The command draws them from the model's reference. The API STORES them like any others, all under one transaction
+    id, so that `fraudctl forget` deletes them.
 
     \b
       fraudctl simulate-drift --shift V14=1.5 --shift V4=-1
@@ -80,7 +83,7 @@ def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
             seed=seed,
             run=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}",
         )
-    click.echo(f"Sent {drill.rows:,} transactions, of which {drill.flagged:,} were flagged. To take them out again:")
+    click.echo(f"Sent {drill.rows:,} transactions, of which {drill.flagged:,} were flagged. To delete them:")
     click.echo(f"  fraudctl forget {drill.transaction_id}")
 
 
@@ -91,7 +94,7 @@ def _shift(text: str) -> tuple[str, float]:
     except ValueError:
         deviations = math.nan
     if not math.isfinite(deviations):
-        raise click.BadParameter(f"{text!r}: expected FEATURE=AMOUNT, as V14=1.5", param_hint="--shift")
+        raise click.BadParameter(f"{text!r}: expected FEATURE=AMOUNT, such as V14=1.5", param_hint="--shift")
     return name, deviations
 
 

@@ -1,4 +1,4 @@
-"""`fraudctl`: every command there is, and what we know can go wrong as one line and an exit code."""
+"""`fraudctl`: all commands, and each expected error as one line and an exit code."""
 
 import click
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from fraudctl import audit, database, feature_list, imports, loop, models, servi
 
 
 class Fraudctl(click.Group):
-    """Commands in the order in which one meets them, whose known errors are one readable line on stderr."""
+    """Lists commands in the order of a first use, and prints an expected error as one line on stderr."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of COMMANDS."""
@@ -36,13 +36,13 @@ class Fraudctl(click.Group):
 
 @click.group(cls=Fraudctl, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Score transactions, label them, watch drift, retrain, and look into everything that happened.
+    """Score transactions, label them, watch drift, retrain, and inspect everything that happened.
 
     Environment variables configure it (docs/configuration.md). Once round the loop:
 
     \b
       fraudctl import creditcard.csv           # history with labels, before anything serves
-      fraudctl serve --first-time              # in a terminal of its own
+      fraudctl serve --first-time              # in another terminal
       fraudctl retrain --force                 # the first model of real transactions
       fraudctl score new.csv --out scored.csv
       fraudctl import-labels scored.csv        # once its column is_fraud is filled in

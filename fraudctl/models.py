@@ -1,4 +1,4 @@
-"""Model versions: models list, show, promote, rollback, adopt."""
+"""Commands on model versions: models list, show, promote, rollback, adopt."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,17 +9,17 @@ from fraud_detection.model.read import ModelRefused, current_version, journal, r
 from fraudctl.arguments import FILE
 from fraudctl.installation import actor, api_to_ask, installation
 
-REASON = click.option("--reason", default="by hand", show_default=True, help="Why, for the journal.")
+REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
 
 
 @click.group()
 def models() -> None:
-    """Look at model versions, and change by hand which one serves."""
+    """List model versions, and change by hand which one serves."""
 
 
 @models.command("list")
 def list_versions() -> None:
-    """List every version that is kept, the oldest first; the arrow marks the one in service."""
+    """List every kept version, the oldest first; an arrow marks the current one."""
     models_dir = installation().settings.models_dir
     current = current_version(models_dir)
     for version in versions(models_dir):
@@ -37,11 +37,11 @@ def list_versions() -> None:
 @models.command()
 @click.argument("version", required=False)
 def show(version: str | None) -> None:
-    """Print the manifest of a version, and what happened to it. Without VERSION: the one in service."""
+    """Print the manifest of a version and its history. Without VERSION: the current one."""
     models_dir = installation().settings.models_dir
     chosen = Path(version).name if version else current_version(models_dir)
     if chosen is None:
-        raise ModelRefused("missing", f"{models_dir}: no model is in service; `fraudctl bootstrap` installs one")
+        raise ModelRefused("missing", f"{models_dir}: there is no current model; `fraudctl bootstrap` installs one")
     manifest = read_manifest(models_dir / chosen)
     click.echo(manifest.to_json(), nl=False)
     for entry in journal(models_dir):
@@ -53,7 +53,7 @@ def show(version: str | None) -> None:
 @click.argument("version")
 @REASON
 def promote(version: str, reason: str) -> None:
-    """Bring a kept version into service without asking the gate; it is verified first.
+    """Promote a kept version without asking the gate; the command verifies it first.
 
     \b
       fraudctl models promote 20260822T101530Z-3f9ac1d07b52 --reason "the newer one misses refunds"
@@ -69,20 +69,20 @@ def promote(version: str, reason: str) -> None:
 @models.command()
 @REASON
 def rollback(reason: str) -> None:
-    """Go back to the version that served before; doing it again goes back one more."""
+    """Go back to the previous version; repeat the command to go back one more."""
     from jobs.rollout.by_hand import roll_back
 
     here = installation()
     version = roll_back(here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
-    click.echo(f"{version} is in service again.")
+    click.echo(f"{version} is the current version again.")
 
 
 @models.command()
 @click.argument("file", type=FILE)
 def adopt(file: Path) -> None:
-    """Bring somebody's pickled scikit-learn classifier into service, converted and compared with itself.
+    """Convert a pickled scikit-learn classifier, compare both, and promote it.
 
-    Loading a pickle runs the code in it: only one that you trust.
+    Loading a pickle runs the code in it: adopt only one that you trust.
 
     \b
       fraudctl models adopt old/rf_model.pkl
@@ -92,8 +92,8 @@ def adopt(file: Path) -> None:
     here = installation()
     adopted = run(file, here, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings))
     click.echo(
-        f"{adopted.version} is in service: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
-        f"transactions its scores and those of its conversion differ by {adopted.largest_difference:.1e} at most."
+        f"{adopted.version} is the current version: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
+        f"transactions its scores and those of its conversion differ by at most {adopted.largest_difference:.1e}."
     )
     for note in adopted.notes:
         click.echo(note)

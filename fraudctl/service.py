@@ -1,4 +1,4 @@
-"""Start the service: serve, bootstrap."""
+"""Commands that start the API: serve, bootstrap."""
 
 import json
 import os
@@ -21,22 +21,22 @@ from jobs.installation import Installation
 
 
 @click.command()
-@click.option("--first-time", is_flag=True, help="First make what is missing: token, first model, database.")
+@click.option("--first-time", is_flag=True, help="First create what is missing: token, first model, database.")
 def serve(first_time: bool) -> None:
     """Start the API in this terminal; Ctrl-C ends it.
 
     \b
-      fraudctl serve --first-time     # whatever is missing is made
+      fraudctl serve --first-time     # creates what is missing
       API_TOKEN=... PORT=8080 fraudctl serve
 
-    Without API_TOKEN the token in .api_token is used, which --first-time makes and only you can read.
+    Without API_TOKEN, the API uses the token in .api_token, which --first-time creates and only you can read.
     """
     if first_time and not os.environ.get("API_TOKEN") and not os.environ.get("API_TOKEN_FILE") and not token_was_made():
         _make_token(TOKEN_FILE)
     environ = environment()
     settings = ApiSettings.from_env(environ)
     if first_time:
-        if current_version(settings.models_dir) is None:  # else everything was made before
+        if current_version(settings.models_dir) is None:  # otherwise everything exists
             _bootstrap(environ)
         click.echo(_how_to_try(settings, environ, load_features(settings.features_file)))
     sys.stdout.flush()
@@ -47,10 +47,10 @@ def serve(first_time: bool) -> None:
 
 @click.command()
 def bootstrap() -> None:
-    """Make what an installation needs to serve: the database, a first model. Repeating it is safe.
+    """Create what an installation needs to serve: the database and a first model. Repeating it is safe.
 
-    The first model is trained on synthetic transactions; with a FEATURES_FILE their statistics come from the labelled
-    history in the store, so import some before.
+    The first model is trained on synthetic transactions. With a FEATURES_FILE their statistics come from the labelled
+    history in the store, so import some first.
     """
     _bootstrap(environment())
 
@@ -80,15 +80,15 @@ def _make_baseline(here: Installation) -> None:
 
 
 def _make_token(path: Path) -> None:
-    path.unlink(missing_ok=True)  # an empty one: whoever began to write it was ended
+    path.unlink(missing_ok=True)  # an empty one: its writer was killed
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
-    click.echo(f"Made a token in {path} (only you can read it)", err=True)
+    click.echo(f"Created a token in {path} (only you can read it)", err=True)
 
 
 def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: FeatureList) -> str:
-    """Return a command that can be pasted as it is, with a made-up row that looks most like fraud."""
+    """Return a command to paste, with the golden row that looks most like fraud."""
     golden = read_manifest(settings.models_dir / CURRENT).golden
     row = np.clip(np.round(golden.rows[int(np.argmax(golden.scores))], 3), features.minimums, features.maximums)
     token_file = environ.get("API_TOKEN_FILE")

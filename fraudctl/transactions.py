@@ -179,7 +179,7 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
 
 @click.command("demo-data")
 @click.option("--rows", type=click.IntRange(2, 1_000_000), default=2000, show_default=True, help="How many.")
-@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Other seeds, other rows.")
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Seed of the random rows.")
 @click.option("--fraud-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of fraud.")
 @click.option("--send", is_flag=True, help="Have the running API score them, and label them, instead of writing them.")
 @OUT

@@ -1,4 +1,4 @@
-"""The names of a version's files, and how a file is written so that a power cut leaves the old or the new one."""
+"""Names the files of a version, and writes files so that a power cut leaves the old or the new content."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ JOURNAL = "promotions.jsonl"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new one, and a power cut too."""
+    """Write a file so that a reader, or a power cut, finds the old content or the new one."""
     partial = path.with_name(f".{path.name}.partial")
     write_synced(partial, content)
     partial.replace(path)

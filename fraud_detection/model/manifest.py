@@ -1,4 +1,4 @@
-"""What is known of a version: manifest.json and its parts."""
+"""Defines manifest.json: everything known about a version."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Golden:
-    """Made-up rows (no transaction of anybody) and what the model scored them when it was made."""
+    """Synthetic rows, no real transactions, and their scores when the model was made."""
 
     rows: list[list[float]]
     scores: list[float]
@@ -44,7 +44,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a file of a version must be."""
+    """Digest and size that a file of a version must have."""
 
     sha256: str
     size: int
@@ -52,14 +52,14 @@ class StoredFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything that is known of a version; manifest.json holds it."""
+    """Everything known about a version; manifest.json holds it."""
 
     created: str
     """UTC, as stored in `ts`."""
     features: list[str]
     features_digest: str
     threshold: float
-    """The threshold at which the model was judged; FRAUD_THRESHOLD decides in service."""
+    """The threshold at which the model was judged; FRAUD_THRESHOLD decides when it serves."""
     trained_on: Literal["synthetic", "labels", "derived", "unknown"]
     golden: Golden
     holdout: Holdout | None = None
@@ -67,7 +67,7 @@ class Manifest:
     """Time of the first and of the last row that the model was trained on."""
     seed: int | None = None
     rows: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Training rows a class: `fraud` and `genuine`."""
+    """Training rows per class: `fraud` and `genuine`."""
     label_sources: dict[str, int] = dataclasses.field(default_factory=dict)
     parent: str | None = None
     """The version that served when this one was made."""
@@ -80,7 +80,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """sha256 of model.onnx, the bytes that score."""
+        """Return the sha256 of model.onnx, the bytes that score."""
         return self.files[ONNX].sha256
 
     def to_json(self) -> str:
@@ -89,7 +89,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Read manifest.json; raises ValueError, KeyError or TypeError when it is not one of this format."""
+        """Read manifest.json; raises ValueError, KeyError or TypeError if it has another format."""
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.get("format") != MANIFEST_FORMAT:
             raise ValueError(f"expected manifest format {MANIFEST_FORMAT}")
@@ -104,12 +104,12 @@ class Manifest:
             fields["training_window"] = (first, last)
         if ONNX not in fields["files"]:
             raise ValueError(f"expected {ONNX} among the files")
-        parse_timestamp(fields["created"])  # here, so that whoever asks how old a model is can rely on it
+        parse_timestamp(fields["created"])  # checked here, so that callers can rely on it
         return cls(**fields)
 
 
 def band_edges(threshold: float) -> NDArray[np.float64]:
-    """Edges of the score bands: fixed, because a forest's scores pile up on few values and deciles collapse.
+    """Return the edges of the score bands: fixed, because a forest's scores pile up on few values and deciles collapse.
 
     >>> band_edges(0.4).tolist()
     [0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]

@@ -56,7 +56,7 @@ class Model:
 
 
 def open_session(onnx: bytes) -> onnxruntime.InferenceSession:
-    """Make a session of the bytes of a model; one thread keeps the order of summation, and so the scores, fixed."""
+    """Return a session for the bytes of a model; one thread keeps the order of summation, and so the scores, fixed."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -69,7 +69,7 @@ def load(model_path: Path, features: FeatureList) -> Model:
 
     Raises ModelRefused.
     """
-    # Resolved once: a second look could find the next version.
+    # Resolve once, because a second look could find the next version.
     resolved = model_path.resolve()
     if not resolved.exists():
         raise ModelRefused("missing", f"{model_path}: no model there; `fraudctl bootstrap` installs the first one")
@@ -77,7 +77,7 @@ def load(model_path: Path, features: FeatureList) -> Model:
         raise ModelRefused(
             "missing",
             f"{model_path}: a model without {MANIFEST} is never served; `fraudctl models adopt {model_path}` "
-            "verifies a pickle and brings it in",
+            "verifies and installs a pickle",
         )
     return read_version(resolved.parent, features)
 
@@ -89,12 +89,12 @@ def read_version(directory: Path, features: FeatureList) -> Model:
     """
     manifest = read_manifest(directory)
     onnx = verified_bytes(directory, ONNX, manifest)
-    if (directory / PICKLE).exists():  # `collect` takes it out of old versions
+    if (directory / PICKLE).exists():  # `collect` deletes it from old versions
         verified_bytes(directory, PICKLE, manifest)
     if manifest.features_digest != features.digest or tuple(manifest.features) != features.names:
         raise ModelRefused(
             "features",
-            f"{directory.name}: was made for another feature list ({len(manifest.features)} features from "
+            f"{directory.name}: belongs to another feature list ({len(manifest.features)} features from "
             f"{manifest.features[0]}), this installation has {len(features)} from {features.names[0]}; "
             "set FEATURES_FILE to the model's list or retrain",
         )
@@ -102,7 +102,7 @@ def read_version(directory: Path, features: FeatureList) -> Model:
         session = open_session(onnx)
         model = Model(directory.name, manifest, session)
         scores = model.score(np.array(manifest.golden.rows, dtype=np.float64))
-    except Exception as error:  # ONNX Runtime raises a dozen types of its own
+    except Exception as error:  # ONNX Runtime raises a dozen types
         raise ModelRefused(
             "unreadable", f"{directory.name}: ONNX Runtime cannot use {ONNX} ({type(error).__name__})"
         ) from error
@@ -146,7 +146,7 @@ def verified_bytes(directory: Path, name: str, manifest: Manifest) -> bytes:
 
 
 def current_version(models_dir: Path) -> str | None:
-    """Return the name of the version in service, None when there is none."""
+    """Return the name of the current version, None if there is none."""
     try:
         return (models_dir / CURRENT).readlink().name
     except FileNotFoundError:

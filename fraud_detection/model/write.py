@@ -40,12 +40,12 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
     version = f"{moment:%Y%m%dT%H%M%SZ}-{complete.digest[:12]}"
     models_dir.mkdir(parents=True, exist_ok=True)
     partial = models_dir / f"{_PARTIAL}{secrets.token_hex(8)}"
-    partial.mkdir()  # not mkdtemp, which closes a folder to the group
+    partial.mkdir()  # not mkdtemp, whose folder is closed to the group
     try:
         for name, content in (*files.items(), (MANIFEST, complete.to_json().encode())):
             write_synced(partial / name, content)
         sync_folder(partial)
-        if (models_dir / version).exists():  # the same model made again within one second
+        if (models_dir / version).exists():  # the same model was made twice within one second
             return version
         partial.rename(models_dir / version)
         sync_folder(models_dir)
@@ -57,9 +57,9 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
 def install_version(models_dir: Path, source: Path, *, amount_scaling: AmountScaling | None = None) -> str:
     """Copy a version directory from elsewhere (the baseline of an image) and return its name.
 
-    With `amount_scaling` the copy's manifest carries the one that the installation has fixed already.
+    With `amount_scaling` the copy's manifest carries the scaling that the installation already uses.
 
-    Raises ModelRefused when the source is not whole.
+    Raises ModelRefused if the source is not whole.
     """
     manifest = read_manifest(source)
     files = {name: verified_bytes(source, name, manifest) for name in manifest.files}
@@ -76,9 +76,9 @@ def promote(
     event: Literal["promoted", "restored"] = "promoted",
     verdict: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a version the one in service, in one rename, and write who did it into the journal.
+    """Make a version the current one, in one rename, and record it in the journal.
 
-    Raises ModelRefused when there is no such version.
+    Raises ModelRefused if there is no such version.
     """
     manifest = read_manifest(models_dir / version)
     previous = current_version(models_dir)
@@ -97,9 +97,9 @@ def promote(
 
 
 def link_classic_path(models_dir: Path) -> None:
-    """Make rf_model.pkl lead to the version in service, as `promote` does; harmless when it does already.
+    """Link rf_model.pkl to the current version, as `promote` does; repeating it is harmless.
 
-    A file of that name, somebody's own model from before, is kept beside it as rf_model.pkl.before.
+    A file of that name, such as a model of another program, is kept beside it as rf_model.pkl.before.
     """
     classic = models_dir / PICKLE
     if classic.exists() and not classic.is_symlink():
@@ -113,17 +113,17 @@ def record(models_dir: Path, event: Event, **facts: object) -> None:
     line = json.dumps({"at": datetime.now().astimezone().isoformat(), "event": event, **facts}, allow_nan=False)
     with (models_dir / JOURNAL).open("ab") as file:
         if file.tell() and not _ends_with_newline(models_dir / JOURNAL):
-            file.write(b"\n")  # after a line that a crash cut short
+            file.write(b"\n")  # after a line that a crash truncated
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
-    """Delete what nobody needs of old versions, or was never finished; return the versions that shrank or went.
+    """Delete what is no longer needed of old versions, and unfinished ones; return the versions that changed.
 
-    The newest five, the one in service and its parent stay whole. Of others that stored rows still name, what
-    replay needs stays: model.onnx and the manifest.
+    The newest five, the current version and its parent stay whole. Of others that stored rows still name, model.onnx
+    and the manifest stay, because replay needs them.
     """
     for abandoned in models_dir.glob(f"{_PARTIAL}*"):  # by a promoter that was killed
         shutil.rmtree(abandoned)
@@ -149,16 +149,16 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
 
 
 def discard(models_dir: Path, version: str) -> None:
-    """Delete a version that nothing names."""
-    # One that is only half there must not bear its name.
+    """Delete a version that no row and no link names."""
+    # A half-deleted version must not keep its name.
     shutil.rmtree((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
 
 
 def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> None:
     """Put other bytes under a name of a finished version and correct its manifest.
 
-    Only for erasing a person's transaction from a reference: nothing else may change a finished version. Killed
-    between its two renames it leaves a file that no longer fits the manifest; running it again mends that.
+    Use it only to delete a person's transaction from a reference: nothing else may change a finished version. If it is
+    killed between its two renames, the file does not fit the manifest; running it again repairs that.
     """
     directory = models_dir / version
     manifest = read_manifest(directory)

@@ -88,15 +88,15 @@ def test_sees_what_a_writer_committed_and_not_what_it_is_about_to(
     [
         (
             "INSERT INTO payments (shop) VALUES ('x')",
-            "attempt to write a readonly database; this command reads one file and writes none",
+            "attempt to write a readonly database; this command only reads, and only one file",
         ),
-        ("DROP TABLE payments", "attempt to write a readonly database; this command reads one file and writes none"),
-        ("ATTACH 'other.db' AS other", "not authorized; this command reads one file and writes none"),
+        ("DROP TABLE payments", "attempt to write a readonly database; this command only reads, and only one file"),
+        ("ATTACH 'other.db' AS other", "not authorized; this command only reads, and only one file"),
         ("VACUUM INTO 'other.db'", "cannot VACUUM from within a transaction"),
         ("SELECT writefile('other.db', shop) FROM payments", "no such function: writefile"),
         (
             ".shell touch other.db",
-            'near ".": syntax error; this command knows SQL alone: "SELECT sql FROM sqlite_schema" shows the tables',
+            'near ".": syntax error; this command runs only SQL: "SELECT sql FROM sqlite_schema" shows the tables',
         ),
         ("SELECT 1; SELECT 2", "You can only execute one statement at a time."),
         ("SELECT colour FROM payments", "no such column: colour"),

@@ -83,11 +83,11 @@ def test_what_was_backed_up_is_restored(
     restored = fraudctl("db", "restore", "backups/today.tar", "--replace", env=environment)
 
     assert taken.stdout.startswith("backups/today.tar: 2 transactions (requests.db), ")
-    assert taken.stdout.endswith(f"; {model.version} is in service.\n")
+    assert taken.stdout.endswith(f"; the current version is {model.version}.\n")
     assert "exists already" in twice.stderr
     assert "--replace erases it" in refused.stderr
-    assert f"2 transactions (requests.db); {model.version} is in service.\n" in restored.stdout
-    assert restored.stdout.endswith(f"Erased {mlflow}: the backup has none.\n")
+    assert f"2 transactions (requests.db); the current version is {model.version}.\n" in restored.stdout
+    assert restored.stdout.endswith(f"Deleted {mlflow}: the backup has none.\n")
 
 
 def test_backups_of_every_night_leave_the_newest(
@@ -140,7 +140,7 @@ def test_copy_moves_to_postgresql(
 
     assert "DATABASE_URL is not set" in unset.stderr
     assert "LATEST_DB: there is no no.db to copy" in missing.stderr
-    assert copied.stdout == "Copied 0 requests, 0 labels, 0 idempotency; every row arrived as it was.\n"
+    assert copied.stdout == "Copied 0 requests, 0 labels, 0 idempotency; every row is identical.\n"
 
 
 def test_copy_wants_the_api_stopped(
@@ -173,7 +173,7 @@ def test_copy_brings_live_and_imported_transactions_together(
 
     copied = fraudctl("db", "copy", env={**environment, "DATABASE_URL": postgresql_database})
 
-    assert copied.stdout == "Copied 2 requests, 2 labels, 0 idempotency; every row arrived as it was.\n"
+    assert copied.stdout == "Copied 2 requests, 2 labels, 0 idempotency; every row is identical.\n"
     assert set(before) <= set(tmp_path.rglob("*"))
     checked = fraudctl("db", "check", env={**environment, "DATABASE_URL": postgresql_database})
     assert "(2 rows): ok" in checked.stdout

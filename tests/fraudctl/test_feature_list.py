@@ -39,7 +39,7 @@ def test_check_finds_a_store_and_a_model_of_another_list(
 
     assert fits.stdout == "the default list: 29 features, ok\n"
     assert "requests.db: belongs to another feature list" in other.stdout
-    assert f"{model.version}: was made for another feature list" in other.stdout
+    assert f"{model.version}: belongs to another feature list" in other.stdout
 
 
 def test_check_refuses_a_list_that_is_none(fraudctl: Fraudctl, features_file: Path) -> None:

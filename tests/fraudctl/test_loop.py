@@ -57,6 +57,6 @@ def test_a_shift_needs_a_feature_and_an_amount(
     infinite = fraudctl("simulate-drift", "--shift", "V1=nan", env=sqlite_environment, exit_code=2)
     unknown = fraudctl("simulate-drift", "--shift", "V99=1", env=sqlite_environment, exit_code=1)
 
-    assert "'V1': expected FEATURE=AMOUNT, as V14=1.5" in malformed.stderr
+    assert "'V1': expected FEATURE=AMOUNT, such as V14=1.5" in malformed.stderr
     assert "'V1=nan': expected FEATURE=AMOUNT" in infinite.stderr
     assert "V99: no such feature; there are V1" in unknown.stderr

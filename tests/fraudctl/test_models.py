@@ -40,16 +40,16 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert shown_by_path.stdout == shown.stdout
     assert " promoted by fraudctl (" in told
     assert "): it is better\n" in told
-    assert back.stdout == f"{model.version} is in service again.\n"
+    assert back.stdout == f"{model.version} is the current version again.\n"
     assert "no other version served before" in nothing.stderr
-    assert "is in service: the RandomForestClassifier of old.pkl. On " in adopted.stdout
+    assert "is the current version: the RandomForestClassifier of old.pkl. On " in adopted.stdout
     assert read_manifest(models_dir / CURRENT).trained_on == "unknown"
 
 
 def test_there_is_nothing_to_show_before_a_model_serves(fraudctl: Fraudctl, tmp_path: Path) -> None:
     result = fraudctl("models", "show", env={"MODEL_PATH": str(tmp_path / "models" / "rf_model.pkl")}, exit_code=3)
 
-    assert "no model is in service; `fraudctl bootstrap` installs one" in result.stderr
+    assert "there is no current model; `fraudctl bootstrap` installs one" in result.stderr
 
 
 def test_a_version_that_is_not_there_is_named(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:

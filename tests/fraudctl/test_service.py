@@ -116,7 +116,7 @@ def test_an_empty_token_file_is_named_and_made_anew(
     made = Path(".api_token").read_text()
     fraudctl("serve", "--first-time", env=fresh)
 
-    assert refused.stderr == "fraudctl: .api_token: is empty; `fraudctl serve --first-time` makes a new token\n"
+    assert refused.stderr == "fraudctl: .api_token: is empty; `fraudctl serve --first-time` creates a new token\n"
     assert len(made) > 40
     assert Path(".api_token").read_text() == made
     assert len(started) == 2

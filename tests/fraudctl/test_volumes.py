@@ -76,7 +76,7 @@ def test_everything_that_changes_an_installation_stays_within_its_volumes(
     restored = run("db", "restore", backup, "--replace", env=volumes)
 
     assert adopted not in {first, None}
-    assert f"0 transactions (requests.db) and 2 transactions (history.db); {first} is in service." in restored
+    assert f"0 transactions (requests.db) and 2 transactions (history.db); the current version is {first}." in restored
     assert versions(models_dir) == [first]
     assert [data.stat().st_ino, models_dir.stat().st_ino] == before
     # The API may run as another user of the group.

@@ -155,8 +155,8 @@ def test_sqlite3_shows_the_newest_row_while_the_service_writes(volume: str) -> N
     ("statement", "message"),
     [
         ("INSERT INTO schema_meta VALUES ('a', 'b')", "attempt to write a readonly database; this command reads"),
-        ("ATTACH '/app/data/other.db' AS other", "not authorized; this command reads one file and writes none"),
-        (".shell touch /app/data/other.db", "this command knows SQL alone"),
+        ("ATTACH '/app/data/other.db' AS other", "not authorized; this command only reads, and only one file"),
+        (".shell touch /app/data/other.db", "this command runs only SQL"),
     ],
 )
 def test_sqlite3_refuses_to_write(lasting: Api, statement: str, message: str) -> None:
