@@ -63,7 +63,7 @@ def promote(version: str, reason: str) -> None:
     here = installation()
     name = Path(version).name
     promote_by_hand(name, here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
-    click.echo(f"{name} is in service.")
+    click.echo(f"{name} is the current version.")
 
 
 @models.command()

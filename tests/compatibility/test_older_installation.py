@@ -249,7 +249,7 @@ def test_a_backup_of_before_is_restored_into_a_new_folder_and_serves(
 
     fraudctl("db", "check", env=restored.environment)
     assert "404 transactions (requests.db) and 1,000 transactions (history.db)" in said.stdout
-    assert f"{older.journal[-1]['version']} is in service." in said.stdout
+    assert f"the current version is {older.journal[-1]['version']}." in said.stdout
     assert restored.journal[:-1] == older.journal
     assert restored.journal[-1]["event"] == "restored"
     with api_process(restored.environment, tmp_path / "log") as url:

@@ -31,7 +31,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
     adopted = fraudctl("models", "adopt", old, env=sqlite_environment)
 
-    assert promoted.stdout == f"{newer} is in service.\n"
+    assert promoted.stdout == f"{newer} is the current version.\n"
     assert f"   {model.version}  2026-01-01 00:00:00  trained on labels (rows unknown)\n" in listed.stdout
     assert f"-> {newer}  2026-01-01 00:00:01  trained on labels (3,468 rows, 12 fraud)\n" in listed.stdout
     assert "   20270101T000000Z-0123456789ab  damaged: " in listed.stdout
