@@ -17,7 +17,7 @@ from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, NotStrict
 from api.transactions import NoSuchTransaction
 from api.writer import NotStored
 from fraud_detection.features import InvalidTransactions
-from fraud_detection.store import UnknownTransaction
+from fraud_detection.store.labels import UnknownTransaction
 
 ANSWERS: dict[type[Exception], tuple[int, str]] = {
     InvalidIdempotencyKey: (400, "invalid_idempotency_key"),

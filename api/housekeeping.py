@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from api.metrics import Metrics
 from fraud_detection.clock import timestamp
 from fraud_detection.database import empty_wal, give_back_pages
-from fraud_detection.store import Store
+from fraud_detection.store import Store, upkeep
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 WAL_EVERY_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Housekeeping:
         """Delete one slice, or release one slice of free pages; return False if neither is left."""
         before = timestamp(datetime.now(UTC) - timedelta(days=self._retention_days))
         with connection.begin():
-            expired = self._store.expire(connection, before, EXPIRE_ROWS)
+            expired = upkeep.expire(self._store, connection, before, EXPIRE_ROWS)
         self._expired += expired
         self._metrics.rows_expired.inc(expired)
         if expired:

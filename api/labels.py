@@ -12,7 +12,8 @@ from api.strict_json import read_json
 from api.writer import Writer
 from fraud_detection.clock import read_time, timestamp
 from fraud_detection.schema import SOURCES
-from fraud_detection.store import NewLabel, Store
+from fraud_detection.store import Store, labels
+from fraud_detection.store.labels import NewLabel
 
 MAX_LABELS = 1000
 LABEL_SOURCES = tuple(source for source in SOURCES if source != "import")  # a job imports labels of that source
@@ -35,12 +36,12 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
     def add_labels() -> dict[str, object]:
         with admission:
             _, document = read_json(flask.request.environ)
-            labels = read_labels(document, datetime.now(UTC))
+            new_labels = read_labels(document, datetime.now(UTC))
             received_at = arrived_at(flask.request.environ)
-            added = writer.run(lambda connection: store.add_labels(connection, labels, received_at))
+            added = writer.run(lambda connection: labels.add(store, connection, new_labels, received_at))
         return {
             "labels_added": added,
-            "labels_known": len(labels) - added,
+            "labels_known": len(new_labels) - added,
             "request_id": request_id(flask.request.environ),
         }
 

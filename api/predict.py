@@ -17,7 +17,7 @@ from api.served_model import ServedModel
 from api.strict_json import read_json
 from api.writer import Writer
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
-from fraud_detection.store import ScoredRequest, StoredReply
+from fraud_detection.store.decisions import ScoredRequest, StoredReply
 
 MAX_ROWS = 1000
 

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from gevent import get_hub
 
 from api.admission import Admission
-from fraud_detection.store import Decision, Store
+from fraud_detection.store import Store, decisions
+from fraud_detection.store.decisions import Decision
 from fraud_detection.store.labels import Label
 
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,140}")  # a transaction id has at most 128, a request id with its row fewer
@@ -26,12 +27,12 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
     def show_transaction(identifier: str) -> dict[str, Any]:
         with admission:
             # In gevent's native threads, because a query would delay every other request.
-            decisions = get_hub().threadpool.apply(_look_up, (reader, identifier))
-        if isinstance(decisions, Exception):
-            raise decisions
-        if not decisions:
+            found = get_hub().threadpool.apply(_look_up, (reader, identifier))
+        if isinstance(found, Exception):
+            raise found
+        if not found:
             raise NoSuchTransaction("no transaction is stored under this id")
-        newest, *others = decisions
+        newest, *others = found
         return _in_full(newest) | {"others": [_in_short(decision) for decision in others]}
 
     return routes
@@ -42,7 +43,7 @@ def _look_up(reader: Store, identifier: str) -> list[Decision] | sa.exc.Operatio
         return []
     try:
         with reader.begin() as connection:
-            return reader.decisions(connection, identifier)
+            return decisions.find(reader, connection, identifier)
     except sa.exc.OperationalError as error:
         return error  # if raised in this thread it would also be printed, bypassing the log
 

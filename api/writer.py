@@ -16,7 +16,8 @@ from api.housekeeping import Housekeeping
 from api.metrics import Metrics
 from fraud_detection.database import Trouble, limit_statements, trouble
 from fraud_detection.exit_codes import ExitCode
-from fraud_detection.store import ScoredRequest, Store, StoredReply
+from fraud_detection.store import Store, decisions
+from fraud_detection.store.decisions import ScoredRequest, StoredReply
 
 QUEUE_REQUESTS = 1024
 BATCH_REQUESTS = 128
@@ -260,7 +261,7 @@ class Writer:
         jobs = _still_wanted(jobs)
         requests = [job.work for job in jobs if isinstance(job.work, ScoredRequest)]
         if requests:
-            self._store.append(connection, requests)
+            decisions.append(self._store, connection, requests)
         for job in jobs:
             if not isinstance(job.work, ScoredRequest):
                 self._do_one(connection, job)
@@ -274,7 +275,7 @@ class Writer:
         savepoint = connection.begin_nested()
         try:
             if isinstance(job.work, ScoredRequest):
-                self._store.append(connection, [job.work])
+                decisions.append(self._store, connection, [job.work])
             else:
                 job.outcome = job.work(connection)
         except Exception as error:
@@ -289,7 +290,7 @@ class Writer:
 
     def _answer_again(self, connection: sa.Connection, job: _Job, request: ScoredRequest) -> None:
         if request.idempotency_key is not None:
-            reply = self._store.replay_reply(connection, request.idempotency_key)
+            reply = decisions.replay(self._store, connection, request.idempotency_key)
             if reply is not None:
                 job.outcome, job.error, job.rows = reply, None, 0
 

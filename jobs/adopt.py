@@ -11,7 +11,7 @@ from fraud_detection.model.files import CURRENT, MANIFEST, ONNX, PICKLE, REFEREN
 from fraud_detection.model.manifest import AmountScaling, Manifest
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest
 from fraud_detection.model.write import discard, write_version
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.exchange.transaction_file import SCALED_AMOUNT
 from jobs.installation import Installation

@@ -25,7 +25,8 @@ from fraud_detection.model.manifest import AmountScaling, Golden, Manifest, hold
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote, replace_file, write_version
 from fraud_detection.settings import ApiSettings, JobSettings
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, history, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.drift.reference import reference_bytes
 from tests.support.command_line import Fraudctl, run
 from tests.support.environment import variables
@@ -192,10 +193,10 @@ def reference(models_dir: Path, model: Model, features: FeatureList, tmp_path: P
     elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
     with elsewhere.begin() as connection:
         rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"] * 500, matrix, [None] * 500, [None] * 500)
-        elsewhere.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
-        history = elsewhere.history(connection)
+        transfer.import_history(elsewhere, connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+        stored = history.read(elsewhere, connection)
     elsewhere.close()
-    replace_file(models_dir, model.version, REFERENCE, reference_bytes(history, features, seed=0))
+    replace_file(models_dir, model.version, REFERENCE, reference_bytes(stored, features, seed=0))
     return matrix
 
 

@@ -1,16 +1,21 @@
-"""Which label of a transaction counts when it has several."""
+"""Adds labels to stored transactions, and decides which label of a transaction counts when it has several."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
 
 from fraud_detection.schema import SOURCES
+from fraud_detection.store import Store
 
 _STRENGTH = {source: len(SOURCES) - place for place, source in enumerate(SOURCES)}
+_KEYS_PER_QUERY = 5000  # two values each: fewer than any database allows a query to bind
 
 
 @dataclass(frozen=True)
 class Label:
-    """What somebody said a transaction turned out to be."""
+    """A stored label: what a source reported of a transaction, and when."""
 
     request_id: str
     row_index: int
@@ -19,6 +24,59 @@ class Label:
     reporter: str
     reported_at: str
     received_at: str
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A label to add; it names its transaction by request_id and row_index, or by transaction_id."""
+
+    is_fraud: bool
+    source: str
+    reporter: str
+    reported_at: str | None
+    """None: the time of receipt, or a repetition if the last label of this source and reporter says the same."""
+    request_id: str | None = None
+    row_index: int | None = None
+    transaction_id: str | None = None
+
+
+class UnknownTransaction(Exception):
+    """A label names a transaction that is not stored; `position` is its place in the list."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"label {position}: no such transaction is stored")
+        self.position = position
+
+
+def add(store: Store, connection: sa.Connection, labels: Sequence[NewLabel], received_at: str) -> int:
+    """Add labels and set `Class` of their transactions to the label that counts; return how many labels were new.
+
+    A label by transaction_id applies to every row stored under that id. A repeated label changes nothing.
+
+    Raises: UnknownTransaction for the first label that names no stored row; roll the transaction back.
+    """
+    named = _named_by(store, connection, labels)
+    for position, keys in enumerate(named):
+        if not keys:
+            raise UnknownTransaction(position)
+    said = of_rows(store, connection, {key for keys in named for key in keys})
+    new: list[Label] = []
+    added = 0
+    for label, keys in zip(labels, named, strict=True):
+        fresh = [
+            Label(*key, label.is_fraud, label.source, label.reporter, label.reported_at or received_at, received_at)
+            for key in keys
+            if not _is_repetition(label, said[key])
+        ]
+        for verdict in fresh:
+            said[verdict.request_id, verdict.row_index].append(verdict)
+        new += fresh
+        added += bool(fresh)
+    if new:
+        rows = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in new]
+        connection.execute(sa.insert(store.tables.labels), rows)
+        _set_classes(store, connection, {key: said[key] for key in ((one.request_id, one.row_index) for one in new)})
+    return added
 
 
 def label_that_counts(labels: Iterable[Label]) -> Label:
@@ -35,4 +93,78 @@ def label_that_counts(labels: Iterable[Label]) -> Label:
             label.is_fraud,
             label.reporter,
         ),
+    )
+
+
+def _named_by(store: Store, connection: sa.Connection, labels: Sequence[NewLabel]) -> list[list[tuple[str, int]]]:
+    """Return the (request_id, row_index) of the rows that each label names."""
+    requests = store.tables.requests
+    key = (requests.c.request_id, requests.c.row_index)
+    names = {_name(label) for label in labels}
+    found: dict[str | tuple[str | None, int | None], list[tuple[str, int]]] = {name: [] for name in names}
+    for page in _pages([name for name in names if isinstance(name, str)]):
+        query = sa.select(*key, requests.c.transaction_id).where(requests.c.transaction_id.in_(page))
+        for request_id, row_index, transaction_id in connection.execute(query):
+            found[transaction_id].append((request_id, row_index))
+    for page in _pages([name for name in names if isinstance(name, tuple)]):
+        for request_id, row_index in connection.execute(sa.select(*key).where(sa.tuple_(*key).in_(page))):
+            found[request_id, row_index].append((request_id, row_index))
+    return [found[_name(label)] for label in labels]
+
+
+def _set_classes(store: Store, connection: sa.Connection, said: Mapping[tuple[str, int], Sequence[Label]]) -> None:
+    requests = store.tables.requests
+    connection.execute(
+        sa.update(requests)
+        .where(requests.c.request_id == sa.bindparam("of_request"), requests.c.row_index == sa.bindparam("of_row"))
+        .values({"Class": sa.bindparam("counting")}),
+        [
+            {"of_request": key[0], "of_row": key[1], "counting": int(label_that_counts(labels).is_fraud)}
+            for key, labels in sorted(said.items())
+        ],
+    )
+
+
+def of_rows(
+    store: Store, connection: sa.Connection, keys: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], list[Label]]:
+    """Return the labels of each of these rows, in the order in which they were added."""
+    labels = store.tables.labels
+    said: dict[tuple[str, int], list[Label]] = {key: [] for key in keys}
+    for page in _pages(keys):
+        query = sa.select(labels).where(sa.tuple_(labels.c.request_id, labels.c.row_index).in_(page))
+        for row in connection.execute(query.order_by(labels.c.id)):
+            said[row.request_id, row.row_index].append(label_of(row))
+    return said
+
+
+def _pages(keys: Collection[Any]) -> Iterator[list[Any]]:
+    """Split keys into as many as one query takes."""
+    ordered = list(keys)
+    for start in range(0, len(ordered), _KEYS_PER_QUERY):
+        yield ordered[start : start + _KEYS_PER_QUERY]
+
+
+def _name(label: NewLabel) -> str | tuple[str | None, int | None]:
+    return label.transaction_id if label.transaction_id is not None else (label.request_id, label.row_index)
+
+
+def _is_repetition(label: NewLabel, said: Sequence[Label]) -> bool:
+    same = [known for known in said if (known.source, known.reporter) == (label.source, label.reporter)]
+    if label.reported_at is not None:
+        return (label.is_fraud, label.reported_at) in {(known.is_fraud, known.reported_at) for known in same}
+    same.sort(key=lambda known: (known.reported_at, known.received_at))
+    return bool(same) and same[-1].is_fraud == label.is_fraud
+
+
+def label_of(row: sa.Row[Any]) -> Label:
+    """Return a row of the table `labels` as a Label."""
+    return Label(
+        request_id=row.request_id,
+        row_index=row.row_index,
+        is_fraud=bool(row.is_fraud),
+        source=row.source,
+        reporter=row.reporter,
+        reported_at=row.reported_at,
+        received_at=row.received_at,
     )

@@ -12,7 +12,7 @@ from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.files import REFERENCE
 from fraud_detection.model.read import ModelRefused, read_manifest, verify_file
 from fraud_detection.model.write import replace_file
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 
 REFERENCE_ROWS = 10_000
 

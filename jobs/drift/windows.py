@@ -7,7 +7,8 @@ import numpy as np
 from fraud_detection.clock import timestamp
 from fraud_detection.features import Matrix
 from fraud_detection.model.read import Model, ModelRefused, read_manifest, versions
-from fraud_detection.store import DecisionCount, History
+from fraud_detection.store import history
+from fraud_detection.store.history import DecisionCount, History
 from jobs.drift.compare import Window
 from jobs.drift.reference import read_reference
 from jobs.installation import Installation
@@ -22,9 +23,9 @@ def newest_transactions(here: Installation, model_digest: str, since: str) -> tu
     """
     store = here.open_store()
     try:
-        with store.snapshot() as connection:
-            newest = store.recent(connection, 2 * here.settings.drift_window_rows, since)
-            return newest, store.decision_counts(connection, model_digest, since)
+        with history.snapshot(store) as connection:
+            newest = history.recent(store, connection, 2 * here.settings.drift_window_rows, since)
+            return newest, history.decision_counts(store, connection, model_digest, since)
     finally:
         store.close()
 

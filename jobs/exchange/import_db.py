@@ -16,7 +16,8 @@ from fraud_detection.database import open_engine, reachable
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
 from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID
 from jobs.installation import Installation
@@ -206,7 +207,9 @@ class _Rows:
 def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:
     if rows.count == 0:
         raise BadOldDatabase(f"{rows.path}: its table `requests` is empty")
-    imported = store.import_history(connection, rows.pages(), reporter=rows.path.name, received_at=timestamp(now))
+    imported = transfer.import_history(
+        store, connection, rows.pages(), reporter=rows.path.name, received_at=timestamp(now)
+    )
     # Known only now that all is read: part of it may have been in the file's write-ahead log.
     remember_import(store, connection, rows.digest.hexdigest(), rows.path.name, now, again=again)
     return rows.tally.imported(imported, None)

@@ -18,7 +18,8 @@ from fraud_detection.lock import alone_with
 from fraud_detection.model.files import CURRENT
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, read_manifest
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
 from jobs.installation import Installation
@@ -90,7 +91,8 @@ def import_file(
                 remember_import(store, connection, file_sha256(path), path.name, now, again=again)
                 scaling = _scaling(store, connection, path, layout, here.models_dir)
                 tally = Tally()
-                rows = store.import_history(
+                rows = transfer.import_history(
+                    store,
                     connection,
                     _with_progress(
                         path, pages(path, features, layout, scaling=scaling, start=start), tally, latest_time(now)

@@ -6,7 +6,7 @@ from typing import BinaryIO, TextIO
 from tqdm import tqdm
 
 from fraud_detection.schema import columns_of_requests
-from fraud_detection.store import listed_columns
+from fraud_detection.store import history
 from jobs.exchange.write_table import TableWriter
 from jobs.installation import Installation
 
@@ -30,10 +30,12 @@ def write_transactions(
     """
     store = here.open_store()
     kinds = {column.name: column.type.python_type for column in columns_of_requests(here.features.names)}
-    columns = {shown: kinds[name] for shown, name in listed_columns(here.features).items()} | {"label_source": str}
+    columns = {shown: kinds[name] for shown, name in history.listed_columns(here.features).items()} | {
+        "label_source": str
+    }
     written = 0
-    with closing(store), store.snapshot() as connection, TableWriter(out, columns) as table:
-        rows = store.listing(connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
+    with closing(store), history.snapshot(store) as connection, TableWriter(out, columns) as table:
+        rows = history.listing(store, connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
         for row in tqdm(rows, desc="writing", unit=" rows", delay=1, disable=None, leave=False):
             table.add([row[name] for name in columns])
             written += 1

@@ -8,7 +8,8 @@ from typing import Any
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest, versions
-from fraud_detection.store import Decision
+from fraud_detection.store import decisions
+from fraud_detection.store.decisions import Decision
 from fraud_detection.store.labels import Label, label_that_counts
 from jobs.installation import Installation
 
@@ -38,14 +39,14 @@ def lineage(identifier: str, here: Installation) -> list[Lineage]:
 
     Raises UnknownDecision, DatabaseRefused.
     """
-    decisions = _decisions(identifier, here)
-    if not decisions:
+    named = _decisions(identifier, here)
+    if not named:
         raise UnknownDecision(f"{identifier}: no transaction is stored under this id")
     by_digest = _manifests(here.models_dir)
     entries = here.journal()
     current = current_version(here.models_dir)
     found = []
-    for decision in decisions:
+    for decision in named:
         version, manifest = by_digest.get(decision.model_digest or "", (decision.model_version, None))
         found.append(
             Lineage(
@@ -64,7 +65,7 @@ def _decisions(identifier: str, here: Installation) -> list[Decision]:
     with here.stores() as stores:
         for store in stores:
             with store.begin() as connection:
-                found += store.decisions(connection, identifier)
+                found += decisions.find(store, connection, identifier)
     return found
 
 

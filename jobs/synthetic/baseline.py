@@ -12,7 +12,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.files import MANIFEST, ONNX, REFERENCE
 from fraud_detection.model.manifest import Manifest, holdout_of
 from fraud_detection.model.write import write_version
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.synthetic.statistics import BadStatistics, Statistics
 from jobs.synthetic.transactions import Transactions, synthetic

@@ -16,7 +16,7 @@ from fraud_detection.model.manifest import AmountScaling, Manifest, holdout_of
 from fraud_detection.model.read import Model
 from fraud_detection.model.write import write_version
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.evaluation.gate import Champion, Check, Verdict, judge
 from jobs.evaluation.measures import Evaluation, Numbers, evaluate

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.model.manifest import AmountScaling
-from fraud_detection.store import History
+from fraud_detection.store import history
+from fraud_detection.store.history import History
 from jobs.installation import Installation
 
 
@@ -22,8 +23,8 @@ def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
     parts, scalings = [], []
     with here.stores() as stores:
         for store in tqdm(stores, desc="reading", unit=" stores", delay=1, disable=None, leave=False):
-            with store.snapshot() as connection:
-                parts.append(store.history(connection))
+            with history.snapshot(store) as connection:
+                parts.append(history.read(store, connection))
                 scalings.append(store.get_meta(connection, AMOUNT_SCALING))
     scaling = next((AmountScaling(**json.loads(fixed)) for fixed in scalings if fixed is not None), None)
     return _union(parts), scaling

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.training.outcome import RetrainOutcome
 from jobs.training.truth import Known, Split, derived_labels, split, truly_labelled
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fraud_detection.clock import parse_timestamp, timestamp
 from fraud_detection.schema import SOURCES
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 
 MATURED = "matured"
 DERIVED = "derived"

@@ -23,7 +23,7 @@ from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import versions
-from fraud_detection.store import Store
+from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
 from jobs.upkeep.copy_store import copy_contents
 
@@ -98,7 +98,7 @@ def _copy_databases(folder: Path, here: Installation) -> dict[str, int]:
             raise
         with closing(store):
             if isinstance(location, Path):
-                store.copy_to(folder / name)
+                transfer.copy_to(store, folder / name)
             else:
                 _copy_postgresql(store, folder / name)
         copy = Store.open(folder / name, here.features, read_only=True, allow_network_filesystem=True)
@@ -110,9 +110,9 @@ def _copy_databases(folder: Path, here: Installation) -> dict[str, int]:
 def _copy_postgresql(store: Store, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".copy-", dir=target.parent.parent) as scratch:
         copy = Store.create_or_migrate(Path(scratch) / target.name, store.features, allow_network_filesystem=True)
-        with closing(copy), store.snapshot() as connection:
+        with closing(copy), history.snapshot(store) as connection:
             copy_contents([(store, connection)], copy)
-            copy.copy_to(target)  # leaves the write-ahead log behind
+            transfer.copy_to(copy, target)  # leaves the write-ahead log behind
 
 
 def _copy_models(folder: Path, models_dir: Path) -> str | None:

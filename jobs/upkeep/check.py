@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.model.read import ModelRefused
+from fraud_detection.store import upkeep
 from jobs.installation import Installation
 
 
@@ -36,7 +37,7 @@ def _check_store(location: str | Path, here: Installation) -> Finding:
     try:
         store = here.open_store(location)
         with closing(store), reachable(location), store.begin() as connection:
-            return Finding(f"{where} ({store.count_rows(connection):,} rows)", store.problems(connection))
+            return Finding(f"{where} ({store.count_rows(connection):,} rows)", upkeep.problems(store, connection))
     except DatabaseRefused as error:
         if error.reason == "missing" and location == here.settings.train_db != here.settings.latest_db:
             return Finding(f"{where} (nothing was imported yet)", [])

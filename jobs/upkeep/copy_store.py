@@ -13,7 +13,7 @@ from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
-from fraud_detection.store import FACTS_OF_THE_TABLES, Store
+from fraud_detection.store import FACTS_OF_THE_TABLES, Store, transfer
 
 TABLES = ("requests", "labels", "idempotency")
 """In the order in which they refer to each other."""
@@ -102,7 +102,7 @@ def copy_contents(
 
 def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) -> None:
     if replace:
-        store.clear(connection)
+        transfer.clear(store, connection)
     rows = store.count_rows(connection)
     if rows:
         raise CopyFailed(f"the target holds {rows:,} transactions already; --replace erases them first")
@@ -113,15 +113,15 @@ def _fill(
 ) -> None:
     with _bar("copying", source.count_rows(read)) as advance:
         for table in TABLES:
-            for page in source.contents(read, table):
-                into.fill(connection, table, page)
+            for page in transfer.contents(source, read, table):
+                transfer.fill(into, connection, table, page)
                 for row in page:
                     counted[table].add(row)
                 advance(table, len(page))
 
 
 def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa.Connection) -> None:
-    for page in source.contents(read, "schema_meta"):
+    for page in transfer.contents(source, read, "schema_meta"):
         for key, value in page:
             if key in FACTS_OF_THE_TABLES:
                 continue
@@ -138,7 +138,7 @@ def _verify(store: Store, connection: sa.Connection, expected: dict[str, TableDi
     with _bar("verifying", expected["requests"].rows) as advance:
         for table, tally in expected.items():
             arrived = TableDigest()
-            for page in store.contents(connection, table):
+            for page in transfer.contents(store, connection, table):
                 for row in page:
                     arrived.add(row)
                 advance(table, len(page))

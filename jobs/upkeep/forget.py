@@ -7,7 +7,7 @@ from fraud_detection.database import empty_wal
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import ModelRefused, read_manifest, versions
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions, upkeep
 from jobs.drift.reference import forget_in_reference
 from jobs.installation import Installation
 
@@ -30,7 +30,7 @@ class Forgotten:
 
 
 def forget(identifier: str, here: Installation) -> Forgotten:
-    """Erase what an identifier names, as `Store.decisions` reads it: rows, labels and keys of every store, references.
+    """Erase what an identifier names, as `decisions.find` reads it: rows, labels and keys of every store, references.
 
     References come first: they are searched by the keys that only the stores know, so that a run that is killed can
     be repeated. Safe while the API runs. Raises LockHeld, DatabaseRefused.
@@ -43,7 +43,7 @@ def forget(identifier: str, here: Installation) -> Forgotten:
         keys: set[tuple[str, int]] = set()
         for store in stores:
             with store.begin() as connection:
-                keys.update(store.rows_of(connection, identifier))
+                keys.update(decisions.rows_of(store, connection, identifier))
         if keys:
             _forget_in_references(here.models_dir, keys, done)
         for store in stores:
@@ -67,7 +67,7 @@ def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Fo
 
 def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
     with store.begin() as connection:
-        erased = store.forget(connection, identifier)
+        erased = upkeep.forget(store, connection, identifier)
     done.rows += len(erased.keys)
     done.labels += erased.labels
     done.idempotency_keys += erased.idempotency_keys

@@ -18,7 +18,7 @@ from fraud_detection.model.files import CURRENT, JOURNAL, sync_folder, write_who
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import promote
-from fraud_detection.store import Store
+from fraud_detection.store import Store, upkeep
 from jobs.installation import Installation
 from jobs.upkeep.backup import (
     DESCRIPTION,
@@ -144,7 +144,7 @@ def verify(folder: Path, features: FeatureList) -> Backup:
     for name, rows in backup.rows.items():
         store = Store.open(folder / name, features, read_only=True, allow_network_filesystem=True)
         with closing(store), store.begin() as connection:
-            problems = store.problems(connection)
+            problems = upkeep.problems(store, connection)
             if problems or store.count_rows(connection) != rows:
                 raise BadBackup(f"the backup's {name} is damaged: {'; '.join(problems) or 'rows are missing'}")
     if backup.current is not None:

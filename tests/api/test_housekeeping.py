@@ -10,7 +10,9 @@ from api import housekeeping
 from api.housekeeping import Housekeeping
 from api.metrics import Metrics
 from fraud_detection.clock import timestamp
-from fraud_detection.store import NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, labels
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
 
 
 def stored_days_ago(store: Store, days: float, rows: int, name: str) -> None:
@@ -26,7 +28,7 @@ def stored_days_ago(store: Store, days: float, rows: int, name: str) -> None:
         transaction_ids=[None] * rows,
     )
     with store.begin() as connection:
-        store.append(connection, [request])
+        decisions.append(store, connection, [request])
 
 
 def rows(store: Store) -> int:
@@ -69,12 +71,12 @@ def test_retention_keeps_what_is_labelled(store: Store, without_log: None) -> No
     stored_days_ago(store, days=40, rows=3, name="old")
     label = NewLabel(False, "analyst", "tester", "2026-01-01 00:00:00.000000", request_id="old", row_index=1)
     with store.begin() as connection:
-        store.add_labels(connection, [label], "2026-01-01 00:00:00.000000")
+        labels.add(store, connection, [label], "2026-01-01 00:00:00.000000")
 
     work_until_done(Housekeeping(store, Metrics(), retention_days=30), store)
 
     with store.engine.connect() as connection:
-        assert [decision.row_index for decision in store.decisions(connection, "old")] == [1]
+        assert [decision.row_index for decision in decisions.find(store, connection, "old")] == [1]
 
 
 def test_nothing_is_deleted_by_default(sqlite_store: Store, without_log: None) -> None:

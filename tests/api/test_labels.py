@@ -5,7 +5,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.labels import InvalidLabels, read_labels
-from fraud_detection.store import NewLabel
+from fraud_detection.store.labels import NewLabel
 
 NOW = datetime(2026, 8, 22, 12, 0, tzinfo=UTC)
 BY_ID = {"transaction_id": "t", "is_fraud": True, "source": "chargeback"}

@@ -13,7 +13,7 @@ from fraud_detection.features import FeatureList, default_features
 from fraud_detection.model.read import Model
 from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions
 
 BAD_ID = "transaction_ids, row 0: expected 1 to 128 visible ASCII characters, no leading /, or null"
 RANDOM = np.random.default_rng(7)
@@ -45,7 +45,7 @@ def test_remembers_what_it_scored(client: FlaskClient, authorized: dict[str, str
     ).get_json()
 
     with reader.begin() as connection:
-        rows = reader.decisions(connection, answer["request_id"])
+        rows = decisions.find(reader, connection, answer["request_id"])
     assert [row.row_index for row in rows] == [0, 1, 2, 3, 4]
     assert [list(row.features.values()) for row in rows] == ROWS
     assert [row.fraud_probability for row in rows] == answer["fraud_probability"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from api.strict_json import MAX_BODY_BYTES, NotStrictJson, parse
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions
 
 ROW = [0.5] * 29
 
@@ -149,7 +149,7 @@ def test_every_finite_number_in_range_is_accepted_and_stored_as_parsed(
 
     assert answer.status_code == 200
     with lasting_store.begin() as connection:
-        (decision,) = lasting_store.decisions(connection, answer.get_json()["request_id"])
+        (decision,) = decisions.find(lasting_store, connection, answer.get_json()["request_id"])
     assert decision.features["V1"] == number
 
 

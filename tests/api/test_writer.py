@@ -18,7 +18,9 @@ from api.writer import NotStored, Writer
 from fraud_detection.clock import Clock
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
-from fraud_detection.store import NewLabel, ScoredRequest, Store, StoredReply, UnknownTransaction
+from fraud_detection.store import Store, decisions, labels
+from fraud_detection.store.decisions import ScoredRequest, StoredReply
+from fraud_detection.store.labels import NewLabel, UnknownTransaction
 
 clock = Clock()
 
@@ -158,20 +160,20 @@ def test_other_work_runs_in_the_writers_transaction(service: Service) -> None:
     service.writer.append(request)
 
     added = service.writer.run(
-        lambda connection: service.store.add_labels(connection, [label(request.request_id)], clock.tick()[0])
+        lambda connection: labels.add(service.store, connection, [label(request.request_id)], clock.tick()[0])
     )
 
     with service.store.engine.connect() as connection:
-        assert (added, service.store.decisions(connection, request.request_id)[0].is_fraud) == (1, True)
+        assert (added, decisions.find(service.store, connection, request.request_id)[0].is_fraud) == (1, True)
 
 
 def test_work_that_raises_is_undone_whole_and_alone(service: Service) -> None:
     request = scored()
     service.writer.append(request)
-    labels = [label(request.request_id), label("nobody")]
+    reported = [label(request.request_id), label("nobody")]
 
     def add(connection: sa.Connection) -> int:
-        return service.store.add_labels(connection, labels, clock.tick()[0])
+        return labels.add(service.store, connection, reported, clock.tick()[0])
 
     waiting = [gevent.spawn(service.writer.run, add), gevent.spawn(service.writer.append, scored())]
     gevent.joinall(waiting)
@@ -179,7 +181,7 @@ def test_work_that_raises_is_undone_whole_and_alone(service: Service) -> None:
     assert isinstance(waiting[0].exception, UnknownTransaction)
     assert waiting[1].successful()
     with service.store.engine.connect() as connection:
-        assert service.store.decisions(connection, request.request_id)[0].labels == []
+        assert decisions.find(service.store, connection, request.request_id)[0].labels == []
     assert service.figure("fraud_writer_batch_fallback_total") == 0
 
 

@@ -21,7 +21,8 @@ from api import strict_json
 from api.app import Api, create_app
 from fraud_detection.features import InvalidTransactions, default_features
 from fraud_detection.settings import ApiSettings
-from fraud_detection.store import ScoredRequest, Store
+from fraud_detection.store import Store, history
+from fraud_detection.store.decisions import ScoredRequest
 from tests.support.environment import TOKEN
 from tests.support.service import service
 
@@ -271,7 +272,7 @@ def send_in_process(client: FlaskClient, cases: Iterable[int], tally: Tally) -> 
 def stored_requests(location: Path) -> list[str]:
     store = Store.open(location, FEATURES, read_only=True)
     with store.begin() as connection:
-        identifiers: list[str] = store.history(connection).request_id.tolist()
+        identifiers: list[str] = history.read(store, connection).request_id.tolist()
     store.close()
     return identifiers
 

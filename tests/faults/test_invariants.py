@@ -12,7 +12,8 @@ import pytest
 from fraud_detection.clock import Clock
 from fraud_detection.features import FeatureList
 from fraud_detection.model.read import Model
-from fraud_detection.store import ScoredRequest, Store
+from fraud_detection.store import Store, decisions
+from fraud_detection.store.decisions import ScoredRequest
 from tests.faults.invariants import Acknowledged, Expected, Sent, violations
 
 
@@ -27,7 +28,8 @@ def expected(sqlite_store: Store, model: Model) -> Expected:
         ts, request_id = clock.tick()
         scores = model.score(matrix).tolist()
         with sqlite_store.begin() as connection:
-            sqlite_store.append(
+            decisions.append(
+                sqlite_store,
                 connection,
                 [
                     ScoredRequest(

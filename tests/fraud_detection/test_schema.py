@@ -7,8 +7,11 @@ import sqlalchemy as sa
 from fraud_detection.clock import Clock
 from fraud_detection.features import BadFeatureList, Feature, FeatureList, default_features
 from fraud_detection.schema import RESERVED_NAMES, REVISION, Role, names_of, tables
-from fraud_detection.store import History, ImportedRows, ScoredRequest, Store, listed_columns
+from fraud_detection.store import Store, decisions, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.history import History, listed_columns
 from fraud_detection.store.labels import Label
+from fraud_detection.store.transfer import ImportedRows
 
 FEATURES = default_features()
 TABLES = tables(FEATURES.names)
@@ -37,7 +40,7 @@ def test_a_scored_transaction_fills_its_columns_and_no_others(store: Store) -> N
     numbers = np.arange(29.0)
     request = ScoredRequest(request_id, ts, numbers.reshape(1, 29), [0.5], 0.25, "version", "digest", ["id"])
     with store.begin() as connection:
-        store.append(connection, [request])
+        decisions.append(store, connection, [request])
 
     row = stored_row(store)
 
@@ -63,7 +66,7 @@ def test_imported_history_fills_its_columns_and_no_others(store: Store) -> None:
     numbers = np.arange(29.0)
     imported = ImportedRows(request_id, [ts], numbers.reshape(1, 29), [True], ["id"])
     with store.begin() as connection:
-        store.import_history(connection, [imported], reporter="old.csv", received_at=ts)
+        transfer.import_history(store, connection, [imported], reporter="old.csv", received_at=ts)
 
     row = stored_row(store)
 

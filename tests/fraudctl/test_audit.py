@@ -3,7 +3,8 @@ import pytest
 
 from fraud_detection.clock import Clock
 from fraud_detection.model.read import Model
-from fraud_detection.store import ScoredRequest, Store
+from fraud_detection.store import Store, decisions
+from fraud_detection.store.decisions import ScoredRequest
 from tests.support.command_line import Fraudctl
 
 
@@ -22,7 +23,7 @@ def stored(store: Store, model: Model) -> Store:
         transaction_ids=["order-1"],
     )
     with store.begin() as connection:
-        store.append(connection, [request])
+        decisions.append(store, connection, [request])
     return store
 
 

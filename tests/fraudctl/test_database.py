@@ -9,7 +9,8 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.model.read import Model
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from tests.support.command_line import Fraudctl
 
 
@@ -24,7 +25,7 @@ def filled(store: Store, model: Model) -> Store:
         ["a", "b"],
     )
     with store.begin() as connection:
-        store.import_history(connection, [rows], reporter="old.csv", received_at="2026-01-03 00:00:00.000000")
+        transfer.import_history(store, connection, [rows], reporter="old.csv", received_at="2026-01-03 00:00:00.000000")
     store.close()
     return store
 
@@ -167,7 +168,7 @@ def test_copy_brings_live_and_imported_transactions_together(
     for store in (sqlite_store, Store.create_or_migrate(Path(environment["TRAIN_DB"]), sqlite_store.features)):
         rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"], np.zeros((1, 29)), [True], [None])
         with store.begin() as connection:
-            store.import_history(connection, [rows], reporter="r", received_at="2026-01-03 00:00:00.000000")
+            transfer.import_history(store, connection, [rows], reporter="r", received_at="2026-01-03 00:00:00.000000")
         store.close()
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
 

@@ -16,7 +16,8 @@ from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
 from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.read import load, versions
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.synthetic.baseline import seed_baseline
 from tests.support.command_line import Fraudctl
 from tests.support.ports import free_port
@@ -170,7 +171,7 @@ def test_bootstrap_makes_a_baseline_for_features_of_ones_own(
     )
     store = Store.create_or_migrate(tmp_path / "data" / "requests.db", load_features(tmp_path / "features.json"))
     with store.begin() as connection:
-        store.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+        transfer.import_history(store, connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
     store.close()
 
     monkeypatch.setattr(

@@ -18,7 +18,9 @@ from fraud_detection.model.manifest import Holdout, holdout_of
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote, replace_file
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History, ScoredRequest, Store
+from fraud_detection.store import Store, decisions
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.history import History
 from jobs.detect_drift import detect_drift
 from jobs.drift.reference import reference_bytes
 from jobs.drift.report import DriftReport
@@ -93,7 +95,7 @@ class WatchedInstallation:
                 )
             )
         with self.store.begin() as connection:
-            self.store.append(connection, requests)
+            decisions.append(self.store, connection, requests)
 
     def detect(self, **variables: str) -> DriftReport:
         return detect_drift(self.settings(**variables), NOW)

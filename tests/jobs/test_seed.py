@@ -7,7 +7,8 @@ from sklearn.metrics import average_precision_score
 
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import read_manifest, read_version
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.seed import main
 from jobs.synthetic.statistics import describe, to_json
 
@@ -54,7 +55,7 @@ def test_features_of_ones_own_get_a_baseline_from_the_history_in_the_store(
     store = Store.create_or_migrate(tmp_path / "history.db", SEVEN)
     rows = ImportedRows("a", ["2026-01-01 00:00:00.000000"] * 1000, matrix, truths, [None] * 1000)
     with store.begin() as connection:
-        store.import_history(connection, [rows], reporter="test", received_at="2026-01-02 00:00:00.000000")
+        transfer.import_history(store, connection, [rows], reporter="test", received_at="2026-01-02 00:00:00.000000")
     store.close()
     assert main(out) == 0
 

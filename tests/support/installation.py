@@ -14,7 +14,10 @@ from fraud_detection.model.files import CURRENT, PICKLE
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.model.read import journal, load, read_manifest
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, labels, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 
 FEATURES = FeatureList((Feature("amount_eur"), Feature("distance_km"), Feature("hour")))
@@ -78,7 +81,7 @@ class SmallInstallation:
         )
         store = self.store()
         with store.begin() as connection:
-            store.import_history(connection, [rows], reporter="test", received_at=timestamp(NOW))
+            transfer.import_history(store, connection, [rows], reporter="test", received_at=timestamp(NOW))
         store.close()
 
     def score(self, matrix: Matrix, *, age_days: float, truths: NDArray[np.bool_] | None = None) -> None:
@@ -100,9 +103,9 @@ class SmallInstallation:
             for number, score in enumerate(model.score(matrix))
         ]
         with store.begin() as connection:
-            store.append(connection, requests)
+            decisions.append(store, connection, requests)
             if truths is not None:
-                labels = [
+                reported = [
                     NewLabel(
                         is_fraud=bool(truth),
                         source="chargeback",
@@ -113,7 +116,7 @@ class SmallInstallation:
                     )
                     for request, truth in zip(requests, truths, strict=True)
                 ]
-                store.add_labels(connection, labels, received_at=timestamp(NOW))
+                labels.add(store, connection, reported, received_at=timestamp(NOW))
         store.close()
 
     def report_drift(self, **facts: object) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from fraud_detection import database
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList, default_features
-from fraud_detection.store import Store
+from fraud_detection.store import Store, transfer
 
 OTHER = FeatureList((Feature("amount"), Feature("age_days")))
 
@@ -217,14 +217,14 @@ def test_a_copy_refuses_to_overwrite_and_postgresql_has_no_file(store: Store, tm
     target = tmp_path / "copy.db"
     if isinstance(store.location, str):
         with pytest.raises(TypeError, match="pg_dump"):
-            store.copy_to(target)
+            transfer.copy_to(store, target)
         return
 
-    store.copy_to(target)
+    transfer.copy_to(store, target)
 
     assert target.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
-        store.copy_to(target)
+        transfer.copy_to(store, target)
 
 
 def test_trouble_is_what_storage_fails_at_and_not_what_a_statement_does_wrong(store: Store) -> None:

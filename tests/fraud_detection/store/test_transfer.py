@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_detection.clock import Clock
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, decisions, history, transfer
+from fraud_detection.store.transfer import ImportedRows
 
 CLOCK = Clock()
 RECEIVED_AT = "2026-02-02 00:00:00.000000"
@@ -25,16 +26,16 @@ def test_imported_history_is_unscored_and_labelled_by_the_import(store: Store) -
     rows = page([True, False, None], transaction_ids=["a", None, "c"])
 
     with store.begin() as connection:
-        imported = store.import_history(connection, [rows], reporter="old.csv", received_at=RECEIVED_AT)
+        imported = transfer.import_history(store, connection, [rows], reporter="old.csv", received_at=RECEIVED_AT)
 
     with store.begin() as connection:
-        history = store.history(connection)
-        (decision,) = store.decisions(connection, "a")
+        stored = history.read(store, connection)
+        (decision,) = decisions.find(store, connection, "a")
     assert imported == 3
-    assert (history.matrix == rows.matrix).all()
-    assert np.isnan(history.fraud_probability).all()
-    assert history.is_fraud.tolist() == [1, 0, -1]
-    assert history.label_source.tolist() == ["import", "import", ""]
+    assert (stored.matrix == rows.matrix).all()
+    assert np.isnan(stored.fraud_probability).all()
+    assert stored.is_fraud.tolist() == [1, 0, -1]
+    assert stored.label_source.tolist() == ["import", "import", ""]
     assert [(label.source, label.reporter, label.is_fraud) for label in decision.labels] == [
         ("import", "old.csv", True)
     ]
@@ -44,7 +45,9 @@ def test_an_import_that_breaks_off_leaves_nothing(store: Store) -> None:
     rows = page([True, False])
 
     with pytest.raises((sa.exc.IntegrityError, psycopg.errors.UniqueViolation)), store.begin() as connection:
-        store.import_history(connection, [page([False]), rows, rows], reporter="old.csv", received_at=RECEIVED_AT)
+        transfer.import_history(
+            store, connection, [page([False]), rows, rows], reporter="old.csv", received_at=RECEIVED_AT
+        )
 
     with store.begin() as connection:
         assert store.count_rows(connection) == 0

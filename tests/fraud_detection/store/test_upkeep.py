@@ -8,7 +8,10 @@ import sqlalchemy as sa
 
 from fraud_detection.clock import Clock
 from fraud_detection.database import run_query
-from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, history, labels, transfer, upkeep
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 
 CLOCK = Clock()
 NOW = "2026-02-02 00:00:00.000000"
@@ -31,9 +34,9 @@ def filled(store: Store) -> tuple[Store, str, str]:
     )
     imported = ImportedRows(CLOCK.tick()[1], ["2013-09-01 00:00:00.000000"], np.zeros((1, 29)), [False], [None])
     with store.begin() as connection:
-        store.import_history(connection, [imported], reporter="old.csv", received_at=NOW)
-        store.append(connection, [request])
-        store.add_labels(connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 1)], NOW)
+        transfer.import_history(store, connection, [imported], reporter="old.csv", received_at=NOW)
+        decisions.append(store, connection, [request])
+        labels.add(store, connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 1)], NOW)
     return store, request_id, imported.request_id
 
 
@@ -42,7 +45,7 @@ def test_lists_everything_in_order_of_time_with_the_source_of_each_label(filled:
     with store.begin() as connection:
         connection.execute(sa.update(store.tables.requests).where(sa.text("row_index = 2")).values({"Class": 0}))
 
-        rows = list(store.listing(connection))
+        rows = list(history.listing(store, connection))
 
     assert [(row["request_id"], row["row"]) for row in rows] == [
         (imported_id, 0),
@@ -62,9 +65,9 @@ def test_lists_everything_in_order_of_time_with_the_source_of_each_label(filled:
 def test_lists_what_nobody_labelled_with_the_highest_scores_first(filled: tuple[Store, str, str]) -> None:
     store, _, _ = filled
     with store.begin() as connection:
-        unlabelled = [row["fraud_probability"] for row in store.listing(connection, unlabelled_only=True)]
-        first = [row["row"] for row in store.listing(connection, unlabelled_only=True, limit=1)]
-        since = [row["row"] for row in store.listing(connection, since="2014")]
+        unlabelled = [row["fraud_probability"] for row in history.listing(store, connection, unlabelled_only=True)]
+        first = [row["row"] for row in history.listing(store, connection, unlabelled_only=True, limit=1)]
+        since = [row["row"] for row in history.listing(store, connection, since="2014")]
 
     assert (unlabelled, first, since) == ([0.7, 0.3], [2], [0, 1, 2])
 
@@ -82,7 +85,7 @@ def test_runs_sql_as_it_is_written(filled: tuple[Store, str, str]) -> None:
 def test_nothing_is_wrong_with_a_store_that_was_used_as_meant(filled: tuple[Store, str, str]) -> None:
     store, _, _ = filled
     with store.begin() as connection:
-        assert store.problems(connection) == []
+        assert upkeep.problems(store, connection) == []
 
 
 def test_finds_what_a_hand_at_the_table_broke(filled: tuple[Store, str, str]) -> None:
@@ -92,7 +95,7 @@ def test_finds_what_a_hand_at_the_table_broke(filled: tuple[Store, str, str]) ->
         connection.execute(sa.update(requests).where(requests.c.row_index == 2).values(V3=float("inf")))
         connection.execute(sa.update(requests).where(requests.c.row_index == 1).values({"Class": None}))
 
-        assert store.problems(connection) == [
+        assert upkeep.problems(store, connection) == [
             "1 rows have a feature that is no number in range",
             "1 rows are labelled, but have no Class",
         ]
@@ -107,13 +110,13 @@ def test_finds_rows_that_refer_to_nothing(sqlite_store: Store) -> None:
             " VALUES ('r', 0, 1, 'analyst', 'ann', 't', 't')"
         )
 
-        assert sqlite_store.problems(connection) == ["1 rows refer to rows that are not there"]
+        assert upkeep.problems(sqlite_store, connection) == ["1 rows refer to rows that are not there"]
 
 
 def test_finds_damage(sqlite_store: Store) -> None:
     with sqlite_store.begin() as connection:
         rows = ImportedRows("r", [NOW] * 500, np.zeros((500, 29)), [False] * 500, [None] * 500)
-        sqlite_store.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
+        transfer.import_history(sqlite_store, connection, [rows], reporter="old.csv", received_at=NOW)
     sqlite_store.close()
     database = Path(sqlite_store.location)
     content = bytearray(database.read_bytes())
@@ -122,7 +125,7 @@ def test_finds_damage(sqlite_store: Store) -> None:
     database.write_bytes(content)
 
     with sqlite_store.begin() as connection:
-        problems = sqlite_store.problems(connection)
+        problems = upkeep.problems(sqlite_store, connection)
 
     assert problems
     assert problems[0].startswith("integrity check: ")

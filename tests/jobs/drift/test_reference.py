@@ -8,7 +8,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.files import MANIFEST, ONNX, PICKLE, REFERENCE
 from fraud_detection.model.read import ModelRefused, read_manifest, read_version
 from fraud_detection.model.write import replace_file, write_version
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.drift.reference import REFERENCE_ROWS, forget_in_reference, read_reference, reference_bytes
 
 MakeVersion = Callable[..., str]

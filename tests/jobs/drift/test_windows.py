@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.drift.windows import halves
 
 

@@ -7,7 +7,8 @@ import pytest
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History, Store
+from fraud_detection.store import Store, decisions, history
+from fraud_detection.store.history import History
 from jobs.exchange.import_db import BadOldDatabase, ImportedDatabase, import_db
 from jobs.exchange.import_file import AlreadyImported
 from jobs.installation import Installation
@@ -40,7 +41,7 @@ def stored(location: str | Path) -> History:
     store = Store.open(location, TWO, read_only=True)
     try:
         with store.begin() as connection:
-            return store.history(connection)
+            return history.read(store, connection)
     finally:
         store.close()
 
@@ -58,13 +59,13 @@ def test_brings_in_an_older_installation(location: str | Path, tmp_path: Path) -
 
     done = imported(path, location)
 
-    history = stored(location)
+    rows = stored(location)
     assert (done.imported.rows, done.imported.frauds, done.imported.unknown) == (2, 1, 1)
     assert done.left_behind == ["id", "prob"]
-    assert history.ts.tolist() == ["2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000"]
-    assert history.matrix.tolist() == [[0.25, 2], [0.5, 1.5]]
-    assert history.is_fraud.tolist() == [-1, 1]
-    assert history.label_source.tolist() == ["", "import"]
+    assert rows.ts.tolist() == ["2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000"]
+    assert rows.matrix.tolist() == [[0.25, 2], [0.5, 1.5]]
+    assert rows.is_fraud.tolist() == [-1, 1]
+    assert rows.label_source.tolist() == ["", "import"]
 
 
 def test_leaves_labels_that_were_scores_behind(tmp_path: Path) -> None:
@@ -89,8 +90,8 @@ def test_takes_seconds_since_1970_and_client_ids(tmp_path: Path) -> None:
 
     store = Store.open(tmp_path / "requests.db", TWO)
     with store.begin() as connection:
-        (decision,) = store.decisions(connection, "77")
-        listed = [row["transaction_id"] for row in store.listing(connection)]
+        (decision,) = decisions.find(store, connection, "77")
+        listed = [row["transaction_id"] for row in history.listing(store, connection)]
     store.close()
     assert decision.ts == "2026-01-01 00:00:00.500000"
     assert listed == ["77", None, None]
@@ -106,10 +107,10 @@ def test_takes_values_as_they_are_stored_whatever_their_columns_were_declared_as
 
     imported(path, tmp_path / "requests.db")
 
-    history = stored(tmp_path / "requests.db")
-    assert history.ts.tolist() == ["2023-11-14 22:13:20.500000", "2026-01-01 10:00:00.000000"]
-    assert history.matrix.tolist() == [[0.25, 2], [0.5, 3]]
-    assert history.is_fraud.tolist() == [1, 0]
+    rows = stored(tmp_path / "requests.db")
+    assert rows.ts.tolist() == ["2023-11-14 22:13:20.500000", "2026-01-01 10:00:00.000000"]
+    assert rows.matrix.tolist() == [[0.25, 2], [0.5, 3]]
+    assert rows.is_fraud.tolist() == [1, 0]
 
 
 def test_rows_without_a_time_end_now(tmp_path: Path) -> None:

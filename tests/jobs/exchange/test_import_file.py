@@ -9,7 +9,8 @@ from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.lock import StoreInUse, in_use
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History, Store
+from fraud_detection.store import Store, history
+from fraud_detection.store.history import History
 from jobs.exchange.import_file import AlreadyImported, Imported, import_file
 from jobs.exchange.table import BadTransactionFile
 from jobs.installation import Installation
@@ -38,7 +39,7 @@ def stored(location: str | Path) -> History:
     store = Store.open(location, default_features(), read_only=True)
     try:
         with store.begin() as connection:
-            return store.history(connection)
+            return history.read(store, connection)
     finally:
         store.close()
 
@@ -46,12 +47,12 @@ def stored(location: str | Path) -> History:
 def test_brings_a_file_into_a_new_store(location: str | Path, tmp_path: Path) -> None:
     done = imported(public_file(tmp_path, [10, 30, 20]), location, models_dir=tmp_path / "models")
 
-    history = stored(location)
+    rows = stored(location)
     assert (done.rows, done.frauds, done.genuine, done.unknown) == (3, 1, 2, 0)
     assert (done.first_ts, done.last_ts) == ("2013-09-01 00:00:00.000000", "2013-09-01 00:00:02.000000")
-    assert history.is_fraud.tolist() == [0, 1, 0]
-    assert set(history.label_source.tolist()) == {"import"}
-    assert history.ts.tolist()[0] == done.first_ts
+    assert rows.is_fraud.tolist() == [0, 1, 0]
+    assert set(rows.label_source.tolist()) == {"import"}
+    assert rows.ts.tolist()[0] == done.first_ts
 
 
 def test_a_bad_line_leaves_the_store_as_it_was(location: str | Path, tmp_path: Path) -> None:

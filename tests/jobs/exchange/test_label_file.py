@@ -4,7 +4,7 @@ import pytest
 
 from fraud_detection.features import default_features
 from fraud_detection.settings import ClientSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.label_file import label_file
 from jobs.exchange.table import BadTransactionFile
@@ -45,7 +45,7 @@ def test_sends_what_each_line_says(running_api: dict[str, str], tmp_path: Path) 
 def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]:
     store = Store.open(database, default_features(), read_only=True)
     with store.begin() as connection:
-        (decision,) = store.decisions(connection, identifier)
+        (decision,) = decisions.find(store, connection, identifier)
     store.close()
     return [(label.source, label.reporter, label.is_fraud, label.reported_at) for label in decision.labels]
 

@@ -6,7 +6,9 @@ import pytest
 
 from fraud_detection.clock import Clock
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, history, labels
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
 from jobs.exchange.listing import write_transactions
 from jobs.installation import Installation
 
@@ -28,8 +30,8 @@ def request_id(store: Store) -> str:
         transaction_ids=["a", 'b,"c"', None],
     )
     with store.begin() as connection:
-        store.append(connection, [request])
-        store.add_labels(connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 1)], NOW)
+        decisions.append(store, connection, [request])
+        labels.add(store, connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 1)], NOW)
     return request_id
 
 
@@ -70,5 +72,5 @@ def test_the_columns_are_those_of_the_store(store: Store, request_id: str, job_s
     write_transactions(out, Installation(job_settings, store.features))
 
     with store.begin() as connection:
-        row, *_ = store.listing(connection)
+        row, *_ = history.listing(store, connection)
     assert next(csv.reader(io.StringIO(out.getvalue()))) == list(row)

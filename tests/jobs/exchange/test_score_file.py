@@ -8,7 +8,7 @@ import pytest
 from fraud_detection.features import FeatureList
 from fraud_detection.model.read import Model
 from fraud_detection.settings import ClientSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions, history
 from jobs.exchange.api_client import ApiClient
 from jobs.exchange.label_file import label_file
 from jobs.exchange.score_file import score_file
@@ -40,21 +40,21 @@ def test_a_file_is_scored_stored_and_labelled(
 
     store = Store.open(Path(running_api["LATEST_DB"]), features, read_only=True)
     with store.begin() as connection:
-        history = store.history(connection)
-        (decision,) = store.decisions(connection, "t1400")
+        stored = history.read(store, connection)
+        (decision,) = decisions.find(store, connection, "t1400")
     store.close()
     written = list(csv.DictReader(io.StringIO(scored_path.read_text())))
-    assert len(history) == 1500  # the second attempt under the same name stored nothing
+    assert len(stored) == 1500  # the second attempt under the same name stored nothing
     assert again == total
-    assert history.matrix[0, -1] == pytest.approx((100 - 88.35) / 250.12)
-    assert [float(line["fraud_probability"]) for line in written] == model.score(history.matrix).tolist()
+    assert stored.matrix[0, -1] == pytest.approx((100 - 88.35) / 250.12)
+    assert [float(line["fraud_probability"]) for line in written] == model.score(stored.matrix).tolist()
     assert (total.rows, total.frauds, total.genuine) == (1500, 750, 750)
-    assert total.flagged == total.frauds_flagged + total.genuine_flagged == history.is_flagged.sum()
+    assert total.flagged == total.frauds_flagged + total.genuine_flagged == stored.is_flagged.sum()
     assert total.model_versions == {model.version: 1500}
     assert (written[1400]["line"], written[1400]["row"]) == ("1402", "400")
     assert written[1400]["request_id"] == decision.request_id
     assert (labelled.labels, labelled.new, labelled_again.new) == (1500, 1500, 0)
-    assert history.is_fraud.tolist() == [0, 1] * 750
+    assert stored.is_fraud.tolist() == [0, 1] * 750
     assert decision.labels[0].source == "analyst"
 
 

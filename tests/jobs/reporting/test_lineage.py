@@ -9,7 +9,10 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, labels, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 from jobs.reporting.lineage import UnknownDecision, lineage, tell
 
@@ -30,7 +33,7 @@ def append(store: Store, transaction_id: str, version: str, digest: str) -> str:
         transaction_ids=[transaction_id],
     )
     with store.begin() as connection:
-        store.append(connection, [request])
+        decisions.append(store, connection, [request])
     return request_id
 
 
@@ -54,7 +57,7 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
     request_id = append(store, "t", model.version, model.digest)
     with store.begin() as connection:
         for is_fraud, source, reported_at in ((True, "chargeback", EARLY), (False, "analyst", LATE)):
-            store.add_labels(connection, [NewLabel(is_fraud, source, "ann", reported_at, request_id, 0)], LATE)
+            labels.add(store, connection, [NewLabel(is_fraud, source, "ann", reported_at, request_id, 0)], LATE)
 
     (found,) = lineage("t", Installation(job_settings, store.features))
     story = tell(found)
@@ -89,7 +92,7 @@ def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) 
     request_id = CLOCK.tick()[1]
     with store.begin() as connection:
         rows = ImportedRows(request_id, [EARLY, LATE], np.zeros((2, 29)), [True, None], [None, None])
-        store.import_history(connection, [rows], reporter="old.csv", received_at=LATE)
+        transfer.import_history(store, connection, [rows], reporter="old.csv", received_at=LATE)
 
     first, second = lineage(request_id, Installation(job_settings, store.features))
 

@@ -3,7 +3,7 @@ import pytest
 
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.settings import ClientSettings, JobSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, history
 from jobs.exchange.api_client import ApiClient
 from jobs.installation import Installation
 from jobs.synthetic.simulate_drift import UnknownFeature, shifted, simulate_drift
@@ -21,13 +21,13 @@ def test_a_drill_is_stored_shifted_and_can_be_forgotten(
 
     store = Store.open(settings.latest_db, features, read_only=True)
     with store.begin() as connection:
-        history = store.history(connection)
-    means = history.matrix.mean(axis=0) - reference.mean(axis=0)
+        stored = history.read(store, connection)
+    means = stored.matrix.mean(axis=0) - reference.mean(axis=0)
     forgotten = forget(drill.transaction_id, Installation(settings, features))
     with store.begin() as connection:
         assert store.count_rows(connection) == 0
     store.close()
-    assert (drill.rows, drill.flagged) == (1500, history.is_flagged.sum())
+    assert (drill.rows, drill.flagged) == (1500, stored.is_flagged.sum())
     assert drill.transaction_id == "drill-r"
     assert means[[0, 2]] == pytest.approx(reference.std(axis=0)[[0, 2]] * [2, -1], abs=0.15)
     assert abs(means[[1, 3]]).max() < 0.15

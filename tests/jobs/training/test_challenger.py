@@ -9,7 +9,7 @@ import pytest
 from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.manifest import AmountScaling, Manifest, StoredFile
 from fraud_detection.model.read import Model, load
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
 from jobs.training.history import read_history

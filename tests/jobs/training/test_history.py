@@ -8,7 +8,9 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import FeatureList
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import ImportedRows, NewLabel, Store
+from fraud_detection.store import Store, labels, transfer
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 from jobs.training.history import read_history
 
@@ -21,7 +23,7 @@ def fill(store: Store, request_id: str, days: list[int], truths: list[bool | Non
     matrix[:, 0] = days
     rows = ImportedRows(request_id, [DAY.format(day) for day in days], matrix, truths, [None] * len(days))
     with store.begin() as connection:
-        store.import_history(connection, [rows], reporter="test", received_at=DAY.format(9))
+        transfer.import_history(store, connection, [rows], reporter="test", received_at=DAY.format(9))
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_a_label_given_to_a_live_row_is_seen(store: Store, job_settings: JobSett
         is_fraud=True, source="chargeback", reporter="bank", reported_at=DAY.format(2), request_id="a", row_index=0
     )
     with store.begin() as connection:
-        store.add_labels(connection, [label], received_at=DAY.format(3))
+        labels.add(store, connection, [label], received_at=DAY.format(3))
 
     history, _ = read_history(Installation(job_settings, features))
 

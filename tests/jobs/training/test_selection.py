@@ -6,7 +6,7 @@ import pytest
 from fraud_detection.clock import timestamp
 from fraud_detection.model.manifest import Golden, Manifest
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.training.selection import Held, select
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

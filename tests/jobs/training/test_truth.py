@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_detection.clock import timestamp
-from fraud_detection.store import History
+from fraud_detection.store.history import History
 from jobs.training.truth import Known, derived_labels, label_coverage, split, truly_labelled
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

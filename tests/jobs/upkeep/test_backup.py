@@ -20,7 +20,10 @@ from fraud_detection.model.files import JOURNAL
 from fraud_detection.model.read import Model, current_version, load, versions
 from fraud_detection.model.write import promote
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import History, ImportedRows, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, history, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.history import History
+from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 from jobs.upkeep.backup import NoRoom, back_up, room_in
 from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore
@@ -42,17 +45,17 @@ def append(store: Store, rows: int = 3) -> None:
             model_digest="0" * 64,
             transaction_ids=[None] * rows,
         )
-        history = ImportedRows(CLOCK.tick()[1], [ts], np.zeros((1, 29)), [True], [None])
-        store.append(connection, [request])
-        store.import_history(connection, [history], reporter="old.csv", received_at=ts)
+        imported = ImportedRows(CLOCK.tick()[1], [ts], np.zeros((1, 29)), [True], [None])
+        decisions.append(store, connection, [request])
+        transfer.import_history(store, connection, [imported], reporter="old.csv", received_at=ts)
 
 
 def history_of(settings: JobSettings, features: FeatureList) -> History:
     store = Store.open(settings.store_location, features)
     with store.begin() as connection:
-        history = store.history(connection)
+        stored = history.read(store, connection)
     store.close()
-    return history
+    return stored
 
 
 @pytest.fixture
@@ -166,9 +169,9 @@ def test_imported_history_in_a_file_of_its_own_comes_along(
 ) -> None:
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")})
     one = back_up(tmp_path / "one", Installation(settings, sqlite_store.features), now=NOW)  # nothing was imported yet
-    history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
-    append(history)
-    history.close()
+    train_store = Store.create_or_migrate(settings.train_db, sqlite_store.features)
+    append(train_store)
+    train_store.close()
 
     two = back_up(tmp_path / "two", Installation(settings, sqlite_store.features), now=NOW)
     restore(tmp_path / "two", Installation(settings, sqlite_store.features), actor="test", replace=True)
@@ -192,9 +195,9 @@ def test_what_the_backup_lacks_is_erased(
     later = make_version(settings.models_dir, seed=1)
     (settings.models_dir / JOURNAL).unlink(missing_ok=True)
     back_up(tmp_path / "first", Installation(settings, sqlite_store.features), now=NOW)
-    history = Store.create_or_migrate(settings.train_db, sqlite_store.features)
-    append(history)
-    history.close()
+    train_store = Store.create_or_migrate(settings.train_db, sqlite_store.features)
+    append(train_store)
+    train_store.close()
     promote(settings.models_dir, later, actor="test", reason="a later one")
     data = settings.latest_db.parent
     (data / "mlflow.db").write_bytes(b"later")

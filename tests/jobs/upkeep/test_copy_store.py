@@ -7,7 +7,10 @@ import sqlalchemy as sa
 from fraud_detection.clock import Clock
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import StoreInUse, in_use
-from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, labels, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 from jobs.upkeep.copy_store import CopyFailed, copy_stores
 
 CLOCK = Clock()
@@ -34,9 +37,9 @@ def append(store: Store, rows: int = 3) -> None:
     )
     history = ImportedRows(CLOCK.tick()[1], [NOW], random.normal(size=(1, 29)), [True], ["é"])
     with store.begin() as connection:
-        store.append(connection, [request])
-        store.add_labels(connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 0)], NOW)
-        store.import_history(connection, [history], reporter="old.csv", received_at=NOW)
+        decisions.append(store, connection, [request])
+        labels.add(store, connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 0)], NOW)
+        transfer.import_history(store, connection, [history], reporter="old.csv", received_at=NOW)
         store.set_meta(connection, "amount_scaling", '{"mean": 1, "standard_deviation": 2}')
 
 
@@ -44,7 +47,8 @@ def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
     with store.begin() as connection:
         return {
             table: sorted(
-                (row for page in store.contents(connection, table) for row in page), key=lambda row: str(row[:2])
+                (row for page in transfer.contents(store, connection, table) for row in page),
+                key=lambda row: str(row[:2]),
             )
             for table in ("requests", "labels", "idempotency", "schema_meta")
         }

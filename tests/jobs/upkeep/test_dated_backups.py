@@ -11,7 +11,8 @@ import pytest
 from fraud_detection.lock import LockHeld, promoter
 from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import ImportedRows, Store
+from fraud_detection.store import Store, transfer
+from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 from jobs.upkeep.dated_backups import DatedBackup, back_up_into
 from jobs.upkeep.restore import BadBackup, restore, verify
@@ -138,7 +139,9 @@ def test_a_backup_that_could_not_be_restored_goes_and_no_older_one_with_it(
     take(0)
     rows = ImportedRows("r", ["2026-01-01 00:00:00.000000"], np.zeros((1, 29)), [True], [None])
     with sqlite_store.begin() as connection:
-        sqlite_store.import_history(connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000")
+        transfer.import_history(
+            sqlite_store, connection, [rows], reporter="r", received_at="2026-01-01 00:00:00.000000"
+        )
         connection.execute(sqlite_store.tables.requests.update().values({"V1": float("inf")}))
     sqlite_store.close()
 

@@ -11,7 +11,10 @@ from fraud_detection.model.files import REFERENCE
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import replace_file
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import ImportedRows, NewLabel, ScoredRequest, Store
+from fraud_detection.store import Store, decisions, history, labels, transfer
+from fraud_detection.store.decisions import ScoredRequest
+from fraud_detection.store.labels import NewLabel
+from fraud_detection.store.transfer import ImportedRows
 from jobs.drift.reference import read_reference, reference_bytes
 from jobs.installation import Installation
 from jobs.upkeep.forget import forget, tell
@@ -37,15 +40,15 @@ def append(store: Store, transaction_ids: list[str | None]) -> str:
         body_sha256="b",
     )
     with store.begin() as connection:
-        store.append(connection, [request])
-        store.add_labels(connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 0)], NOW)
+        decisions.append(store, connection, [request])
+        labels.add(store, connection, [NewLabel(True, "analyst", "ann", NOW, request_id, 0)], NOW)
     return request_id
 
 
 def with_reference(store: Store, models_dir: Path, version: str) -> str:
     """Give a tiny version the whole store as its reference."""
     with store.begin() as connection:
-        rows = store.history(connection)
+        rows = history.read(store, connection)
     replace_file(models_dir, version, REFERENCE, reference_bytes(rows, store.features, seed=0))
     return version
 
@@ -61,8 +64,8 @@ def test_erases_a_transaction_everywhere_and_leaves_the_others(
     done = forget("gone", Installation(job_settings, store.features))
 
     with store.begin() as connection:
-        assert store.decisions(connection, "gone") == []
-        assert len(store.decisions(connection, "stays")) == 1
+        assert decisions.find(store, connection, "gone") == []
+        assert len(decisions.find(store, connection, "stays")) == 1
     assert (done.rows, done.labels, done.idempotency_keys) == (2, 2, 2)
     assert done.references == {older: 1, newer: 2}
     assert done.unreadable == []
@@ -80,12 +83,12 @@ def test_a_row_that_was_scored_without_an_id_is_erased_as_well(
 
     one = forget(f"{request_id}:1", Installation(job_settings, store.features))
     with store.begin() as connection:
-        left = store.rows_of(connection, request_id)
+        left = decisions.rows_of(store, connection, request_id)
     rest = forget(request_id, Installation(job_settings, store.features))
 
     with store.begin() as connection:
-        assert store.rows_of(connection, request_id) == []
-        assert store.rows_of(connection, other) == [(other, 0)]
+        assert decisions.rows_of(store, connection, request_id) == []
+        assert decisions.rows_of(store, connection, other) == [(other, 0)]
     assert left == [(request_id, 0)]
     assert (one.rows, one.labels, one.idempotency_keys, one.references) == (1, 0, 1, {version: 1})
     assert (rest.rows, rest.labels, rest.references) == (1, 1, {version: 1})
@@ -109,16 +112,16 @@ def test_finds_it_in_imported_history_as_well(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "history.db")})
-    history = Store.create_or_migrate(tmp_path / "history.db", sqlite_store.features)
-    with history.begin() as connection:
+    train_store = Store.create_or_migrate(tmp_path / "history.db", sqlite_store.features)
+    with train_store.begin() as connection:
         rows = ImportedRows(CLOCK.tick()[1], [NOW], np.zeros((1, 29)), [False], ["gone"])
-        history.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
+        transfer.import_history(train_store, connection, [rows], reporter="old.csv", received_at=NOW)
 
     done = forget("gone", Installation(settings, sqlite_store.features))
 
-    with history.begin() as connection:
-        assert history.count_rows(connection) == 0
-    history.close()
+    with train_store.begin() as connection:
+        assert train_store.count_rows(connection) == 0
+    train_store.close()
     assert (done.rows, done.labels) == (1, 1)
 
 
@@ -131,7 +134,7 @@ def test_a_version_of_other_features_is_searched_by_its_own(
     other = Store.create_or_migrate(tmp_path / "other.db", one)
     with other.begin() as connection:
         rows = ImportedRows(CLOCK.tick()[1], [NOW], np.full((1, 1), 7.5), [False], [None])
-        other.import_history(connection, [rows], reporter="old.csv", received_at=NOW)
+        transfer.import_history(other, connection, [rows], reporter="old.csv", received_at=NOW)
     with_reference(other, settings.models_dir, version)
     other.close()
     append(sqlite_store, ["gone"])

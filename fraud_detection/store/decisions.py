@@ -1,0 +1,193 @@
+"""Appends scored requests, replays the reply to a repeated one, and looks up single decisions: what the API asks."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from fraud_detection.decision import flagged
+from fraud_detection.features import Matrix
+from fraud_detection.schema import REVISION
+from fraud_detection.store import Store, labels
+from fraud_detection.store.labels import Label
+
+
+@dataclass(frozen=True)
+class ScoredRequest:
+    """One scored request; the store holds all its rows or none."""
+
+    request_id: str
+    ts: str
+    matrix: Matrix
+    fraud_probability: list[float]
+    threshold: float
+    model_version: str
+    model_digest: str
+    transaction_ids: Sequence[str | None]
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+    @property
+    def is_flagged(self) -> list[bool]:
+        """Return the decision on each row."""
+        return flagged(self.fraud_probability, self.threshold)
+
+
+@dataclass(frozen=True)
+class StoredReply:
+    """The stored reply to the first request with an idempotency key."""
+
+    body_sha256: str
+    request_id: str
+    fraud_probability: list[float]
+    is_flagged: list[bool]
+    threshold: float
+    model_version: str
+    model_digest: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One stored transaction with its score, if it has one, and its labels."""
+
+    request_id: str
+    row_index: int
+    ts: str
+    transaction_id: str | None
+    features: dict[str, float]
+    fraud_probability: float | None
+    is_flagged: bool | None
+    threshold: float | None
+    model_version: str | None
+    model_digest: str | None
+    is_fraud: bool | None
+    labels: list[Label]
+
+
+def append(store: Store, connection: sa.Connection, requests: Iterable[ScoredRequest]) -> None:
+    """Insert requests, each with all its rows and its idempotency key.
+
+    The values of a row stand in the order of `names_of(requests, Role.ROW, Role.FEATURE, Role.DECISION)`.
+
+    Raises sqlalchemy.exc.IntegrityError when an idempotency key is taken.
+    """
+    rows: list[tuple[object, ...]] = []
+    keys: list[dict[str, str]] = []
+    for request in requests:
+        for index, (numbers, score, is_flagged, transaction_id) in enumerate(
+            zip(
+                request.matrix.tolist(),
+                request.fraud_probability,
+                request.is_flagged,
+                request.transaction_ids,
+                strict=True,
+            )
+        ):
+            rows.append(
+                (
+                    request.request_id,
+                    index,
+                    request.ts,
+                    *numbers,
+                    score,
+                    request.threshold,
+                    int(is_flagged),
+                    request.model_version,
+                    request.model_digest,
+                    transaction_id,
+                    REVISION,
+                )
+            )
+        if request.idempotency_key is not None and request.body_sha256 is not None:
+            keys.append(
+                {
+                    "idempotency_key": request.idempotency_key,
+                    "body_sha256": request.body_sha256,
+                    "request_id": request.request_id,
+                    "ts": request.ts,
+                }
+            )
+    if keys:
+        connection.execute(sa.insert(store.tables.idempotency), keys)
+    connection.exec_driver_sql(store.insert_decisions, rows)
+
+
+def replay(store: Store, connection: sa.Connection, idempotency_key: str) -> StoredReply | None:
+    """Return the reply to the request that came with this idempotency key; None if the key is new."""
+    keys, requests = store.tables.idempotency, store.tables.requests
+    rows = connection.execute(
+        sa.select(
+            keys.c.body_sha256,
+            requests.c.request_id,
+            requests.c.fraud_probability,
+            requests.c.is_flagged,
+            requests.c.threshold,
+            requests.c.model_version,
+            requests.c.model_digest,
+        )
+        .join(requests, requests.c.request_id == keys.c.request_id)
+        .where(keys.c.idempotency_key == idempotency_key)
+        .order_by(requests.c.row_index)
+    ).all()
+    if not rows:
+        return None
+    first = rows[0]
+    return StoredReply(
+        body_sha256=first.body_sha256,
+        request_id=first.request_id,
+        fraud_probability=[row.fraud_probability for row in rows],
+        is_flagged=[bool(row.is_flagged) for row in rows],
+        threshold=first.threshold,
+        model_version=first.model_version,
+        model_digest=first.model_digest,
+    )
+
+
+def find(store: Store, connection: sa.Connection, identifier: str) -> list[Decision]:
+    """Return the transactions that an identifier names, the newest first.
+
+    An identifier is the client's transaction id, `request_id:row`, or a request id (all rows of that request).
+    """
+    requests = store.tables.requests
+    query = sa.select(requests).where(named_by(store, identifier)).order_by(requests.c.ts.desc(), requests.c.row_index)
+    rows = connection.execute(query).mappings().all()
+    known = labels.of_rows(store, connection, [(row["request_id"], row["row_index"]) for row in rows])
+    return [_decision(store, row, known[row["request_id"], row["row_index"]]) for row in rows]
+
+
+def rows_of(store: Store, connection: sa.Connection, identifier: str) -> list[tuple[str, int]]:
+    """Return (request_id, row_index) of every row that an identifier names, as `find` reads it."""
+    requests = store.tables.requests
+    found = connection.execute(
+        sa.select(requests.c.request_id, requests.c.row_index).where(named_by(store, identifier))
+    )
+    return [(row.request_id, row.row_index) for row in found]
+
+
+def named_by(store: Store, identifier: str) -> sa.ColumnElement[bool]:
+    """Return the condition that selects the rows which an identifier names, as `find` reads it."""
+    requests = store.tables.requests
+    request_id, _, row = identifier.rpartition(":")
+    if request_id and row.isdecimal() and len(row) <= 9:
+        return sa.or_(
+            requests.c.transaction_id == identifier,
+            sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row)),
+        )
+    return sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
+
+
+def _decision(store: Store, row: sa.RowMapping, known: list[Label]) -> Decision:
+    return Decision(
+        request_id=row["request_id"],
+        row_index=row["row_index"],
+        ts=row["ts"],
+        transaction_id=row["transaction_id"],
+        features={name: row[name] for name in store.features.names},
+        fraud_probability=row["fraud_probability"],
+        is_flagged=None if row["is_flagged"] is None else bool(row["is_flagged"]),
+        threshold=row["threshold"],
+        model_version=row["model_version"],
+        model_digest=row["model_digest"],
+        is_fraud=None if row["Class"] is None else bool(row["Class"]),
+        labels=known,
+    )
