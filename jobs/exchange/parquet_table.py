@@ -26,7 +26,7 @@ class ParquetTable:
 
     def __init__(self, path: Path, raw: io.BufferedReader) -> None:
         self.path = path
-        self._file = pq.ParquetFile(raw, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        self._file = pq.ParquetFile(raw, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         self._size = path.stat().st_size
         self.header = tuple(name.strip() for name in self._file.schema_arrow.names)
         self.header_place = f"{path}"

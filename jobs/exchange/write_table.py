@@ -27,7 +27,9 @@ class TableWriter:
         self._out, self._columns = out, columns
         self._rows: list[Sequence[object]] = []
         self._schema = pa.schema([(name, _TYPES[kind][1]) for name, kind in columns.items()])
-        self._parquet = None if isinstance(out, io.TextIOBase) else pq.ParquetWriter(out, self._schema)
+        self._parquet = (
+            None if isinstance(out, io.TextIOBase) else pq.ParquetWriter(out, self._schema, write_page_checksum=True)
+        )
 
     def __enter__(self) -> Self:
         if self._parquet is None:

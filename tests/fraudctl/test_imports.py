@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pandas
 import pytest
 
 from fraud_detection.features import FeatureList
@@ -26,6 +27,29 @@ def test_import_csv_says_what_came_in(fraudctl: Fraudctl, environment: dict[str,
         "history.csv: imported 2 transactions (1 fraud, 1 genuine, 0 unknown) from 2026-01-01 00:00:00 to "
         "2026-01-01 01:00:00.\nAmount_scaled = (Amount - 88.35) / 250.12, here and from now on.\n"
     )
+
+
+def test_import_takes_parquet_and_knows_it_by_its_content_too(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    pandas.read_csv(history(tmp_path)).to_parquet("history.parquet")
+    content = Path("history.parquet").read_bytes()
+
+    named = fraudctl("import", "history.parquet", env=sqlite_environment)
+    through_a_pipe = piped(content, "import", "/dev/stdin", "--again", env=sqlite_environment)
+    bad = fraudctl("import", "history.parquet", "--ignore", "Class", env=sqlite_environment, exit_code=1)
+
+    assert named.stdout.startswith("history.parquet: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")
+    assert through_a_pipe.stdout.startswith("stdin: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")
+    assert "was imported before, as stdin.parquet" in bad.stderr
+
+
+def test_a_bad_row_of_parquet_is_named(fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    pandas.read_csv(history(tmp_path, last="2")).to_parquet("history.parquet")
+
+    result = fraudctl("import", "history.parquet", env=sqlite_environment, exit_code=3)
+
+    assert result.stderr.endswith("history.parquet, row 2: column Class: expected 0, 1 or nothing\n")
 
 
 def test_import_csv_names_the_bad_line(fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path) -> None:

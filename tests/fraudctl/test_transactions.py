@@ -1,7 +1,10 @@
 import csv
+import gzip
 import io
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from tests.support.command_line import Fraudctl
@@ -31,6 +34,44 @@ def test_the_round_from_demo_data_to_labels(fraudctl: Fraudctl, running_api: dic
 
 def _lines(path: str) -> "csv.DictReader[str]":
     return csv.DictReader(io.StringIO(Path(path).read_text()))
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "parquet"])
+def test_the_round_goes_through_packed_csv_and_parquet_as_well(
+    fraudctl: Fraudctl, running_api: dict[str, str], ending: str
+) -> None:
+    fraudctl("demo-data", "--rows", 30, "--out", f"demo.{ending}", env=running_api)
+    fraudctl("score", f"demo.{ending}", "--out", f"scored.{ending}", env=running_api)
+    fraudctl("unlabelled", "--out", f"todo.{ending}", env=running_api)
+    labelled = fraudctl("import-labels", f"scored.{ending}", env=running_api)
+    again = fraudctl("import-labels", "/dev/stdin", env=running_api, answer=Path(f"scored.{ending}").read_bytes())
+    fraudctl("export", "--out", f"all.{ending}", env=running_api)
+    fraudctl("export", "--out", "all.csv", env=running_api)
+
+    assert labelled.stdout == f"scored.{ending}: 30 labels, 30 of them new; 0 lines without one.\n"
+    assert again.stdout == "stdin: 30 labels, 0 of them new; 0 lines without one.\n"
+    assert not (set(_table(f"todo.{ending}")["is_fraud"]) - {None, ""})
+    plain = _table("all.csv")
+    if ending == "parquet":  # numbers are numbers there, to the last bit
+        plain = {
+            name: [_as(value, text) for value, text in zip(values, plain[name], strict=True)]
+            for name, values in _table("all.parquet").items()
+        }
+    assert _table(f"all.{ending}") == plain
+
+
+def _table(path: str) -> dict[str, list[Any]]:
+    if path.endswith(".parquet"):
+        read: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+        return read
+    text = gzip.decompress(Path(path).read_bytes()).decode() if path.endswith(".gz") else Path(path).read_text()
+    header, *rows = csv.reader(io.StringIO(text))
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _as(value: Any, text: str) -> object:
+    """Return the text of a CSV cell as the type of the same cell in Parquet."""
+    return None if value is None and not text else type(value)(text)
 
 
 def test_a_run_that_broke_off_is_completed_under_its_name(fraudctl: Fraudctl, running_api: dict[str, str]) -> None:

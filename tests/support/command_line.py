@@ -10,7 +10,7 @@ Fraudctl = Callable[..., Result]
 """The type of the fixture `fraudctl`: `run` in a folder without a token."""
 
 
-def run(*arguments: object, env: dict[str, str], exit_code: int = 0, answer: str | None = None) -> Result:
+def run(*arguments: object, env: dict[str, str], exit_code: int = 0, answer: str | bytes | None = None) -> Result:
     """Run a command whose exit code must be `exit_code`; `answer` is what the user types."""
     result = CliRunner().invoke(
         main, list(map(str, arguments)), env=env, input=answer, catch_exceptions=False, prog_name="fraudctl"

@@ -1,0 +1,305 @@
+import csv
+import decimal
+import gzip
+import io
+import random
+import struct
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.exchange.read_table import open_table
+from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk
+
+DOUBLES = 10_000
+
+
+def read(path: Path, numbers: list[int], texts: list[int]) -> list[Chunk]:
+    with open_table(path) as table:
+        return list(table.chunks(numbers, texts))
+
+
+def texts_of(path: Path, place: int = 0) -> list[str]:
+    return [text for chunk in read(path, [], [place]) for text in chunk.texts[0]]
+
+
+def numbers_of(path: Path, place: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.concatenate([chunk.numbers[:, 0] for chunk in read(path, [place], [])])
+
+
+def csv_file(folder: Path, *lines: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
+    return path
+
+
+def parquet_file(folder: Path, **columns: Any) -> Path:
+    path = folder / "table.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def random_doubles() -> list[float]:
+    """Half of any size, half of the size of a feature."""
+    chance = random.Random(7)  # noqa: S311  the same numbers in every run
+    any_bits = (struct.unpack("<d", struct.pack("<Q", chance.getrandbits(64)))[0] for _ in range(2 * DOUBLES))
+    finite = [value for value in any_bits if np.isfinite(value)]
+    return finite[: DOUBLES // 2] + [chance.gauss(0, 100) for _ in range(DOUBLES // 2)]
+
+
+# -- CSV: as the csv module and float() read it ----------------------------------------------------------------------
+
+
+def test_csv_numbers_are_those_of_float_to_the_last_bit(tmp_path: Path) -> None:
+    written = [f"{value:.17g}" for value in random_doubles()]
+
+    found = numbers_of(csv_file(tmp_path, "x,y", *(f"{text},0" for text in written)))
+
+    assert len(found) == DOUBLES
+    assert found.tobytes() == np.array([float(text) for text in written]).tobytes()
+
+
+def test_csv_numbers_of_the_real_sample_are_those_of_float_to_the_last_bit(real_data: Path) -> None:
+    with gzip.open(real_data, "rt", newline="") as text:
+        header, *rows = csv.reader(text)
+
+    found = read(real_data, list(range(len(header))), [])
+
+    expected = np.array([[float(cell) for cell in row] for row in rows])
+    assert np.vstack([chunk.numbers for chunk in found]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1e5", "007", "NA", "null", "None", "nan", "1.0", "True", "-", "#N/A", "0x1F", "1_000", "1e400"),
+        *("1,5", 'say "no"', "é", "'0'", "2026-08-22", "trailing ", "a\tb", "\tleading", "two\nlines", "a\x1fb"),
+    ],
+)
+def test_csv_texts_stay_as_they_are(tmp_path: Path, text: str) -> None:
+    out = io.StringIO()
+    csv.writer(out).writerows([["id", "x"], [text, 1], ["", 2], [text, 3]])
+    path = tmp_path / "table.csv"
+    path.write_text(out.getvalue(), encoding="utf-8", newline="")
+
+    assert texts_of(path) == [text, "", text]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1_000", 1000),
+        ("\uff11", 1),  # a full-width digit
+        (" 1 ", 1),
+        ('"1"', 1),
+        ("1e999", np.inf),
+        ("-inf", -np.inf),
+        ("+.5", 0.5),
+        ("-0", -0.0),
+        ("123456789012345678901234567890", 123456789012345678901234567890.0),
+    ],
+)
+def test_csv_takes_for_a_number_what_float_does(tmp_path: Path, text: str, number: float) -> None:
+    assert repr(numbers_of(csv_file(tmp_path, "a,b", "1,0", f"{text},0")).tolist()[1]) == repr(float(number))
+
+
+@pytest.mark.parametrize("text", ["", "x", "True", "true", "0x1p3", "1 000", "1,", "NA", "1\0", "--1", "1e"])
+def test_csv_takes_nothing_else_for_a_number(tmp_path: Path, text: str) -> None:
+    path = csv_file(tmp_path, "a,b", *[f'"{text}",0'] * 2)
+
+    (chunk,) = read(path, [0], [])
+
+    assert chunk.unreadable[:, 0].tolist() == [True, True]
+
+
+@pytest.mark.parametrize("line", ["1", "1,2,3", "1,2,", "1,2,\x1f", "\x1f", '"1,2"', "1;2"])
+@pytest.mark.parametrize("before", [1, CHUNK_ROWS, 6 * CHUNK_ROWS], ids=str)
+def test_csv_lines_of_another_width_are_refused(tmp_path: Path, line: str, before: int) -> None:
+    path = csv_file(tmp_path, "a,b", *["1,2"] * before, line, "1,2")
+
+    with pytest.raises(BadTransactionFile, match=rf"line {before + 2}: expected 2 columns, got [13]"):
+        read(path, [0], [1])
+
+
+def test_csv_fields_in_quotes_may_end_in_a_later_block(tmp_path: Path) -> None:
+    rows = [f'{row},"{row}"' for row in range(5 * CHUNK_ROWS + 10)]
+    rows[5 * CHUNK_ROWS - 1] = '4999,"two\r\nlines\n\nand more"'
+    path = csv_file(tmp_path, "a,b", *rows)
+
+    chunks = read(path, [0], [1])
+
+    assert np.concatenate([chunk.numbers[:, 0] for chunk in chunks]).tolist() == list(range(len(rows)))
+    lines = [line for chunk in chunks for line in chunk.lines]
+    assert lines[5 * CHUNK_ROWS - 2 : 5 * CHUNK_ROWS + 1] == [5000, 5004, 5005]
+    assert texts_of(path, 1)[5 * CHUNK_ROWS - 1] == "two\r\nlines\n\nand more"
+
+
+def _as_csv_reads_it(content: str) -> object:
+    reader = csv.reader(io.StringIO(content, newline=""), skipinitialspace=True)
+    header = next(reader, [])
+    rows = []
+    for row in reader:
+        if row and len(row) != len(header):
+            return f"line {reader.line_num}"
+        if row:
+            rows.append((reader.line_num, row))
+    return rows
+
+
+def test_csv_is_read_as_the_csv_module_reads_it_whatever_it_holds(tmp_path: Path) -> None:
+    chance = random.Random(1)  # noqa: S311  the same files in every run
+    path = tmp_path / "table.csv"
+    ragged = 0
+    for _ in range(1500):
+        content = "a,b\n" + "".join(chance.choices(['"', ",", "\n", "\r", " ", "\t", "x", "1,2\n", '"3",4\r\n'], k=12))
+        path.write_text(content, encoding="utf-8", newline="")
+        expected = _as_csv_reads_it(content)
+        try:
+            found: object = [
+                (line, list(row))
+                for chunk in read(path, [], [0, 1])
+                for line, *row in zip(chunk.lines, *chunk.texts, strict=True)
+            ]
+        except BadTransactionFile as error:
+            ragged += 1
+            found = str(error).split(", ")[1].split(":")[0]
+        assert found == expected, content
+    assert 100 < ragged < 1400  # both outcomes were tried
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_csv_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("naïve,b\n1,2\n".encode(encoding))
+
+    with pytest.raises(BadTransactionFile, match=r"is (UTF-16 text; save it as UTF-8|no UTF-8 text)"):
+        read(path, [0], [1])
+
+
+def test_a_zip_archive_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"PK\x03\x04\x14\0")
+
+    with pytest.raises(BadTransactionFile, match="is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"):
+        read(tmp_path / "table.csv", [0], [])
+
+
+def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfa\r\n1\r\n"))
+
+    assert numbers_of(path).tolist() == [1]
+
+
+# -- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "numbers"),
+    [
+        (pa.array([0.1 + 0.2, 5e-324, -0.0]), [0.1 + 0.2, 5e-324, -0.0]),
+        (pa.array([0.1, 2], pa.float32()), [float(np.float32(0.1)), 2]),
+        (pa.array([1, -(2**62) - 1]), [1, float(-(2**62) - 1)]),
+        (pa.array([2**64 - 1], pa.uint64()), [float(2**64 - 1)]),
+        (pa.array([decimal.Decimal("0.1"), decimal.Decimal("12345678901234567.89")]), [0.1, 12345678901234567.89]),
+        (pa.array([1.5, 2.5, 1.5]).dictionary_encode(), [1.5, 2.5, 1.5]),
+    ],
+    ids=["float64", "float32", "int64", "uint64", "decimal", "dictionary"],
+)
+def test_parquet_numbers_are_the_nearest_float64(tmp_path: Path, column: Any, numbers: list[float]) -> None:
+    assert repr(numbers_of(parquet_file(tmp_path, x=column)).tolist()) == repr([float(number) for number in numbers])
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        (pa.array(["007", "NA", "", None, "1e5"]), ["007", "NA", "", "", "1e5"]),
+        (pa.array(["a"], pa.large_string()), ["a"]),
+        (pa.array(["a"], pa.string_view()), ["a"]),
+        (pa.array(["a", "b", None, "a"]).dictionary_encode(), ["a", "b", "", "a"]),
+        (pa.array([7, None, 2**62 + 1]), ["7", "", str(2**62 + 1)]),
+        (pa.array([True, None, False]), ["1", "", "0"]),
+        (pa.array([1.0, None, 7.0]), ["1", "", "7"]),
+        (pa.array([decimal.Decimal(7), None]), ["7", ""]),
+        (pa.nulls(2), ["", ""]),
+        (pa.array([date(2026, 8, 22), None]), ["2026-08-22 00:00:00+00:00", ""]),
+        (pa.array([datetime(2026, 8, 22, 10, 15, 30, 5)]), ["2026-08-22 10:15:30.000005+00:00"]),  # noqa: DTZ001
+        (
+            pa.array([datetime(2026, 8, 22, 10, tzinfo=UTC)], pa.timestamp("s", "Europe/Berlin")),
+            ["2026-08-22 10:00:00+00:00"],
+        ),
+        (
+            pa.array([-1, None], pa.int64()).cast(pa.timestamp("ns")),
+            ["1969-12-31 23:59:59.999999+00:00", ""],
+        ),
+    ],
+)
+def test_parquet_texts_are_what_a_csv_file_would_hold(tmp_path: Path, column: Any, texts: list[str]) -> None:
+    assert texts_of(parquet_file(tmp_path, x=column)) == texts
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "message"),
+    [
+        (pa.array(["1"]), "number", "column x: expected numbers, the file holds string"),
+        (pa.array([True]), "number", "column x: expected numbers, the file holds bool"),
+        (pa.array([[1.0]]), "number", "column x: expected numbers, the file holds list<"),
+        (pa.array([{"y": 1}]), "text", "column x: expected text, whole numbers or times, the file holds struct<"),
+        (pa.array([b"a"]), "text", "column x: expected text, whole numbers or times, the file holds binary"),
+        (pa.array([1.0, 1.5]), "text", "row 2: column x: expected a text, a whole number or a time"),
+        (pa.array([1.0, np.nan]), "text", "row 2: column x: expected a text, a whole number or a time"),
+        (pa.array([2.0**53]), "text", "row 1: column x: expected a text, a whole number or a time"),
+        (pa.array([2**61]).cast(pa.timestamp("us")), "text", "row 1: column x: expected a text, a whole number or a t"),
+    ],
+)
+def test_parquet_columns_of_other_types_are_refused_by_name(
+    tmp_path: Path, column: Any, kind: str, message: str
+) -> None:
+    path = parquet_file(tmp_path, x=column)
+
+    with pytest.raises(BadTransactionFile, match=message):
+        read(path, [0] if kind == "number" else [], [0] if kind == "text" else [])
+
+
+def test_parquet_cells_without_a_number_are_marked(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, x=[1.0, None, np.nan])
+
+    (chunk,) = read(path, [0], [])
+
+    assert chunk.unreadable[:, 0].tolist() == [False, True, False]  # NaN is a number that no feature takes
+
+
+def test_parquet_comes_in_chunks_across_row_groups(tmp_path: Path) -> None:
+    rows = 2 * CHUNK_ROWS + 5
+    path = tmp_path / "named_otherwise"
+    pq.write_table(pa.table({"x": np.arange(rows), "nested": [[1]] * rows}), path, row_group_size=700)
+
+    chunks = read(path, [0], [])
+
+    assert max(len(chunk.lines) for chunk in chunks) <= CHUNK_ROWS
+    assert [line for chunk in chunks for line in chunk.lines] == list(range(1, rows + 1))
+    assert np.concatenate([chunk.numbers[:, 0] for chunk in chunks]).tolist() == list(range(rows))
+    assert chunks[-1].bytes_read == path.stat().st_size
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1"])
+def test_a_broken_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "table.parquet").write_bytes(content)
+
+    with pytest.raises(BadTransactionFile, match=r"table\.parquet: cannot be read as Parquet \("):
+        read(tmp_path / "table.parquet", [0], [])
+
+
+def test_a_damaged_page_is_found_when_its_writer_added_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": np.random.default_rng(1).normal(size=5000)}), path, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(BadTransactionFile, match=r"cannot be read as Parquet .*CRC"):
+        read(path, [0], [])
