@@ -1,6 +1,5 @@
 """POST /labels: stores what transactions turned out to be."""
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,16 +10,13 @@ from api.arrival import arrived_at, request_id
 from api.strict_json import read_json
 from api.writer import Writer
 from fraud_detection.clock import read_time, timestamp
-from fraud_detection.schema import SOURCES
+from fraud_detection.contract import LABEL_SOURCES, MAX_LABELS, STORED_ID
 from fraud_detection.store import Store, labels
 from fraud_detection.store.labels import NewLabel
 
-MAX_LABELS = 1000
-LABEL_SOURCES = tuple(source for source in SOURCES if source != "import")  # a job imports labels of that source
 REPORTER = "api"
 CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which a client's clock may be ahead of ours
 
-_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -99,7 +95,7 @@ def _moment(place: int, text: str, now: datetime) -> str:
 
 
 def _is_identifier(value: object) -> bool:
-    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+    return isinstance(value, str) and STORED_ID.fullmatch(value) is not None
 
 
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from typing import Never
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -16,14 +15,11 @@ from api.metrics import Metrics
 from api.served_model import ServedModel
 from api.strict_json import read_json
 from api.writer import Writer
+from fraud_detection.contract import IDEMPOTENCY_KEY, MAX_ROWS, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 
-MAX_ROWS = 1000
-
 _ERROR = "fraud.error"
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # a path would lose a leading /
 
 
 class InvalidIdempotencyKey(Exception):
@@ -107,7 +103,7 @@ def blueprint() -> flask.Blueprint:
 
 
 def _idempotency_key(header: str | None) -> str | None:
-    if header is not None and not _KEY.fullmatch(header):
+    if header is not None and not IDEMPOTENCY_KEY.fullmatch(header):
         raise InvalidIdempotencyKey("Idempotency-Key: expected 1 to 255 visible ASCII characters")
     return header
 
@@ -152,8 +148,6 @@ def _transaction_ids(identifiers: object, rows: int) -> list[str | None]:
     if not isinstance(identifiers, list) or len(identifiers) != rows:
         raise InvalidTransactions(f"transaction_ids: expected a list of {rows}, one for each row of data")
     for index, identifier in enumerate(identifiers):
-        if identifier is not None and not (isinstance(identifier, str) and _TRANSACTION_ID.fullmatch(identifier)):
-            raise InvalidTransactions(
-                f"transaction_ids, row {index}: expected 1 to 128 visible ASCII characters, no leading /, or null"
-            )
+        if identifier is not None and not (isinstance(identifier, str) and TRANSACTION_ID.fullmatch(identifier)):
+            raise InvalidTransactions(f"transaction_ids, row {index}: expected {TRANSACTION_ID_FORM}, or null")
     return identifiers

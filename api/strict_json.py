@@ -8,7 +8,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_content_length
 
-MAX_BODY_BYTES = 1024 * 1024
+from fraud_detection.contract import MAX_BODY_BYTES
 
 
 class UnsupportedBody(Exception):

@@ -7,11 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fraud_detection.contract import LABEL_SOURCES
+
 REVISION = 1
 """The newest migration; stored with every row as `schema_version`."""
 
-SOURCES = ("analyst", "chargeback", "customer", "review", "import")
-"""Who can report a label, strongest first."""
+SOURCES = (*LABEL_SOURCES, "import")
+"""Who can report a label, strongest first; only a job imports labels."""
 
 # SQLite's STRICT tables know REAL and INTEGER; PostgreSQL's REAL would have half the precision.
 NUMBER: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")

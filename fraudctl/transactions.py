@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fraud_detection.clock import timestamp
-from fraud_detection.schema import SOURCES
+from fraud_detection.contract import LABEL_SOURCES
 from fraudctl.arguments import FILE, Moment, opened, seekable
 from fraudctl.installation import client_settings, installation
 from jobs.exchange.api_client import ApiClient
@@ -26,7 +26,7 @@ OUT = click.option(
 )
 SOURCE = click.option(
     "--source",
-    type=click.Choice([source for source in SOURCES if source != "import"]),
+    type=click.Choice(LABEL_SOURCES),
     default="analyst",
     show_default=True,
     help="Who says so.",

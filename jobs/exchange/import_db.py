@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from fraud_detection.clock import Clock, stored_time, timestamp
+from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.database import open_engine, reachable
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
@@ -19,7 +20,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
-from jobs.exchange.transaction_file import PAGE_ROWS, TRANSACTION_ID
+from jobs.exchange.transaction_file import PAGE_ROWS
 from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
@@ -182,7 +183,7 @@ class _Rows:
         if value is None or value == "":
             return None
         if not TRANSACTION_ID.fullmatch(str(value)):
-            raise self.bad(place, "transaction_id: expected 1 to 128 visible ASCII characters without spaces")
+            raise self.bad(place, f"transaction_id: expected {TRANSACTION_ID_FORM}")
         return str(value)
 
     def time(self, place: int, value: object) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import stored_time
-from jobs.exchange.api_client import MAX_ROWS, ApiClient, ApiRefused
+from fraud_detection.contract import MAX_LABELS
+from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import read_truth
@@ -66,7 +67,7 @@ def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
         if label is None:
             empty += 1
             continue
-        if not batches or len(batches[-1].labels) == MAX_ROWS:
+        if not batches or len(batches[-1].labels) == MAX_LABELS:
             batches.append(_Batch([], []))
         batches[-1].places.append(place)
         batches[-1].labels.append(label)

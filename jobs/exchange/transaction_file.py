@@ -1,7 +1,6 @@
 """Tables of transactions in files: the public credit-card layout, the same already scaled, or one's own features."""
 
 import contextlib
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from fraud_detection.clock import stored_time, timestamp
+from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.read_table import open_table
@@ -24,7 +24,6 @@ PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
 SCALED_AMOUNT = "Amount_scaled"
-TRANSACTION_ID = re.compile(r"(?!/)[\x21-\x7e]{1,128}")  # what the API takes and can look up
 _NO_SECONDS = "column Time: expected a number of seconds after the start"
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
@@ -239,7 +238,7 @@ class _Parser:
     def ids(self, chunk: Chunk, texts: dict[int, list[str]]) -> list[str | None]:
         if self.layout.id_place is None:
             return [None] * len(chunk.lines)
-        expected = "column transaction_id: expected 1 to 128 visible ASCII characters without spaces"
+        expected = f"column transaction_id: expected {TRANSACTION_ID_FORM}"
         return self.each(chunk, texts[self.layout.id_place], _read_id, expected)
 
     def each(self, chunk: Chunk, values: Iterable[T], read: Callable[[T], R], expected: str) -> list[R]:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from api.strict_json import MAX_BODY_BYTES, NotStrictJson, parse
+from api.strict_json import NotStrictJson, parse
+from fraud_detection.contract import MAX_BODY_BYTES
 from fraud_detection.store import Store, decisions
 
 ROW = [0.5] * 29
