@@ -1,6 +1,7 @@
 """Tables of transactions in files: the public credit-card layout, the same already scaled, or one's own features."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,14 +78,20 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     """
     with open_table(path) as table:
         header, where = table.header, table.header_place
+        expected = "a header line with commas that names" if table.unit == "line" else "a column for"
     places = {name: place for place, name in enumerate(header)}
     if len(places) < len(header):
-        raise BadTransactionFile(f"{where}: a column name appears twice")
+        repeated = next(name for name in header if header.count(name) > 1)
+        raise BadTransactionFile(
+            f"{where}: a column name appears twice: {repeated!r}"
+            if repeated
+            else f"{where}: a column name appears twice, because several columns have no name"
+        )
     wanted = ["Amount" if _to_be_scaled(name, places) else name for name in features.names]
     missing = [name for name in wanted if name not in places]
     if missing:
         raise BadTransactionFile(
-            f"{where}: expected a header line with commas that names every feature, {missing[0]} is missing; "
+            f"{where}: expected {expected} every feature, {missing[0]} is missing; "
             "for other transactions than the public data set's, `fraudctl features init` writes a FEATURES_FILE"
         )
     layout = Layout(
@@ -118,9 +125,14 @@ def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: 
     taken = {*layout.number_places, *layout.text_places}
     for place, name in enumerate(layout.header):
         if place not in taken and name not in ignored:
+            if not name:
+                raise BadTransactionFile(
+                    f"{where}: column {place + 1} has no name (an index that pandas wrote?) and would be dropped; "
+                    "say so with `--ignore ''`"
+                )
             raise BadTransactionFile(
                 f"{where}: column {name!r} is none of the {len(features)} features, nor Class, Time, ts or "
-                f"transaction_id, and would be dropped; say so with `--ignore {name}`"
+                f"transaction_id, and would be dropped; say so with `--ignore {shlex.quote(name)}`"
             )
 
 

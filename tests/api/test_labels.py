@@ -146,6 +146,7 @@ def test_what_is_no_label_is_named_by_place_and_field(document: object, message:
         "",
         "yesterday",
         "2026-08-22",
+        "20260822101530Z",
         "2026-08-22T10:15:30",
         "2026-13-01T00:00:00Z",
         "2026-08-22T12:05:01Z",

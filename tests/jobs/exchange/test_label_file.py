@@ -55,6 +55,8 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
     [
         (["transaction_id"], "line 1: expected the columns transaction_id"),
         (["request_id,is_fraud"], "line 1: expected the columns transaction_id"),
+        (["transaction_id,is_fraud,is_fraud", "a,1,0"], "line 1: column is_fraud appears twice"),
+        (["transaction_id,is_fraud,reported_at", "a,1,20230808120000Z"], "line 2: column reported_at: expected a time"),
         (["transaction_id,is_fraud", "a"], "line 2: expected 2 columns, got 1"),
         (["transaction_id,is_fraud", "a,1", "b,maybe"], "line 3: column is_fraud: expected 0, 1 or nothing"),
         (["transaction_id,is_fraud", ",1"], "line 2: expected a transaction_id, or request_id and row"),

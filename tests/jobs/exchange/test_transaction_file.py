@@ -3,6 +3,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fraud_detection.features import Feature, FeatureList, default_features
@@ -113,6 +115,12 @@ def test_a_file_to_be_scored_may_hold_other_columns_and_no_truth(tmp_path: Path)
         (["amount;age_days;Class"], "line 1: expected a header line with commas .* amount is missing"),
         ([""], "line 1: expected a header"),
         (["amount,age_days,amount,Class"], "line 1: a column name appears twice"),
+        (["amount,age_days,amount,Class"], "line 1: a column name appears twice: 'amount'$"),
+        (["amount,age_days,Class,,"], "line 1: a column name appears twice, because several columns have no name$"),
+        ([",amount,age_days,Class"], "line 1: column 1 has no name .an index that pandas wrote.. .*`--ignore ''`"),
+        (["amount,age_days,Unnamed: 0,Class"], "would be dropped; say so with `--ignore 'Unnamed: 0'`"),
+        (["amount,age_days,Class,ts", "1,2,0,20230808120000Z"], "line 2: column ts: expected a time such as"),
+        (["amount,age_days,Class,ts", "1,2,0,9999-12-31T23:00:00-02:00"], "line 2: column ts: expected a time such"),
         (["amount,age_days"], "line 1: expected a column Class .* `fraudctl score`"),
         (["amount,age_days,shop,Class"], "line 1: column 'shop' is none of the 2 features.*`--ignore shop`"),
         (["amount,age_days,Class"], "holds no transactions"),
@@ -195,3 +203,30 @@ def test_blank_lines_count_as_lines_and_not_as_rows(tmp_path: Path) -> None:
 
     path.write_text(path.read_text().replace("7,8,2\n", ""))
     assert [page.lines for page in read(path, TWO)] == [[2, 4], [PAGE_ROWS + 5]]
+
+
+def test_classes_may_be_written_as_numpy_writes_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path, "amount,age_days,Class", "1,2,1.000000e+00", "1,2,0e0", "1,2,")
+
+    (page,) = read(path, TWO)
+
+    assert page.is_fraud == [True, False, None]
+
+
+def test_parquet_says_row_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    columns = {"amount": [1.0, 101.0], "age_days": [1, None], "Class": [True, None]}
+    pq.write_table(pa.table(columns), path)
+
+    with pytest.raises(BadTransactionFile, match=r"history\.parquet, row 2: column age_days: expected a number"):
+        read(path, TWO)
+
+    pq.write_table(pa.table(columns | {"age_days": [1, 2]}), path)
+    with pytest.raises(BadTransactionFile, match=r"row 2: feature amount: expected a finite number from 0"):
+        read(path, TWO)
+
+    pq.write_table(pa.table({"amount": [1.0]}), path)
+    with pytest.raises(
+        BadTransactionFile, match=r"history\.parquet: expected a column for every feature, age_days is m"
+    ):
+        read(path, TWO)
