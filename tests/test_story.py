@@ -30,7 +30,7 @@ SERVED_WITHIN_SECONDS = 5.0
 
 
 @dataclass
-class Installation:
+class ServingInstallation:
     """Everything of one installation lies in one folder; only the command line and HTTP touch it."""
 
     folder: Path
@@ -140,12 +140,12 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, baseline: Path) -> Installation:
-    return Installation(tmp_path, {"BASELINE_DIR": str(baseline)})
+def installation(tmp_path: Path, baseline: Path) -> ServingInstallation:
+    return ServingInstallation(tmp_path, {"BASELINE_DIR": str(baseline)})
 
 
 @pytest.fixture
-def serving(installation: Installation) -> Iterator[Installation]:
+def serving(installation: ServingInstallation) -> Iterator[ServingInstallation]:
     """A bootstrapped installation whose server runs; the folder may hold imported history already."""
     installation.fraudctl("bootstrap")
     server = installation.start()
@@ -163,12 +163,15 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 @pytest.mark.parametrize("sample", ["real", "made_up"], indirect=True)
 def test_the_loop_closes_on_transactions_of_the_public_set(
-    installation: Installation, sample: Sample, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    installation: ServingInstallation,
+    sample: Sample,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # import half, before anything serves
     (installation.folder / "history.csv").write_text(sample.text(sample.history))
     installation.fraudctl("import-csv", "history.csv")
-    serving: Installation = request.getfixturevalue("serving")
+    serving: ServingInstallation = request.getfixturevalue("serving")
     assert serving.get("/model")["trained_on"] == "synthetic"
 
     # the first real model replaces the synthetic one and is served without a restart
@@ -223,7 +226,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
         )
 
 
-def test_with_only_derived_labels_nothing_is_promoted(serving: Installation, sample: Sample) -> None:
+def test_with_only_derived_labels_nothing_is_promoted(serving: ServingInstallation, sample: Sample) -> None:
     rows = slice(0, 3000)
     before = serving.get("/model")
     serving.predict(sample.scaled(rows, before["amount_scaling"]), [f"unlabelled-{number}" for number in range(3000)])
@@ -271,7 +274,7 @@ def made_up(rows: int, seed: int, *, change: float = 0.0) -> tuple[list[list[flo
 
 def test_the_loop_closes_on_transactions_of_seven_other_features(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_text(json.dumps(FEATURES))
-    installation = Installation(
+    installation = ServingInstallation(
         tmp_path, {"FEATURES_FILE": str(tmp_path / "features.json"), "BASELINE_DIR": str(tmp_path / "baseline")}
     )
     names = load_features(tmp_path / "features.json").names

@@ -20,7 +20,7 @@ TRANSACTION = [0.0] * 29
 
 
 @dataclass(frozen=True)
-class Installation:
+class ComposedInstallation:
     """A project that runs, and where it answers."""
 
     project: Project
@@ -81,7 +81,7 @@ def _stand_in(image: str) -> str:
 @pytest.fixture(scope="module")
 def installation(
     request: pytest.FixtureRequest, docker_compose: None, token_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+) -> Iterator[ComposedInstallation]:
     """The servers of compose.yaml, on ports and with volumes of this run's own."""
     images.require_engine()
     image_tags = {image.partition(":")[2] for image in (images.build_api_image(), images.build_jobs_image())}
@@ -98,7 +98,7 @@ def installation(
         variables[f"{name.upper()}_IMAGE"] = _stand_in(project.compose("config", "--images", name).strip())
     write_env(env_file, variables)
     urls = (f"http://127.0.0.1:{port}" for port in ports.values())
-    started = Installation(project, token_file, *urls)
+    started = ComposedInstallation(project, token_file, *urls)
     failed_before = request.session.testsfailed
     try:
         started.start()
@@ -109,7 +109,7 @@ def installation(
         started.project.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "10")
 
 
-def test_remembers_what_it_scored(installation: Installation) -> None:
+def test_remembers_what_it_scored(installation: ComposedInstallation) -> None:
     answer = installation.score("scored-in-compose")
 
     row = installation.project.compose(
@@ -120,7 +120,7 @@ def test_remembers_what_it_scored(installation: Installation) -> None:
     assert requests.get(f"{installation.api}/metrics", timeout=30).status_code == 401
 
 
-def test_prometheus_sees_the_api_and_the_pushgateway(installation: Installation) -> None:
+def test_prometheus_sees_the_api_and_the_pushgateway(installation: ComposedInstallation) -> None:
     installation.score("counted")
 
     for service in ("fraud-detection-api", "fraud-detection-pushgateway"):
@@ -129,7 +129,7 @@ def test_prometheus_sees_the_api_and_the_pushgateway(installation: Installation)
     assert installation.figures('sum(predictions_total{service="fraud-detection-api"}) > 0')
 
 
-def test_prometheus_takes_the_chart_s_rules(installation: Installation) -> None:
+def test_prometheus_takes_the_chart_s_rules(installation: ComposedInstallation) -> None:
     installation.project.compose(
         "exec", "-T", "prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml"
     )
@@ -141,7 +141,7 @@ def test_prometheus_takes_the_chart_s_rules(installation: Installation) -> None:
     assert not [rule for rule in rules.values() if rule["health"] == "err" or rule["state"] == "firing"]
 
 
-def test_what_drift_finds_reaches_prometheus(installation: Installation) -> None:
+def test_what_drift_finds_reaches_prometheus(installation: ComposedInstallation) -> None:
     told = installation.project.compose("run", "--rm", "-T", "drift")
 
     assert "Drift could not be judged yet" in told
@@ -152,7 +152,7 @@ def test_what_drift_finds_reaches_prometheus(installation: Installation) -> None
     assert found["metric"]["state"] == "insufficient_data"
 
 
-def test_a_model_retrained_on_imported_history_is_served(installation: Installation, tmp_path: Path) -> None:
+def test_a_model_retrained_on_imported_history_is_served(installation: ComposedInstallation, tmp_path: Path) -> None:
     before = installation.get("/model")
     fraudctl = ("run", "--rm", "-T", "fraudctl")
     history = tmp_path / "history.csv"
@@ -176,14 +176,14 @@ def test_a_model_retrained_on_imported_history_is_served(installation: Installat
     assert "history.db (6,000 rows): ok" in checked
 
 
-def test_a_job_that_fails_says_so_by_its_exit_code(installation: Installation) -> None:
+def test_a_job_that_fails_says_so_by_its_exit_code(installation: ComposedInstallation) -> None:
     ended = installation.project.try_to("run", "--rm", "-T", "-e", "GATE_MIN_FRAUDS=1", "retrain")
 
     assert ended.returncode == 2, ended.stderr
     assert "GATE_MIN_FRAUDS: expected a whole number from 5" in ended.stderr
 
 
-def test_a_backup_can_be_taken_out_and_brought_back(installation: Installation, tmp_path: Path) -> None:
+def test_a_backup_can_be_taken_out_and_brought_back(installation: ComposedInstallation, tmp_path: Path) -> None:
     fraudctl = ("run", "--rm", "-T", "fraudctl")
     installation.score("before-the-backup")
 
@@ -199,7 +199,7 @@ def test_a_backup_can_be_taken_out_and_brought_back(installation: Installation, 
     assert installation.ask("GET", "/transactions/after-the-backup").status_code == 404
 
 
-def test_down_and_up_keep_what_was_stored(installation: Installation) -> None:
+def test_down_and_up_keep_what_was_stored(installation: ComposedInstallation) -> None:
     installation.score("before-the-end")
     installation.project.compose("run", "--rm", "-T", "drift")
     model = installation.get("/model")
@@ -217,7 +217,7 @@ def test_down_and_up_keep_what_was_stored(installation: Installation) -> None:
     assert installation.figures(f"predictions_total @ {scraped_until:.0f}")
 
 
-def test_a_token_that_was_changed_in_its_file_is_valid_without_a_restart(installation: Installation) -> None:
+def test_a_token_that_was_changed_in_its_file_is_valid_without_a_restart(installation: ComposedInstallation) -> None:
     installation.token_file.write_text(f"{secrets.token_hex(32)}\n")  # in place: another file would not be mounted
 
     deadline = time.monotonic() + 60
