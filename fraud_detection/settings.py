@@ -240,51 +240,53 @@ class SharedSettings(_Settings):
         "FRAUD_THRESHOLD",
         Number(0.001, 0.999),
         0.4,
-        "a transaction that scores at least this is flagged: how much work your analysts can do",
+        "lowest score at which a transaction is flagged; set it by how much work your analysts can do",
     )
     model_path: Path = _variable(
         "MODEL_PATH",
         _model_path,
         "models/rf_model.pkl",
-        "the link to the model in service; its folder holds all versions",
+        "path of the link to the model that serves; its folder holds all versions",
     )
     latest_db: Path = _variable(
-        "LATEST_DB", Path, "data/requests.db", "the SQLite file that the API writes and drift reads"
+        "LATEST_DB", Path, "data/requests.db", "SQLite file that the API writes and the jobs read"
     )
     database_url: str | None = _variable(
         "DATABASE_URL",
         _database_url,
         None,
-        "PostgreSQL instead of both SQLite files: postgresql://user:password@host/database",
+        "URL of a PostgreSQL database that replaces both SQLite files: postgresql://user:password@host/database",
         secret=True,
     )
     features_file: Path | None = _variable(
         "FEATURES_FILE",
         Path,
         None,
-        "JSON list of the features of a transaction; without it the public set's 29",
+        "JSON file with the feature list; without it, the 29 features of the public data set",
     )
     allow_network_filesystem: bool = _variable(
         "ALLOW_NETWORK_FILESYSTEM",
         Boolean(),
         "false",
-        "open SQLite on NFS, SMB or FUSE all the same (it can corrupt)",
+        "permission to open SQLite on NFS, SMB or FUSE, where the file can become corrupt",
     )
     baseline_dir: Path = _variable(
-        "BASELINE_DIR", Path, "baseline", "the model version that is installed when there is none yet"
+        "BASELINE_DIR", Path, "baseline", "folder of the model version that the API installs if there is none yet"
     )
     rollout_mode: str = _variable(
         "ROLLOUT_MODE",
         Choice("reload", "restart", "none"),
         "reload",
-        "how a promoted model comes into service: the API takes it up itself, is restarted, or neither",
+        "rollout of a promoted model: the API loads it, the job restarts the API, or neither",
     )
-    log_level: str = _variable("LOG_LEVEL", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "how much is logged")
+    log_level: str = _variable(
+        "LOG_LEVEL", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "lowest level that is logged"
+    )
     log_format: str = _variable(
         "LOG_FORMAT",
         Choice("auto", "json", "text"),
         "auto",
-        "`auto` writes text on a terminal and JSON elsewhere",
+        "format of the log; `auto` writes text on a terminal and JSON elsewhere",
     )
 
     @property
@@ -303,16 +305,16 @@ class ApiSettings(SharedSettings):
     """What the API reads."""
 
     api_token: str = _variable(
-        "API_TOKEN", checked_token, _REQUIRED, "the bearer token of every endpoint that is not public", secret=True
+        "API_TOKEN", checked_token, _REQUIRED, "bearer token of every endpoint that is not public", secret=True
     )
     api_token_file: Path | None = _variable(
-        "API_TOKEN_FILE", Path, None, "the same from a file, read again within 10 s when it changes"
+        "API_TOKEN_FILE", Path, None, "file with this token; the API reads it again within 10 s when it changes"
     )
     api_token_previous: str | None = _variable(
         "API_TOKEN_PREVIOUS",
         checked_token,
         None,
-        "a second valid token, for a rotation without a 401",
+        "second valid token, for a rotation without a 401",
         secret=True,
         file_may_be_missing=True,  # in a Kubernetes Secret: a key that is there only while tokens are rotated
     )
@@ -320,22 +322,22 @@ class ApiSettings(SharedSettings):
         "API_TOKEN_PREVIOUS_FILE",
         Path,
         None,
-        "the same from a file, read again within 10 s when it appears, changes or goes",
+        "file with the second token; the API reads it again within 10 s when it appears, changes or disappears",
     )
-    host: str = _variable("HOST", _text, "127.0.0.1", "the address to listen on")
-    port: int = _variable("PORT", Integer(1, 65535), 5000, "the port of the API")
-    probe_port: int = _variable("PROBE_PORT", Integer(1, 65535), 5001, "the port of /livez and /readyz")
+    host: str = _variable("HOST", _text, "127.0.0.1", "address on which the API listens")
+    port: int = _variable("PORT", Integer(1, 65535), 5000, "port of the API")
+    probe_port: int = _variable("PROBE_PORT", Integer(1, 65535), 5001, "port of /livez and /readyz")
     max_in_flight: int = _variable(
         "MAX_IN_FLIGHT",
         Integer(1, 10_000),
         256,
-        "requests inside at once; more are answered 503 with Retry-After",
+        "maximum requests in flight; beyond it the API answers 503 with Retry-After",
     )
     retention_days: int = _variable(
         "RETENTION_DAYS",
         Integer(0, 36_500),
         0,
-        "delete unlabelled decisions older than this many days; 0 keeps everything",
+        "age in days after which the API deletes unlabelled decisions; 0 keeps everything",
     )
 
 
@@ -347,78 +349,84 @@ class JobSettings(SharedSettings):
         "TRAIN_DB",
         Path,
         "data/requests.db",
-        "the SQLite file with imported history that training reads as well",
+        "SQLite file with imported history, which training reads as well",
     )
     drift_result: Path = _variable(
-        "DRIFT_RESULT", Path, "data/drift_result.json", "where the drift job writes its result"
+        "DRIFT_RESULT", Path, "data/drift_result.json", "file to which the drift job writes its result"
     )
     drift_window_rows: int = _variable(
         "DRIFT_WINDOW_ROWS",
         Integer(100, 1_000_000),
         10_000,
-        "rows in each of the two windows that drift compares: about a day of your traffic",
+        "rows in each of the two windows that drift compares; use about a day of your traffic",
     )
     drift_min_rows: int = _variable(
-        "DRIFT_MIN_ROWS", Integer(50, 1_000_000), 500, "a window with fewer rows is no evidence"
+        "DRIFT_MIN_ROWS",
+        Integer(50, 1_000_000),
+        500,
+        "minimum rows of a window; a smaller window is no evidence of drift",
     )
     label_maturity_days: float = _variable(
         "LABEL_MATURITY_DAYS",
         Number(0, 365),
         30,
-        "a newer transaction counts only when it is a confirmed fraud: how long your chargebacks take",
+        "age in days below which only confirmed frauds count; use the time that your chargebacks take",
     )
     negatives_by_maturity: bool = _variable(
         "NEGATIVES_BY_MATURITY",
         Boolean(),
         "false",
-        "an unflagged transaction without a fraud report counts as genuine once mature (reports are complete)",
+        "rule that mature, unflagged transactions without a fraud report are genuine; use it if reports are complete",
     )
     allow_derived_labels: bool = _variable(
         "ALLOW_DERIVED_LABELS",
         Boolean(),
         "false",
-        "without true labels, train on the model's own decisions (it learns to agree with itself)",
+        "permission to train on derived labels if there are no true ones; the model then learns to agree with itself",
     )
     gate_min_frauds: int = _variable(
-        "GATE_MIN_FRAUDS", Integer(5, 100_000), 50, "frauds that the hold-out needs before a model is judged"
+        "GATE_MIN_FRAUDS", Integer(5, 100_000), 50, "frauds that the hold-out needs before the gate judges a model"
     )
     gate_margin: float = _variable(
         "GATE_MARGIN",
         Number(0, 0.5),
         0.02,
-        "average precision that the new model may at worst lose (5 % bound)",
+        "maximum loss of average precision that a challenger may have (5 % bound)",
     )
     retrain_after_days: float = _variable(
         "RETRAIN_AFTER_DAYS",
         Number(0, 3650),
         30,
-        "without drift, retrain this many days after the last judgement",
+        "days after the last judgement until retraining is due without drift",
     )
     retrain_cooldown_days: float = _variable(
         "RETRAIN_COOLDOWN_DAYS",
         Number(0, 365),
         7,
-        "after a judgement, drift starts no new training for this many days",
+        "days after a judgement during which drift starts no training",
     )
-    mlflow_exper: str = _variable("MLFLOW_EXPER", _text, "FraudDetection", "the MLflow experiment")
-    mlflow_reg: str = _variable("MLFLOW_REG", _text, "fraud-api", "the registered model in MLflow")
+    mlflow_exper: str = _variable("MLFLOW_EXPER", _text, "FraudDetection", "name of the MLflow experiment")
+    mlflow_reg: str = _variable("MLFLOW_REG", _text, "fraud-api", "name of the registered model in MLflow")
     mlflow_tracking_uri: str | None = _variable(
-        "MLFLOW_TRACKING_URI", _text, None, "an MLflow server; without it data/mlflow.db beside the database"
+        "MLFLOW_TRACKING_URI",
+        _text,
+        None,
+        "URL of an MLflow server; without it, the jobs use data/mlflow.db beside the database",
     )
     rollout_deployment: str | None = _variable(
         "ROLLOUT_DEPLOYMENT",
         _deployment_name,
         None,
-        "in Kubernetes the API's Deployment, which a promotion restarts and watches; without it nothing is restarted",
+        "name of the API's Deployment in Kubernetes, which a promotion restarts and watches; without it, no restart",
     )
     rollout_timeout_seconds: int = _variable(
         "ROLLOUT_TIMEOUT_SECONDS",
         Integer(1, 86_400),
         300,
-        "how long a restart may take until the new model serves; then the one before is restored",
+        "seconds in which the new model must serve after a restart; then the job restores the previous version",
     )
     pushgateway_url: str | None = _variable(
-        "PUSHGATEWAY_URL", _url, None, "the Pushgateway that the jobs report to; without it they do not"
+        "PUSHGATEWAY_URL", _url, None, "URL of the Pushgateway to which the jobs report; without it, they do not"
     )
 
     @property
@@ -439,13 +447,15 @@ class JobSettings(SharedSettings):
 class ClientSettings(_Settings):
     """What the commands that speak to a running API read."""
 
-    api_url: str = _variable("API_URL", _url, "http://127.0.0.1:5000", "where the running API answers")
-    api_token: str = _variable("API_TOKEN", checked_token, _REQUIRED, "the API's bearer token", secret=True)
+    api_url: str = _variable("API_URL", _url, "http://127.0.0.1:5000", "URL of the running API")
+    api_token: str = _variable("API_TOKEN", checked_token, _REQUIRED, "bearer token of the API", secret=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings(_Settings):
-    """What Kubernetes tells every pod; nobody sets it by hand."""
+    """What Kubernetes sets in every pod."""
 
-    host: str = _variable("KUBERNETES_SERVICE_HOST", _text, _REQUIRED, "Kubernetes sets it in every pod")
-    port: int = _variable("KUBERNETES_SERVICE_PORT", Integer(1, 65535), 443, "Kubernetes sets it in every pod")
+    host: str = _variable(
+        "KUBERNETES_SERVICE_HOST", _text, _REQUIRED, "address of the Kubernetes API, which every pod has"
+    )
+    port: int = _variable("KUBERNETES_SERVICE_PORT", Integer(1, 65535), 443, "port of the Kubernetes API")

@@ -1,6 +1,6 @@
 """Put each variable where people change it: the chart's `config`, compose.yaml and .env.example.
 
-A new variable of fraud_detection/settings.py appears in all of these by itself, unless it is named here.
+A new variable of fraud_detection/settings.py appears in all of these, unless this file names it.
 """
 
 import json
@@ -48,7 +48,7 @@ OTHER_VALUE_OF_THE_CHART = {"ALLOW_DERIVED_LABELS"}  # jobs.retrain.allowDerived
 
 @dataclass(frozen=True)
 class PathInChart:
-    """A path of the image: unlike a checkout's, absolute, and nothing that compose.yaml passes on."""
+    """A path in the image: it is absolute, unlike in a checkout, and compose.yaml does not pass it on."""
 
     default: str
     pattern: str = "^/"
@@ -62,12 +62,12 @@ PATHS = {
     "DRIFT_RESULT": PathInChart("/app/data/drift_result.json"),
 }
 
-# What only those who install the chart need to know.
+# What only a user of the chart needs to know.
 NOTES = {
     "MODEL_PATH": "Change it if your volume is mounted elsewhere.",
-    "BASELINE_DIR": "Empty: the one in the image, or `/app/models/baseline` if you set `features`.",
-    "TRAIN_DB": "A file of its own, so that you can import history while the API runs.",
-    "MLFLOW_TRACKING_URI": "Put a password into a Secret and `jobs.common.extraEnvFrom`.",
+    "BASELINE_DIR": "Empty means the folder in the image, or `/app/models/baseline` if you set `features`.",
+    "TRAIN_DB": "It is a separate file, so that you can import history while the API runs.",
+    "MLFLOW_TRACKING_URI": "Put its password into a Secret, and the Secret into `jobs.common.extraEnvFrom`.",
 }
 
 
@@ -90,7 +90,7 @@ def _of_the_chart(variables: Iterable[Variable]) -> list[Variable]:
 
 
 def values() -> str:
-    """Return values.yaml with its `config` written anew."""
+    """Return values.yaml with a new `config` section."""
     lines = ["config:", "  # `make generate` writes this section from fraud_detection/settings.py.", ""]
     for variable in _of_the_chart(variable for group in groups().values() for variable in group):
         note = f" {NOTES[variable.name]}" if variable.name in NOTES else ""
@@ -100,7 +100,7 @@ def values() -> str:
 
 
 def schema() -> str:
-    """Return values.schema.json with its `config` written anew."""
+    """Return values.schema.json with a new `config` section."""
     variables = _of_the_chart(variable for group in groups().values() for variable in group)
     properties = ",\n".join(f'        "{chart_name(each)}": {json.dumps(_schema(each))}' for each in variables)
     section = (
@@ -111,8 +111,8 @@ def schema() -> str:
 
 
 def template() -> str:
-    """Return templates/config/_variables.tpl, which tells the programs the values under `config`."""
-    parts = ["{{/* `make generate` writes this file: what the programs read of the values under `config`. */}}\n"]
+    """Return templates/config/_variables.tpl, which turns the values under `config` into variables."""
+    parts = ["{{/* `make generate` writes this file: the variables that the values under `config` set. */}}\n"]
     for group, variables in groups().items():
         lines = [line for variable in _of_the_chart(variables) for line in _template_lines(variable)]
         parts.append("\n".join([f'{{{{- define "fraud-detection.{group}Variables" -}}}}', *lines, "{{- end }}\n"]))
@@ -120,7 +120,7 @@ def template() -> str:
 
 
 def compose() -> str:
-    """Return compose.yaml with its lists of variables written anew."""
+    """Return compose.yaml with new lists of variables."""
     sections = [
         "\n".join([f"x-{group}-variables: &{group}-variables", *(f"  {name}:" for name in _passed_on(variables))])
         for group, variables in groups().items()
@@ -129,13 +129,13 @@ def compose() -> str:
 
 
 def env_example() -> str:
-    """Return .env.example with its list of defaults written anew."""
-    lines = ["# Defaults, which `make generate` writes from fraud_detection/settings.py."]
+    """Return .env.example with a new list of defaults."""
+    lines = ["# Defaults. `make generate` writes this list from fraud_detection/settings.py."]
     for group in groups().values():
         for variable in group:
             if variable.name in _passed_on(group) and variable.default is not None:
                 lines += ["", *_comment(_sentence(variable), "# "), f"#{variable.name}={variable.default}"]
-    return _replaced(_ROOT / ".env.example", r"^# Defaults, which.*\Z", "\n".join(lines) + "\n")
+    return _replaced(_ROOT / ".env.example", r"^# Defaults\. `make.*\Z", "\n".join(lines) + "\n")
 
 
 def chart_name(variable: Variable) -> str:

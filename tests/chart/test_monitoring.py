@@ -46,7 +46,7 @@ def test_is_rendered_where_the_cluster_knows_it_or_always(
 @pytest.mark.parametrize("section", KINDS)
 def test_a_cluster_that_does_not_know_it_can_be_refused(helm: Helm, section: str) -> None:
     assert helm.refusal(alone(section, "failIfMissing")) == (
-        f"metrics.{section}.renderMode is failIfMissing, and the cluster does not know monitoring.coreos.com/v1: "
+        f"metrics.{section}.renderMode is failIfMissing, but the cluster lacks monitoring.coreos.com/v1: "
         "install the Prometheus operator first, or set renderMode to skipIfMissing"
     )
 

@@ -90,24 +90,24 @@ def test_the_example_is_a_transaction_that_the_api_takes(
 @pytest.mark.parametrize(
     ("mode", "sentence"),
     [
-        ("restart", "comes into service by a restart of deployment/fraud-fraud-detection-api"),
-        ("reload", "comes into service within seconds, without a restart"),
-        ("none", "comes into service at the next restart, whenever that is"),
+        ("restart", "when retraining restarts deployment/fraud-fraud-detection-api"),
+        ("reload", "within seconds, without a restart"),
+        ("none", "only at the next restart of deployment/fraud-fraud-detection-api"),
     ],
 )
-def test_how_a_model_comes_into_service(helm: Helm, mode: str, sentence: str, chart_with_notes: Path) -> None:
+def test_says_when_the_api_loads_a_promoted_model(helm: Helm, mode: str, sentence: str, chart_with_notes: Path) -> None:
     said = notes(helm, {"jobs": {"retrain": {"rollout": {"mode": mode}}}}, chart=chart_with_notes)
 
-    assert f"A promoted model {sentence} (jobs.retrain.rollout.mode={mode})." in " ".join(said.split())
+    assert f"The API loads a promoted model {sentence} (jobs.retrain.rollout.mode={mode})." in " ".join(said.split())
 
 
 NO_JOBS = {name: {"enabled": False} for name in ("detectDrift", "retrain", "fraudctl")}
 WARNINGS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
-    ({"auth": {"existingSecret": ""}}, OPERATOR, "the token was generated, once, into a Secret."),
+    ({"auth": {"existingSecret": ""}}, OPERATOR, "the chart generated a token once and stored it in a Secret."),
     (
         {"features": [{"name": "amount"}]},
         OPERATOR,
-        "no image has a first model for features of your own.",
+        "no image contains a baseline for your own features.",
     ),
     (
         {"persistence": {"enabled": False}, "jobs": NO_JOBS | {"backup": {"enabled": False}}},
@@ -117,13 +117,12 @@ WARNINGS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     (
         {"jobs": {"backup": {"enabled": False}}},
         OPERATOR,
-        "nothing is backed up. Set jobs.backup.enabled=true, or back the volume up yourself.",
+        "there is no backup. Set jobs.backup.enabled=true, or back up the volume yourself.",
     ),
     (
         {"jobs": {"backup": {"enabled": True, "existingClaim": "backups"}, "retrain": {"rollout": {"mode": "none"}}}},
         OPERATOR,
-        "jobs.retrain.rollout.mode=none. Somebody has to restart deployment/fraud-fraud-detection-api after a "
-        "promotion.",
+        "jobs.retrain.rollout.mode=none. Restart deployment/fraud-fraud-detection-api yourself after each promotion.",
     ),
     (
         {"rbac": {"create": False}},
@@ -131,8 +130,12 @@ WARNINGS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
         "rbac.create=false. Account fraud-fraud-detection-retrain needs get and patch on "
         "deployment/fraud-fraud-detection-api, or no model can be promoted.",
     ),
-    ({}, (), "the Prometheus operator's CRDs are missing, so neither ServiceMonitors nor alerts were made."),
-    ({"pushgateway": {"enabled": False}}, OPERATOR, "no Pushgateway, so drift and retraining are not measured."),
+    ({}, (), "the Prometheus operator's CRDs are missing, so the chart created no ServiceMonitors or alerts."),
+    (
+        {"pushgateway": {"enabled": False}},
+        OPERATOR,
+        "there is no Pushgateway, so drift and retraining have no metrics.",
+    ),
     (
         {"networkPolicy": {"enabled": False}},
         OPERATOR,
@@ -149,7 +152,7 @@ WARNINGS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
             "networkPolicy": {"apiServerCidr": "10.0.0.1/32", "ingressFrom": [{"podSelector": {}}]},
         },
         OPERATOR,
-        "api.ingress.tls is empty. Unless the controller has a certificate of its own, tokens travel readable.",
+        "api.ingress.tls is empty. Unless the controller has its own certificate, tokens travel unencrypted.",
     ),
 ]
 

@@ -15,36 +15,36 @@ ANYWHERE = {"ingressFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"api": {"replicas": 2}},
-        "api.replicas is 2, but SQLite takes decisions from one process: set api.replicas=1, or "
+        "api.replicas is 2, but with SQLite only one process may store decisions: set api.replicas=1, or "
         "database.mode=postgresql with database.existingSecret",
     ),
     (
         {"api": {"hpa": {"enabled": True}}},
-        "api.hpa.enabled is true, but SQLite takes decisions from one process: set api.hpa.enabled=false, or "
+        "api.hpa.enabled is true, but with SQLite only one process may store decisions: set api.hpa.enabled=false, or "
         "database.mode=postgresql with database.existingSecret",
     ),
     (
         {"persistence": {"models": {"enabled": True}}},
-        "persistence.models.enabled is true, but with SQLite the models lie beside the database, on one node anyway: "
-        "set persistence.models.enabled=false, or database.mode=postgresql with database.existingSecret",
+        "persistence.models.enabled is true, but with SQLite the models are beside the database, on one node: set "
+        "persistence.models.enabled=false, or database.mode=postgresql with database.existingSecret",
     ),
     (
         {"database": {"mode": "postgresql"}},
-        "database.mode is postgresql, but nothing says where the database is: set database.existingSecret to a "
-        "Secret whose key database-url is postgresql://user:password@host:5432/name",
+        "database.mode is postgresql, but database.existingSecret is empty: set it to a Secret whose key database-url "
+        "is postgresql://user:password@host:5432/name",
     ),
     (
         {"persistence": {"accessMode": "ReadWriteMany"}},
-        "persistence.accessMode is ReadWriteMany, but an SQLite file (decisions, or MLflow's store) lies on that "
-        "volume and can corrupt when several nodes open it: set persistence.accessMode=ReadWriteOnce; with "
-        "PostgreSQL the models may have a ReadWriteMany claim of their own (persistence.models.enabled=true)",
+        "persistence.accessMode is ReadWriteMany, but that volume holds an SQLite file (decisions, or MLflow's store),"
+        " which several nodes can corrupt: set persistence.accessMode=ReadWriteOnce; with PostgreSQL, a separate "
+        "ReadWriteMany claim can hold the models (persistence.models.enabled=true)",
     ),
     (
         {
             "persistence": {"accessMode": "ReadWriteOncePod"},
             "jobs": {"backup": {"enabled": True, "existingClaim": "fraud-detection-backups"}},
         },
-        "persistence.accessMode is ReadWriteOncePod, so that no job could ever run beside the API: set "
+        "persistence.accessMode is ReadWriteOncePod, so no job can run beside the API: set "
         "persistence.accessMode=ReadWriteOnce, or "
         "jobs.backup.enabled=false,jobs.detectDrift.enabled=false,jobs.retrain.enabled=false",
     ),
@@ -54,8 +54,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "jobs": NO_JOBS,
             "api": {"updateStrategy": "RollingUpdate"},
         },
-        "api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would "
-        "wait for the old one for ever: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce",
+        "api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would wait "
+        "forever for the old one: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce",
     ),
     (
         {
@@ -64,9 +64,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "api": {"replicas": 2},
             "database": POSTGRESQL,
         },
-        "several replicas of the API, but persistence.accessMode=ReadWriteOncePod lets in one pod: set "
-        "persistence.accessMode=ReadWriteOnce, or give the models a claim of their own "
-        "(persistence.models.enabled=true)",
+        "the API has several replicas, but persistence.accessMode=ReadWriteOncePod allows one pod: set "
+        "persistence.accessMode=ReadWriteOnce, or give the models a separate claim (persistence.models.enabled=true)",
     ),
     (
         {"persistence": {"enabled": False}},
@@ -77,14 +76,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"persistence": {"models": {"enabled": True, "accessMode": "ReadWriteOncePod"}}, "database": POSTGRESQL},
         "persistence.models.accessMode is ReadWriteOncePod, but the API and the jobs mount that claim: set it to "
-        "ReadWriteMany, or to ReadWriteOnce where all of them shall run on one node",
+        "ReadWriteMany, or to ReadWriteOnce if all of them may run on one node",
     ),
     (
         {
             "persistence": {"existingClaim": "one", "models": {"enabled": True, "existingClaim": "one"}},
             "database": POSTGRESQL,
         },
-        "persistence.models.existingClaim is the claim of the data: name another one, or set "
+        "persistence.models.existingClaim is also the claim of the data: name another claim, or set "
         "persistence.models.enabled=false to keep the models there",
     ),
     (
@@ -92,56 +91,56 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "persistence": {"existingClaim": "one"},
             "jobs": {"backup": {"enabled": True, "existingClaim": "one"}},
         },
-        "jobs.backup.existingClaim is a claim that is backed up, so that both would be lost together: "
-        "name another one, best on other disks",
+        "jobs.backup.existingClaim is a claim that the job backs up, so data and backups would be lost together: name "
+        "another claim, if possible on other disks",
     ),
     (
         {"jobs": {"backup": {"enabled": True}}},
-        "jobs.backup.enabled is true, but nothing says where to: set jobs.backup.existingClaim to a claim on other "
-        "disks than the data, which outlives this release",
+        "jobs.backup.enabled is true, but jobs.backup.existingClaim is empty: set it to a claim that is on other disks"
+        " than the data and outlives this release",
     ),
     (
         {"api": {"topologySpreadConstraints": [{"maxSkew": 1}]}},
-        "api.topologySpreadConstraints spread pods that a ReadWriteOnce volume holds on one node: remove them, or "
-        "with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)",
+        "api.topologySpreadConstraints is set, but a ReadWriteOnce volume keeps the pods on one node: remove the "
+        "constraints, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)",
     ),
     (
         {"config": {"latestDb": "/srv/requests.db"}},
-        "config.latestDb is /srv/requests.db, which lies on no volume: name a file in /app/data/",
+        "config.latestDb is /srv/requests.db, which is on no volume: name a file in /app/data/",
     ),
     (
         {"config": {"modelPath": "/srv/rf_model.pkl"}},
-        "config.modelPath is /srv/rf_model.pkl, which lies on no volume: name a file in /app/models/",
+        "config.modelPath is /srv/rf_model.pkl, which is on no volume: name a file in /app/models/",
     ),
     (
         {"api": {"preStopSleepSeconds": 15}},
-        "api.terminationGracePeriodSeconds is 40, but stopping takes up to 45 s (15 until load balancers know, 20 "
-        "for requests under way, 10 to close the database): set it to 45 or more",
+        "api.terminationGracePeriodSeconds is 40, but stopping takes up to 45 s (15 for load balancers, 20 for "
+        "requests in flight, 10 to close the database): set it to 45 or more",
     ),
     (
         {"api": {"progressDeadlineSeconds": 5}},
-        "api.progressDeadlineSeconds is 5, but a pod counts only after api.minReadySeconds=5: set it higher, 240 for "
-        "instance",
+        "api.progressDeadlineSeconds is 5, but a pod counts only after api.minReadySeconds=5: set it higher, for "
+        "instance to 240",
     ),
     (
         {"api": {"progressDeadlineSeconds": 300}},
-        "api.progressDeadlineSeconds is 300 and jobs.retrain.rollout.timeoutSeconds 300, so that the job would give "
-        "up before Kubernetes says why: set the first lower or the second higher",
+        "api.progressDeadlineSeconds is 300 and jobs.retrain.rollout.timeoutSeconds 300, so the job would time out "
+        "before Kubernetes reports the reason: lower the first or raise the second",
     ),
     (
         {"jobs": {"retrain": {"activeDeadlineSeconds": 600}}},
-        "jobs.retrain.activeDeadlineSeconds is 600, but a rollout and its restoration alone may take 600 s: set it "
-        "higher, by the time of a training",
+        "jobs.retrain.activeDeadlineSeconds is 600, but a rollout and the restoration of the previous version may take"
+        " 600 s: add the time of a training",
     ),
     (
         {"jobs": {"retrain": {"serviceAccount": {"create": False}}}},
-        "jobs.retrain.serviceAccount.create is false and no account is named, so that the right to restart would go "
-        "to `default`, which other pods have: set jobs.retrain.serviceAccount.name",
+        "jobs.retrain.serviceAccount.create is false and jobs.retrain.serviceAccount.name is empty, so the right to "
+        "restart would go to `default`, the account of other pods: set jobs.retrain.serviceAccount.name",
     ),
     (
         {"jobs": {"retrain": {"serviceAccount": {"create": False, "name": "fraud-fraud-detection-jobs"}}}},
-        "jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to "
-        "restart: name another one",
+        "jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to restart:"
+        " name another account",
     ),
     (
         {"auth": {"existingSecret": "", "requireExistingSecret": True}},
@@ -150,21 +149,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"auth": {"previousTokenKey": "api-token"}},
-        "auth.previousTokenKey is the key of the current token: name another one, which need not exist yet",
+        "auth.previousTokenKey is the key of the current token: name another key, which need not exist yet",
     ),
-    ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another one"),
+    ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another port"),
     (
         {"fullnameOverride": "1fraud"},
-        "the name 1fraud begins with a digit, which Kubernetes refuses for a Service: set fullnameOverride to a name "
-        "that begins with a letter",
+        "the name 1fraud starts with a digit, which Kubernetes rejects for a Service: set fullnameOverride to a name "
+        "that starts with a letter",
     ),
     (
         {"commonLabels": {"app.kubernetes.io/component": "x"}},
-        "commonLabels sets app.kubernetes.io/component, by which pods are found: use a label of your own",
+        "commonLabels sets app.kubernetes.io/component, which selects pods: use another label",
     ),
     (
         {"api": {"podLabels": {"fraud-detection.io/data-volume": "x"}}},
-        "api.podLabels sets fraud-detection.io/data-volume, by which pods are found: use a label of your own",
+        "api.podLabels sets fraud-detection.io/data-volume, which selects pods: use another label",
     ),
     (
         {"api": {"podAnnotations": {"kubectl.kubernetes.io/restartedAt": "x"}}},
@@ -172,8 +171,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"pushgateway": {"externalUrl": "http://push:9091"}},
-        "pushgateway.enabled is true and pushgateway.externalUrl set: set pushgateway.enabled=false to use yours, or "
-        "leave pushgateway.externalUrl empty",
+        "pushgateway.enabled is true and pushgateway.externalUrl is set: set pushgateway.enabled=false to use your own"
+        " Pushgateway, or leave pushgateway.externalUrl empty",
     ),
     (
         {"api": {"hpa": {"enabled": True, "minReplicas": 9}}, "database": POSTGRESQL},
@@ -191,17 +190,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"api": {"service": {"type": "LoadBalancer"}}},
-        "the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy lets "
-        "nobody in from other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance "
-        "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: "
-        "0.0.0.0/0}}]",
+        "the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy "
+        "blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for "
+        "instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: "
+        "{cidr: 0.0.0.0/0}}]",
     ),
 ]
 
 
 @pytest.mark.parametrize(("values", "message"), REFUSED, ids=[message.split(",")[0][:60] for _, message in REFUSED])
 def test_refuses(helm: Helm, values: dict[str, Any], message: str) -> None:
-    assert helm.refusal(values) == f"these values would not work together:\n- {message}"
+    assert helm.refusal(values) == f"these values cannot work together:\n- {message}"
 
 
 def test_names_all_that_is_wrong_at_once(helm: Helm) -> None:

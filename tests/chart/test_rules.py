@@ -91,7 +91,7 @@ def test_an_alert_that_does_not_exist_cannot_be_switched_off(helm: Helm) -> None
     said = helm.refusal(setting(disabled=["FraudApiDwon"]), api_versions=OPERATOR)
 
     assert said == (
-        "metrics.prometheusRule.disabled names FraudApiDwon, which is no alert of this chart; there are "
+        "metrics.prometheusRule.disabled names FraudApiDwon, which is not an alert of this chart; its alerts are "
         + ", ".join(sorted(names(in_the_files())))
     )
 

@@ -19,7 +19,7 @@ def test_the_contract_has_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "API_TOKEN is not set; it is required: the bearer token"),
+        ({}, "API_TOKEN is not set; it is required: bearer token"),
         ({"API_TOKEN": ""}, "API_TOKEN is not set"),
         (TOKEN | {"PORT": "5000.5"}, "PORT: expected a whole number from 1 to 65535, got '5000.5'"),
         (TOKEN | {"PORT": "70000"}, "PORT: expected a whole number from 1 to 65535, got '70000'"),

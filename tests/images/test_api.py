@@ -84,7 +84,7 @@ def test_runs_in_two_steps_on_two_volumes_as_in_the_chart(volume: str) -> None:
 @pytest.mark.parametrize(
     ("options", "exit_code", "message"),
     [
-        ((), 2, "fraud-detection cannot start: API_TOKEN is not set; it is required: the bearer token"),
+        ((), 2, "fraud-detection cannot start: API_TOKEN is not set; it is required: bearer token"),
         (("--env", "API_TOKEN=two words"), 2, "API_TOKEN: expected 1 to 512 visible ASCII characters without spaces"),
         (("--env", f"API_TOKEN={TOKEN}", "--env", "BASELINE_DIR=/nowhere"), 3, "BASELINE_DIR: no model version"),
     ],

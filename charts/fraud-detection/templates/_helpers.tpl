@@ -1,4 +1,4 @@
-{{/* Names of things, and addresses of them. */}}
+{{/* Names and addresses of objects. */}}
 
 {{- define "fraud-detection.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -15,8 +15,8 @@
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "suffix" "api" "max" 63?): <fullname>-<suffix>; a name that is too long loses the end of its first part,
-never the suffix. A CronJob's may have 52 characters, because its Jobs append 11. */}}
+{{/* (dict "root" $ "suffix" "api" "max" 63?): <fullname>-<suffix>. If the name is too long, its first part is cut, never
+the suffix. A CronJob's name may have 52 characters, because its Jobs append 11. */}}
 {{- define "fraud-detection.componentName" -}}
 {{- $room := sub (default 63 .max) (add1 (len .suffix)) | int }}
 {{- printf "%s-%s" (include "fraud-detection.fullname" .root | trunc $room | trimSuffix "-") .suffix }}
@@ -62,7 +62,7 @@ http://{{ include "fraud-detection.componentName" (dict "root" . "suffix" "api")
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "image" .Values.image.api): a digest beats the tag, whose default is the version of the chart's app. */}}
+{{/* (dict "root" $ "image" .Values.image.api): a digest overrides the tag, whose default is the chart's appVersion. */}}
 {{- define "fraud-detection.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry }}
 {{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") }}
@@ -73,7 +73,7 @@ http://{{ include "fraud-detection.componentName" (dict "root" . "suffix" "api")
 {{- end }}
 {{- end }}
 
-{{/* (dict "claim" .Values.persistence): the spec of a PersistentVolumeClaim, which can never change again. */}}
+{{/* (dict "claim" .Values.persistence): the spec of a PersistentVolumeClaim. It must never change, because Kubernetes rejects that. */}}
 {{- define "fraud-detection.claimSpec" -}}
 accessModes: [{{ .claim.accessMode }}]
 {{- if .claim.storageClass }}
@@ -84,19 +84,19 @@ resources:
     storage: {{ .claim.size }}
 {{- end }}
 
-{{/* "true" where retraining restarts the API, and so needs a right in the cluster. */}}
+{{/* "true" if retraining restarts the API, for which it needs a right in the cluster. */}}
 {{- define "fraud-detection.restartsApi" -}}
 {{- if and .Values.jobs.retrain.enabled (eq .Values.jobs.retrain.rollout.mode "restart") }}true{{ end }}
 {{- end }}
 
-{{/* "true" where any CronJob is made. */}}
+{{/* "true" if the chart creates any CronJob. */}}
 {{- define "fraud-detection.hasJobs" -}}
 {{- with .Values.jobs }}
 {{- if or .detectDrift.enabled .retrain.enabled .backup.enabled .fraudctl.enabled }}true{{ end }}
 {{- end }}
 {{- end }}
 
-{{/* A name for the whole cluster. */}}
+{{/* A name that is unique in the cluster. */}}
 {{- define "fraud-detection.admissionPolicyName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) }}
 {{- end }}

@@ -1,13 +1,13 @@
 {{/* Labels and annotations. */}}
 
-{{/* (dict "root" $ "component" "api"): never anything else, or upgrades break. In quotes, since 1 is a name too. */}}
+{{/* (dict "root" $ "component" "api"): never add a label, because upgrades would fail. Values are quoted because 1 is a valid name. */}}
 {{- define "fraud-detection.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "fraud-detection.name" .root | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* (dict "root" $ "component" "api" "labels" dict?): labels of a pod; no versions, which would restart it for nothing. */}}
+{{/* (dict "root" $ "component" "api" "labels" dict?): labels of a pod, without versions, which would restart it at each upgrade. */}}
 {{- define "fraud-detection.podLabels" -}}
 {{- $ours := include "fraud-detection.selectorLabels" . | fromYaml }}
 {{- $_ := set $ours "app.kubernetes.io/part-of" "fraud-detection" }}

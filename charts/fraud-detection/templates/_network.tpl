@@ -1,4 +1,4 @@
-{{/* Rules of NetworkPolicies. They name pods and their ports: Services have no part in it. */}}
+{{/* Rules of NetworkPolicies. They name pods and ports of pods, because policies ignore Services. */}}
 
 {{/* (dict "root" $ "component" "api"): the pods of a component as a peer. */}}
 {{- define "fraud-detection.peer" -}}
@@ -21,12 +21,12 @@
 
 {{- define "fraud-detection.databaseEgress" -}}
 {{- if not (include "fraud-detection.isSqlite" .) }}
-- ports: # wherever it is
+- ports: # of any address, because the chart does not read the URL
     - {port: {{ .Values.networkPolicy.databasePort }}, protocol: TCP}
 {{- end }}
 {{- end }}
 
-{{/* An address as a rule: its port, wherever it is. */}}
+{{/* A rule for a URL: its port, at any address. */}}
 {{- define "fraud-detection.urlEgress" -}}
 {{- $url := urlParse . -}}
 - ports:

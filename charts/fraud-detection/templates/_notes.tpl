@@ -1,4 +1,4 @@
-{{/* What NOTES.txt works out. */}}
+{{/* Computes parts of NOTES.txt. */}}
 
 {{/* A transaction that is within the bounds of the features, as JSON. */}}
 {{- define "fraud-detection.exampleRow" -}}
@@ -13,7 +13,7 @@
 {{- toJson $row }}
 {{- end }}
 
-{{/* What stays after `helm uninstall`, for `kubectl delete`. */}}
+{{/* The objects that `helm uninstall` keeps, as arguments of `kubectl delete`. */}}
 {{- define "fraud-detection.keptObjects" -}}
 {{- $kept := list }}
 {{- $persistence := .Values.persistence }}

@@ -1,4 +1,4 @@
-{{/* What the pods of the API and of the jobs have in common: security, volumes, environment, place. */}}
+{{/* The parts that the pods of the API and of the jobs share: security, volumes, environment, scheduling. */}}
 
 {{- define "fraud-detection.podSecurityContext" -}}
 {{- $mode := .Values.openshift.adaptSecurityContext }}
@@ -9,18 +9,18 @@
 {{- end }}
 {{- end }}
 
-{{/* "true" where SQLite holds the decisions. */}}
+{{/* "true" if SQLite stores the decisions. */}}
 {{- define "fraud-detection.isSqlite" -}}
 {{- if eq .Values.database.mode "sqlite" }}true{{ end }}
 {{- end }}
 
-{{/* "true" where the models lie on a claim of their own. */}}
+{{/* "true" if the models have a separate claim. */}}
 {{- define "fraud-detection.hasModelsClaim" -}}
 {{- if and (eq .Values.database.mode "postgresql") .Values.persistence.models.enabled }}true{{ end }}
 {{- end }}
 
 {{/* (dict "root" $ "data" bool): the claim whose node a pod that mounts the models, and perhaps the data, must share;
-nothing where no mounted claim is bound to one node. */}}
+empty if no mounted claim is bound to one node. */}}
 {{- define "fraud-detection.sharedClaim" -}}
 {{- $persistence := .root.Values.persistence }}
 {{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root }}
@@ -28,12 +28,12 @@ nothing where no mounted claim is bound to one node. */}}
 {{- $isDataShared := and $persistence.enabled (eq $persistence.accessMode "ReadWriteOnce") }}
 {{- $areModelsShared := and $hasModelsClaim (eq $persistence.models.accessMode "ReadWriteOnce") }}
 {{- if or (and $mountsData $isDataShared) $areModelsShared }}
-{{- /* One group for both claims: whoever mounts either runs on the node of the other. */}}
+{{- /* One group for both claims: a pod that mounts either of them runs on the node of the other. */}}
 {{- ternary (include "fraud-detection.dataClaimName" .root) (include "fraud-detection.modelsClaimName" .root) $isDataShared | trunc 63 | trimSuffix "-" | trimSuffix "." }}
 {{- end }}
 {{- end }}
 
-{{/* "true" where the API mounts a claim that lets in one pod only. */}}
+{{/* "true" if the API mounts a claim that allows only one pod. */}}
 {{- define "fraud-detection.apiIsAloneOnClaim" -}}
 {{- if and .Values.persistence.enabled (eq .Values.persistence.accessMode "ReadWriteOncePod") (not (include "fraud-detection.hasModelsClaim" .)) }}true{{ end }}
 {{- end }}
@@ -45,8 +45,8 @@ fraud-detection.io/data-volume: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "data" bool "affinity" dict): somebody's affinity, and the node of the volume on top. The first pod is
-let through, since it matches its own term. */}}
+{{/* (dict "root" $ "data" bool "affinity" dict): the given affinity plus the node of the volume. The scheduler
+accepts the first pod because it matches its own term. */}}
 {{- define "fraud-detection.affinity" -}}
 {{- $affinity := deepCopy .affinity }}
 {{- with include "fraud-detection.sharedClaim" . }}
@@ -61,12 +61,12 @@ let through, since it matches its own term. */}}
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "serviceAccount" "…" "settings" .Values.api "affinity" text?): the part of a pod's spec that says who it is
-and where it runs. The token of an account is never mounted by itself. */}}
+{{/* (dict "root" $ "serviceAccount" "…" "settings" .Values.api "affinity" text?): the part of a pod's spec that sets its
+account and where it runs. Kubernetes never mounts the account's token on its own. */}}
 {{- define "fraud-detection.podPlace" -}}
 serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: false
-enableServiceLinks: false # no variables named after Services among ours
+enableServiceLinks: false # keeps variables named after Services out of the environment
 securityContext:
   {{- include "fraud-detection.podSecurityContext" .root | nindent 2 }}
 {{- with .root.Values.global.imagePullSecrets }}
@@ -94,7 +94,7 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "data" bool "tmpSizeLimit" "…"): volumes of every pod that mounts the models. */}}
+{{/* (dict "root" $ "data" bool "tmpSizeLimit" "…"): the volumes of every pod that mounts the models. */}}
 {{- define "fraud-detection.volumes" -}}
 {{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root -}}
 - name: tmp
@@ -130,7 +130,7 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "data" bool "writesModels" bool): mounts of a container of such a pod. */}}
+{{/* (dict "root" $ "data" bool "writesModels" bool): the mounts of a container in such a pod. */}}
 {{- define "fraud-detection.volumeMounts" -}}
 - name: tmp
   mountPath: /tmp
@@ -159,9 +159,9 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "threads" 1): environment of every container of such a pod; the rest comes from a ConfigMap. */}}
+{{/* (dict "root" $ "threads" 1): the environment of every container in such a pod; the rest comes from a ConfigMap. */}}
 {{- define "fraud-detection.env" -}}
-{{- /* Libraries would start a thread for each core of the node. */ -}}
+{{- /* Without these, libraries start one thread per core of the node. */ -}}
 - name: OMP_NUM_THREADS
   value: {{ .threads | quote }}
 - name: OPENBLAS_NUM_THREADS
@@ -174,7 +174,7 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "previous" bool): a volume with the API's token, which follows the Secret when that is rotated. */}}
+{{/* (dict "root" $ "previous" bool): a volume with the API's token, which follows the Secret through a rotation. */}}
 {{- define "fraud-detection.tokenVolume" -}}
 - name: auth
   projected:
@@ -187,7 +187,7 @@ hostAliases:
       {{- if .previous }}
       - secret:
           name: {{ include "fraud-detection.authSecretName" .root }}
-          optional: true # there is no previous token until a rotation
+          optional: true # the key exists only during a rotation
           items:
             - key: {{ .root.Values.auth.previousTokenKey }}
               path: api-token-previous

@@ -1,4 +1,4 @@
-{{/* What would not work, or would lose something, each with what to do instead. One line each; empty when all is well. */}}
+{{/* One line for each problem of the values: what would fail or lose data, and what to set instead. Empty without problems. */}}
 {{- define "fraud-detection.problems" -}}
 {{- $api := .Values.api }}
 {{- $jobs := .Values.jobs }}
@@ -15,32 +15,32 @@
 {{- /* The database. */}}
 {{- if $isSqlite }}
   {{- if gt (int $api.replicas) 1 }}
-- api.replicas is {{ $api.replicas }}, but SQLite takes decisions from one process: set api.replicas=1, or database.mode=postgresql with database.existingSecret
+- api.replicas is {{ $api.replicas }}, but with SQLite only one process may store decisions: set api.replicas=1, or database.mode=postgresql with database.existingSecret
   {{- end }}
   {{- if $api.hpa.enabled }}
-- api.hpa.enabled is true, but SQLite takes decisions from one process: set api.hpa.enabled=false, or database.mode=postgresql with database.existingSecret
+- api.hpa.enabled is true, but with SQLite only one process may store decisions: set api.hpa.enabled=false, or database.mode=postgresql with database.existingSecret
   {{- end }}
   {{- if $persistence.models.enabled }}
-- persistence.models.enabled is true, but with SQLite the models lie beside the database, on one node anyway: set persistence.models.enabled=false, or database.mode=postgresql with database.existingSecret
+- persistence.models.enabled is true, but with SQLite the models are beside the database, on one node: set persistence.models.enabled=false, or database.mode=postgresql with database.existingSecret
   {{- end }}
 {{- else if not .Values.database.existingSecret }}
-- database.mode is postgresql, but nothing says where the database is: set database.existingSecret to a Secret whose key {{ .Values.database.urlKey }} is postgresql://user:password@host:5432/name
+- database.mode is postgresql, but database.existingSecret is empty: set it to a Secret whose key {{ .Values.database.urlKey }} is postgresql://user:password@host:5432/name
 {{- end }}
 
 {{- /* The volumes. */}}
 {{- if $persistence.enabled }}
   {{- if eq $persistence.accessMode "ReadWriteMany" }}
-- persistence.accessMode is ReadWriteMany, but an SQLite file (decisions, or MLflow's store) lies on that volume and can corrupt when several nodes open it: set persistence.accessMode=ReadWriteOnce; with PostgreSQL the models may have a ReadWriteMany claim of their own (persistence.models.enabled=true)
+- persistence.accessMode is ReadWriteMany, but that volume holds an SQLite file (decisions, or MLflow's store), which several nodes can corrupt: set persistence.accessMode=ReadWriteOnce; with PostgreSQL, a separate ReadWriteMany claim can hold the models (persistence.models.enabled=true)
   {{- end }}
   {{- if eq $persistence.accessMode "ReadWriteOncePod" }}
     {{- if $scheduled }}
-- persistence.accessMode is ReadWriteOncePod, so that no job could ever run beside the API: set persistence.accessMode=ReadWriteOnce, or {{ join "," $scheduled }}
+- persistence.accessMode is ReadWriteOncePod, so no job can run beside the API: set persistence.accessMode=ReadWriteOnce, or {{ join "," $scheduled }}
     {{- end }}
     {{- if and $isAlone (eq $api.updateStrategy "RollingUpdate") }}
-- api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would wait for the old one for ever: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce
+- api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would wait forever for the old one: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce
     {{- end }}
     {{- if and $isAlone $wantsSeveral }}
-- several replicas of the API, but persistence.accessMode=ReadWriteOncePod lets in one pod: set persistence.accessMode=ReadWriteOnce, or give the models a claim of their own (persistence.models.enabled=true)
+- the API has several replicas, but persistence.accessMode=ReadWriteOncePod allows one pod: set persistence.accessMode=ReadWriteOnce, or give the models a separate claim (persistence.models.enabled=true)
     {{- end }}
   {{- end }}
 {{- else }}
@@ -50,68 +50,68 @@
   {{- end }}
 {{- end }}
 {{- if and $hasModelsClaim (not (has $persistence.models.accessMode (list "ReadWriteOnce" "ReadWriteMany"))) }}
-- persistence.models.accessMode is {{ $persistence.models.accessMode }}, but the API and the jobs mount that claim: set it to ReadWriteMany, or to ReadWriteOnce where all of them shall run on one node
+- persistence.models.accessMode is {{ $persistence.models.accessMode }}, but the API and the jobs mount that claim: set it to ReadWriteMany, or to ReadWriteOnce if all of them may run on one node
 {{- end }}
 {{- if and $hasModelsClaim (eq (include "fraud-detection.modelsClaimName" .) (include "fraud-detection.dataClaimName" .)) }}
-- persistence.models.existingClaim is the claim of the data: name another one, or set persistence.models.enabled=false to keep the models there
+- persistence.models.existingClaim is also the claim of the data: name another claim, or set persistence.models.enabled=false to keep the models there
 {{- end }}
 {{- if and $jobs.backup.enabled (not $jobs.backup.existingClaim) }}
-- jobs.backup.enabled is true, but nothing says where to: set jobs.backup.existingClaim to a claim on other disks than the data, which outlives this release
+- jobs.backup.enabled is true, but jobs.backup.existingClaim is empty: set it to a claim that is on other disks than the data and outlives this release
 {{- end }}
 {{- if and $jobs.backup.enabled (has $jobs.backup.existingClaim (list (include "fraud-detection.dataClaimName" .) (include "fraud-detection.modelsClaimName" .))) }}
-- jobs.backup.existingClaim is a claim that is backed up, so that both would be lost together: name another one, best on other disks
+- jobs.backup.existingClaim is a claim that the job backs up, so data and backups would be lost together: name another claim, if possible on other disks
 {{- end }}
 {{- if and $api.topologySpreadConstraints (include "fraud-detection.sharedClaim" (dict "root" . "data" $isSqlite)) }}
-- api.topologySpreadConstraints spread pods that a ReadWriteOnce volume holds on one node: remove them, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)
+- api.topologySpreadConstraints is set, but a ReadWriteOnce volume keeps the pods on one node: remove the constraints, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)
 {{- end }}
 {{- range $name, $folder := dict "latestDb" "/app/data/" "trainDb" "/app/data/" "driftResult" "/app/data/" "modelPath" "/app/models/" }}
   {{- if not (hasPrefix $folder (get $.Values.config $name)) }}
-- config.{{ $name }} is {{ get $.Values.config $name }}, which lies on no volume: name a file in {{ $folder }}
+- config.{{ $name }} is {{ get $.Values.config $name }}, which is on no volume: name a file in {{ $folder }}
   {{- end }}
 {{- end }}
 
 {{- /* Times. */}}
 {{- $needed := add $api.preStopSleepSeconds 30 | int }}
 {{- if lt (int $api.terminationGracePeriodSeconds) $needed }}
-- api.terminationGracePeriodSeconds is {{ $api.terminationGracePeriodSeconds }}, but stopping takes up to {{ $needed }} s ({{ $api.preStopSleepSeconds }} until load balancers know, 20 for requests under way, 10 to close the database): set it to {{ $needed }} or more
+- api.terminationGracePeriodSeconds is {{ $api.terminationGracePeriodSeconds }}, but stopping takes up to {{ $needed }} s ({{ $api.preStopSleepSeconds }} for load balancers, 20 for requests in flight, 10 to close the database): set it to {{ $needed }} or more
 {{- end }}
 {{- if le (int $api.progressDeadlineSeconds) (int $api.minReadySeconds) }}
-- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }}, but a pod counts only after api.minReadySeconds={{ $api.minReadySeconds }}: set it higher, 240 for instance
+- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }}, but a pod counts only after api.minReadySeconds={{ $api.minReadySeconds }}: set it higher, for instance to 240
 {{- end }}
 {{- if include "fraud-detection.restartsApi" . }}
   {{- $timeout := int $jobs.retrain.rollout.timeoutSeconds }}
   {{- if ge (int $api.progressDeadlineSeconds) $timeout }}
-- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }} and jobs.retrain.rollout.timeoutSeconds {{ $timeout }}, so that the job would give up before Kubernetes says why: set the first lower or the second higher
+- api.progressDeadlineSeconds is {{ $api.progressDeadlineSeconds }} and jobs.retrain.rollout.timeoutSeconds {{ $timeout }}, so the job would time out before Kubernetes reports the reason: lower the first or raise the second
   {{- end }}
   {{- if le (int $jobs.retrain.activeDeadlineSeconds) (mul 2 $timeout | int) }}
-- jobs.retrain.activeDeadlineSeconds is {{ $jobs.retrain.activeDeadlineSeconds }}, but a rollout and its restoration alone may take {{ mul 2 $timeout }} s: set it higher, by the time of a training
+- jobs.retrain.activeDeadlineSeconds is {{ $jobs.retrain.activeDeadlineSeconds }}, but a rollout and the restoration of the previous version may take {{ mul 2 $timeout }} s: add the time of a training
   {{- end }}
   {{- if and (not $jobs.retrain.serviceAccount.create) (not $jobs.retrain.serviceAccount.name) }}
-- jobs.retrain.serviceAccount.create is false and no account is named, so that the right to restart would go to `default`, which other pods have: set jobs.retrain.serviceAccount.name
+- jobs.retrain.serviceAccount.create is false and jobs.retrain.serviceAccount.name is empty, so the right to restart would go to `default`, the account of other pods: set jobs.retrain.serviceAccount.name
   {{- end }}
   {{- if has (include "fraud-detection.retrainServiceAccountName" .) (list (include "fraud-detection.apiServiceAccountName" .) (include "fraud-detection.jobsServiceAccountName" .)) }}
-- jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to restart: name another one
+- jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to restart: name another account
   {{- end }}
 {{- end }}
 
-{{- /* Secrets, names, the network. */}}
+{{- /* Secrets, names and the network. */}}
 {{- if and .Values.auth.requireExistingSecret (not .Values.auth.existingSecret) }}
 - auth.requireExistingSecret is true and auth.existingSecret is empty: set auth.existingSecret to a Secret whose key {{ .Values.auth.tokenKey }} is the token
 {{- end }}
 {{- if not (regexMatch "^[a-z]" (include "fraud-detection.fullname" .)) }}
-- the name {{ include "fraud-detection.fullname" . }} begins with a digit, which Kubernetes refuses for a Service: set fullnameOverride to a name that begins with a letter
+- the name {{ include "fraud-detection.fullname" . }} starts with a digit, which Kubernetes rejects for a Service: set fullnameOverride to a name that starts with a letter
 {{- end }}
 {{- if eq .Values.auth.tokenKey .Values.auth.previousTokenKey }}
-- auth.previousTokenKey is the key of the current token: name another one, which need not exist yet
+- auth.previousTokenKey is the key of the current token: name another key, which need not exist yet
 {{- end }}
 {{- if eq (int $api.port) (int $api.probePort) }}
-- api.probePort is {{ $api.probePort }}, the port of the API itself: set another one
+- api.probePort is {{ $api.probePort }}, the port of the API itself: set another port
 {{- end }}
 {{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "fraud-detection.io/data-volume" }}
 {{- range $where, $labels := dict "commonLabels" .Values.commonLabels "api.podLabels" $api.podLabels "jobs.common.podLabels" $jobs.common.podLabels "pushgateway.podLabels" .Values.pushgateway.podLabels }}
   {{- range $label, $_ := $labels }}
     {{- if has $label $reserved }}
-- {{ $where }} sets {{ $label }}, by which pods are found: use a label of your own
+- {{ $where }} sets {{ $label }}, which selects pods: use another label
     {{- end }}
   {{- end }}
 {{- end }}
@@ -121,7 +121,7 @@
   {{- end }}
 {{- end }}
 {{- if and .Values.pushgateway.enabled .Values.pushgateway.externalUrl }}
-- pushgateway.enabled is true and pushgateway.externalUrl set: set pushgateway.enabled=false to use yours, or leave pushgateway.externalUrl empty
+- pushgateway.enabled is true and pushgateway.externalUrl is set: set pushgateway.enabled=false to use your own Pushgateway, or leave pushgateway.externalUrl empty
 {{- end }}
 {{- if and $api.hpa.enabled (gt (int $api.hpa.minReplicas) (int $api.hpa.maxReplicas)) }}
 - api.hpa.minReplicas is {{ $api.hpa.minReplicas }}, more than api.hpa.maxReplicas={{ $api.hpa.maxReplicas }}: set it lower
@@ -134,6 +134,6 @@
 {{- end }}
 {{- $fromOutside := or $api.ingress.enabled $api.httpRoute.enabled (ne $api.service.type "ClusterIP") }}
 {{- if and .Values.networkPolicy.enabled $fromOutside (not .Values.networkPolicy.ingressFrom) }}
-- the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy lets nobody in from other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}]
+- the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}]
 {{- end }}
 {{- end }}

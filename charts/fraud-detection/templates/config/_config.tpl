@@ -1,5 +1,5 @@
-{{/* What the programs read: a key for each variable of fraud_detection/settings.py, save secrets. Those that are values
-under `config` are in _variables.tpl, which is generated. */}}
+{{/* The environment of the programs: a key for each variable of fraud_detection/settings.py except secrets. The generated
+_variables.tpl holds those that values under `config` set. */}}
 
 {{- define "fraud-detection.sharedConfig" -}}
 {{ include "fraud-detection.sharedVariables" . }}

@@ -1,4 +1,4 @@
-{{/* `make generate` writes this file: what the programs read of the values under `config`. */}}
+{{/* `make generate` writes this file: the variables that the values under `config` set. */}}
 
 {{- define "fraud-detection.sharedVariables" -}}
 FRAUD_THRESHOLD: {{ .Values.config.fraudThreshold | toString | quote }}

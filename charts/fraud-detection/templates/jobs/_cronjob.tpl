@@ -1,7 +1,7 @@
-{{/* A CronJob of ours. (dict "root" $ "component" "retrain" "job" .Values.jobs.retrain "command" list
+{{/* One of the chart's CronJobs. (dict "root" $ "component" "retrain" "job" .Values.jobs.retrain "command" list
 "backups" bool "writesModels" bool "api" bool "kubernetes" bool "env" list)
 
-"api" gives the API's token and address, "kubernetes" a token of the cluster that lives an hour. */}}
+"api" adds the API's token and URL, "kubernetes" a token of the cluster that is valid for an hour. */}}
 {{- define "fraud-detection.cronJob" -}}
 {{- $common := .root.Values.jobs.common }}
 {{- $image := .root.Values.image.jobs }}
@@ -29,10 +29,10 @@ spec:
       ttlSecondsAfterFinished: {{ $common.ttlSecondsAfterFinished }}
       podFailurePolicy:
         rules:
-          - action: Ignore # a drained node is nobody's failure
+          - action: Ignore # a drained node is no failure of the job
             onPodConditions:
               - {type: DisruptionTarget, status: "True"}
-          - action: FailJob # a setting, the data, or a model that did not serve: the same would happen again
+          - action: FailJob # wrong settings or data, or a model that did not serve: a second try would fail too
             onExitCodes: {containerName: {{ .component }}, operator: In, values: [2, 3, 4]}
       template:
         metadata:
