@@ -1,13 +1,13 @@
-# Every command a developer needs; `make` alone lists them.
+# Every command that a developer needs; `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-# The locks are complete, so pip resolves nothing: it would refuse what [tool.uv] in pyproject.toml overrides.
+# The locks are complete, so pip must not resolve: it would reject the overrides of [tool.uv] in pyproject.toml.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
-# Extras stay in the lock: older pip takes `coverage[toml]` for unpinned beside `coverage==7`.
+# Extras stay in the lock, because older pip treats `coverage[toml]` as unpinned beside `coverage==7`.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
-# Whatever needs neither Docker nor Helm, spread over the cores.
+# Tests that need neither Docker nor Helm, spread over the cores.
 ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
 
 .DEFAULT_GOAL := help
@@ -16,27 +16,27 @@ ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One stamp file for each set of packages, so that the second run starts at once.
+# One stamp file per set of packages, so that the second run starts at once.
 .venv/runtime: requirements/api.txt requirements/jobs.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "fraud-detection needs Python 3.11 or newer, $(PYTHON) is %d.%d: try make PYTHON=python3.11" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing what the service and the jobs need (a minute, the first time only)"
+	@echo "Installing the packages of the API and the jobs (a minute, only the first time)"
 	@$(PIP_INSTALL) -r requirements/api.txt -r requirements/jobs.txt
 	@touch $@
 
 .venv/dev: .venv/runtime requirements/dev.txt
-	@echo "Installing what the tests need (the first time only)"
+	@echo "Installing the packages of the tests (only the first time)"
 	@$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
-# checkov pins a hundred packages, so it has an environment of its own.
+# checkov pins a hundred packages, so it has a separate environment.
 .venv/checkov/bin/checkov: .venv/dev requirements/checkov.txt
-	@echo "Installing checkov, which scans the chart (a minute, the first time only)"
+	@echo "Installing checkov, which scans the chart (a minute, only the first time)"
 	@$(PYTHON) -m venv .venv/checkov
 	@$(subst $(BIN)/,.venv/checkov/bin/,$(PIP_INSTALL)) -r requirements/checkov.txt
 	@touch $@
 
-setup: .venv/dev  ## make .venv with everything in it
+setup: .venv/dev  ## create .venv with everything in it
 
 run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedded database
 	@$(BIN)/python -m fraudctl serve --first-time
@@ -44,34 +44,34 @@ run: .venv/runtime  ## serve on 127.0.0.1:5000 with a first model and an embedde
 mlflow: .venv/runtime  ## open MLflow's UI on 127.0.0.1:5051 to read what each training tried
 	@$(BIN)/python -m fraudctl mlflow
 
-test: .venv/dev  ## run the tests (PostgreSQL's half when a server can be started)
+test: .venv/dev  ## run the tests; PostgreSQL's half runs if a server can be started
 	@$(BIN)/python -m pytest $(ORDINARY)
 
-coverage: .venv/dev  ## the same tests, and fail below 95 % of lines
+coverage: .venv/dev  ## run the same tests and show missed lines; below 95 % it fails
 	@$(BIN)/python -m pytest $(ORDINARY) --cov --cov-report=term:skip-covered
 
-faults: .venv/dev  ## the long tests: kill -9, fuzz, killed promotions, watched system calls
+faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, watched system calls
 	@$(BIN)/python -m pytest -m faults tests/faults
 
-images: .venv/dev  ## build both images and try them out, locked down (needs Docker)
+images: .venv/dev  ## build both images and test them, locked down (needs Docker)
 	@$(BIN)/python -m pytest tests/images
 
 chart: .venv/dev .venv/checkov/bin/checkov  ## test the Helm chart, its rules and dashboards (needs Helm 3 and 4, Prometheus)
 	@$(BIN)/python -m pytest $(SPREAD) tests/chart
 
-compose: .venv/dev  ## start what compose.yaml describes and try it out (needs Docker)
+compose: .venv/dev  ## start what compose.yaml describes and test it (needs Docker)
 	@$(BIN)/python -m pytest tests/compose
 
-kind-up:  ## make a kind cluster with images, Prometheus and the chart (needs Docker, kind, kubectl, Helm)
+kind-up:  ## create a kind cluster with images, Prometheus and the chart (needs Docker, kind, kubectl, Helm)
 	@k8s-dev/up.sh $(HELM_OPTIONS)
 
 e2e: .venv/dev  ## prove in that cluster that the loop closes and that nothing is lost
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
 
-kind-down:  ## take the cluster away, with all that is stored in it
+kind-down:  ## remove the cluster, with everything stored in it
 	@k8s-dev/down.sh
 
-lint: .venv/dev  ## style, types, who may import whom, shell scripts and workflows
+lint: .venv/dev  ## check style, types, imports, shell scripts and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -79,13 +79,13 @@ lint: .venv/dev  ## style, types, who may import whom, shell scripts and workflo
 	@$(BIN)/shellcheck .ci/run k8s-dev/*.sh .github/scripts/*.sh
 	@$(BIN)/zizmor --offline --no-progress --quiet --persona auditor .github
 	@PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; else \
-	  echo "actionlint is not installed, so the workflows' syntax was not checked (https://github.com/rhysd/actionlint)"; \
+	  echo "actionlint is not installed, so the syntax of the workflows was not checked (https://github.com/rhysd/actionlint)"; \
 	  test "$$CI" != true; fi
 
-generate: .venv/dev  ## write every generated file: dashboards, tables, documents (helm and helm-docs for the chart's)
+generate: .venv/dev  ## write every generated file: dashboards, tables, documents (needs helm and helm-docs for the chart)
 	@$(BIN)/python -m generate
 
-bench: .venv/dev  ## compare ours with the naive application and an empty route
+bench: .venv/dev  ## compare our API with a naive application and an empty route
 	@$(BIN)/python -m bench.compare
 
 lock: .venv/dev  ## refresh requirements/*.txt to the newest versions, with hashes

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes away what up.sh made: the cluster with all that is stored in it, and the images. Docker's build cache stays.
+# Remove what up.sh created: the cluster with everything stored in it, and the images. Docker's build cache stays.
 #
 # usage: k8s-dev/down.sh                     KIND_CLUSTER as for up.sh
 set -euo pipefail

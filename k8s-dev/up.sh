@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# From nothing to a scored transaction in a kind cluster: cluster, images, Prometheus with Grafana, our chart.
+# Create a kind cluster with images, Prometheus, Grafana and our chart, and score a transaction in it.
 #
 # usage: k8s-dev/up.sh [HELM OPTION]...      the options go to `helm upgrade --install` of our chart
 #
-# It can be run again at any time, and brings what was changed into the cluster. Variables:
+# You can run it again at any time: it deploys what has changed. Variables, with their defaults:
 #   KIND_CLUSTER     name of the cluster (fraud-detection)
-#   KIND_CONFIG      what it looks like, from the project's folder (k8s-dev/kind.yaml; k8s-dev/kind-three-nodes.yaml has two workers)
-#   KIND_NODE_IMAGE  image of the nodes, and so the version of Kubernetes (kind's own choice)
-#   PYTHON_IMAGE     what our images are built on (that of the Dockerfiles)
-#   E2E_MONITORING   `installed`: Prometheus is there already; `none`: do without (kube-prometheus-stack is installed)
-#   HELM             the program (helm)
+#   KIND_CONFIG      kind's configuration, from the project's folder (k8s-dev/kind.yaml; k8s-dev/kind-three-nodes.yaml has two workers)
+#   KIND_NODE_IMAGE  image of the nodes, which sets the version of Kubernetes (kind's default)
+#   PYTHON_IMAGE     base image of our images (as in the Dockerfiles)
+#   E2E_MONITORING   `installed`: use an existing Prometheus; `none`: use none (it installs kube-prometheus-stack)
+#   HELM             command of Helm (helm)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,31 +30,31 @@ for program in docker kind kubectl "${HELM:-helm}"; do
   }
 done
 docker info >/dev/null 2>&1 || {
-  echo "Docker does not answer: start it, or join the group that may use it (docker info says more)" >&2
+  echo "Docker does not answer: start it, or join the group that may use it. docker info shows the cause." >&2
   exit 2
 }
 
 case $(docker info --format '{{.Architecture}}') in
   x86_64 | amd64) ;;
-  *) echo "Docker runs on another machine than amd64, for which pysqlite3 has no wheel: our images cannot be built" >&2 && exit 2 ;;
+  *) echo "Docker does not run on amd64, and pysqlite3 has a wheel for no other machine: our images cannot be built" >&2 && exit 2 ;;
 esac
 
 if kind get clusters 2>/dev/null | grep -xF "$cluster" >/dev/null; then
-  say "cluster $cluster is there already"
-  kind export kubeconfig --name "$cluster" 2>/dev/null # kubectl may look elsewhere by now
+  say "cluster $cluster already exists"
+  kind export kubeconfig --name "$cluster" 2>/dev/null # kubectl may point to another cluster
 else
-  say "making cluster $cluster"
+  say "creating cluster $cluster"
   kind create cluster --name "$cluster" --config "${KIND_CONFIG:-k8s-dev/kind.yaml}" --wait 180s \
     ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"}
 fi
 
 kubectl wait nodes --all --for=condition=Ready --timeout=180s >/dev/null || {
-  echo "cluster $cluster does not work; if it was never finished, take it away (make kind-down) and begin anew" >&2
+  echo "cluster $cluster does not work: its nodes are not ready. Remove it (make kind-down) and run this again." >&2
   exit 1
 }
 
-# A tag that follows the content: what was changed is rolled out, and what was not is left alone.
-build() { # build api|jobs: build the image and print its tag; within $(…) bash itself would go on after a failure
+# A tag from the image's content, so that only a changed image is rolled out.
+build() { # build api|jobs: build the image and print its tag; in $(…) bash would continue after a failure
   local id
   id=$(BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --quiet --file "Dockerfile.$1" \
     ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} .) || return # kind cannot load an image with attestations
@@ -68,22 +68,22 @@ api_tag=$(build api)
 
 monitor() {
   case ${E2E_MONITORING:-} in
-    installed) say "Prometheus is there already" && return ;;
-    none) say "without Prometheus, as E2E_MONITORING=none says" && return ;;
+    installed) say "using the Prometheus that is installed" && return ;;
+    none) say "using no Prometheus, because E2E_MONITORING=none" && return ;;
     '') ;;
-    *) echo "E2E_MONITORING: expected installed, none or nothing, got $E2E_MONITORING" >&2 && exit 2 ;;
+    *) echo "E2E_MONITORING: expected installed, none or empty, got $E2E_MONITORING" >&2 && exit 2 ;;
   esac
   local folder
   folder=$(mktemp -d)
-  say "fetching kube-prometheus-stack $kps_version"
+  say "downloading kube-prometheus-stack $kps_version"
   if ! helm pull oci://ghcr.io/prometheus-community/charts/kube-prometheus-stack --version "$kps_version" \
     --destination "$folder"; then
-    say "SKIPPED: kube-prometheus-stack cannot be fetched, so there are no alerts and no dashboards. The API works." \
-      "Try again when ghcr.io can be reached; E2E_MONITORING=installed says that another Prometheus is there."
+    say "SKIPPED: kube-prometheus-stack cannot be downloaded, so there are no alerts and no dashboards. The API works." \
+      "Try again when ghcr.io can be reached, or set E2E_MONITORING=installed if you have another Prometheus."
     rm -r "$folder"
     return
   fi
-  say "installing it"
+  say "installing kube-prometheus-stack"
   helm upgrade --install kube-prometheus-stack "$folder"/kube-prometheus-stack-*.tgz --namespace monitoring \
     --create-namespace --values k8s-dev/kps-values.yaml --wait --timeout 8m >/dev/null
   rm -r "$folder"
@@ -99,7 +99,7 @@ for image in $images; do
   if docker image inspect "$image" >/dev/null 2>&1; then
     kind load docker-image --name "$cluster" "$image" || case $image in
       fraud-detection-*) exit 1 ;;
-      *) say "$image cannot be loaded from this Docker, so the nodes pull it" ;;
+      *) say "kind cannot load $image from this Docker, so the nodes pull it" ;;
     esac
   fi
 done
@@ -115,7 +115,7 @@ metadata:
 EOF
 helm upgrade --install "$release" charts/fraud-detection --namespace "$namespace" "${ours[@]}" --wait --timeout 5m >/dev/null
 
-say "scoring a transaction, and looking at what was stored"
+say "scoring a transaction, and reading the stored decision"
 kubectl --namespace "$namespace" exec --stdin "deployment/$release-api" -- python - <<'EOF'
 import json, os, pathlib, urllib.request
 
@@ -132,10 +132,10 @@ kubectl --namespace "$namespace" exec "deployment/$release-api" -- sqlite3 /app/
 
 cat <<EOF
 
-Ready. Each of these runs until Ctrl-C, in a terminal of its own:
+Ready. Run each of these in a separate terminal, until Ctrl-C:
 
   kubectl --context $context -n $namespace port-forward service/$release-api 5000
-    the API, described at http://127.0.0.1:5000/docs; its token:
+    the API, documented at http://127.0.0.1:5000/docs; its token:
     kubectl --context $context -n $namespace get secret $release-auth -o go-template='{{index .data "api-token" | base64decode}}'
 EOF
 if kubectl --namespace monitoring get service kube-prometheus-stack-grafana >/dev/null 2>&1; then
@@ -150,10 +150,10 @@ if kubectl --namespace monitoring get service prometheus-operated >/dev/null 2>&
   cat <<EOF
 
   kubectl --context $context -n monitoring port-forward service/prometheus-operated 9090
-    figures and alerts: http://127.0.0.1:9090/alerts
+metrics and alerts: http://127.0.0.1:9090/alerts
 EOF
 fi
 cat <<EOF
 
-The end-to-end tests: make e2e. To take everything away: make kind-down.
+To run the end-to-end tests: make e2e. To remove everything: make kind-down.
 EOF

@@ -476,14 +476,14 @@ def cluster_after(*, served: str = NEW, reference: str = "same", pods: str = "ap
 @pytest.mark.parametrize(
     ("arguments", "cluster", "exit_code", "says"),
     [
-        ("", cluster_after(), 0, "belong together"),
-        (f"{OLD} promoted", cluster_after(), 0, "the model moved, and its reference with it"),
-        (f"{NEW} skipped", cluster_after(), 0, "the model stayed"),
-        (f"{NEW} promoted", cluster_after(), 1, "promoted a model, and the one before still serves"),
+        ("", cluster_after(), 0, "match the manifest"),
+        (f"{OLD} promoted", cluster_after(), 0, "the model changed, and its reference with it"),
+        (f"{NEW} skipped", cluster_after(), 0, "the model did not change"),
+        (f"{NEW} promoted", cluster_after(), 1, "promoted a model, but the previous version still serves"),
         ("", cluster_after(served=OLD), 1, "serves another model"),
         ("", cluster_after(reference="another"), 1, "reference_data.db"),
         ("", cluster_after(pods="api-1=True=\napi-2=True=\n"), 1, "do not serve the same model"),
-        ("", cluster_after(pods="api-1=True=\napi-2=False=\n"), 0, "belong together"),
+        ("", cluster_after(pods="api-1=True=\napi-2=False=\n"), 0, "match the manifest"),
         ("", cluster_after(pods="api-1=True=2026-01-01T00:00:00Z\n"), 1, "is ready"),
     ],
 )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Print true where the images have to be built again: their code is not that of the revision that is deployed.
+# Print true if the images must be built again, because their code differs from the deployed revision.
 #   NAMESPACE=fraud RELEASE=fraud code-changed.sh
-# deploy.sh leaves the revision as an annotation; the clone needs the history back to it.
+# deploy.sh stores the revision as an annotation; the clone needs the history back to it.
 set -euo pipefail
 
 namespace=${NAMESPACE:-fraud} release=${RELEASE:-fraud}
@@ -10,12 +10,12 @@ deployed=$(kubectl -n "$namespace" get deployment -l \
   "app.kubernetes.io/part-of=fraud-detection,app.kubernetes.io/instance=$release,app.kubernetes.io/component=api" \
   -o jsonpath='{.items[*].metadata.annotations.fraud-detection\.io/revision}')
 if ! [[ $deployed =~ ^[0-9a-f]{40}$ ]] || ! git cat-file -e "$deployed^{commit}" 2> /dev/null; then
-  echo "the deployed revision is not known here: ${deployed:-none}" >&2
+  echo "the deployed revision is not in this clone: ${deployed:-none}" >&2
   echo true
   exit 0
 fi
 
-# What goes into the images, as .dockerignore lets it in.
+# Paths that .dockerignore lets into the images.
 paths=(Dockerfile.api Dockerfile.jobs .dockerignore requirements/api.txt requirements/jobs.txt
   api fraud_detection fraudctl jobs)
 if git diff --quiet "$deployed" HEAD -- "${paths[@]}"; then

@@ -2,17 +2,16 @@
 # Install or upgrade the release from this checkout's chart, with images by digest, and wait until it runs.
 #   NAMESPACE=fraud RELEASE=fraud [API_IMAGE=NAME@sha256:… JOBS_IMAGE=NAME@sha256:… REVISION=COMMIT] \
 #     deploy.sh [ARGUMENT OF HELM…]
-# Without images those of the release stay. The namespace has to exist.
+# Without images the release keeps its own. The namespace must exist.
 set -euo pipefail
 
 namespace=${NAMESPACE:-fraud} release=${RELEASE:-fraud}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# The values of the installation stay, and values that are new in this chart get its defaults: --reuse-values would
-# leave those out.
+# The release keeps its values, and values that are new in this chart get their defaults, unlike with --reuse-values.
 arguments=(--namespace "$namespace" --reset-then-reuse-values --wait --timeout 10m)
 
-image() {  # image api NAME@sha256:…: the values that name it
+image() {  # image api NAME@sha256:…: add the values that name it
   if ! [[ $2 =~ ^[a-z0-9.:-]+/[a-z0-9._/-]+@sha256:[0-9a-f]{64}$ ]]; then
     echo "expected REGISTRY/NAME@sha256:… for the image of $1, got: $2" >&2
     exit 2
@@ -24,11 +23,11 @@ image() {  # image api NAME@sha256:…: the values that name it
 if [ -n "${API_IMAGE:-}" ] || [ -n "${JOBS_IMAGE:-}" ]; then
   image api "${API_IMAGE:?both images come from one commit}"
   image jobs "${JOBS_IMAGE:?both images come from one commit}"
-  # Only beside new images: it says what they were built from.
+  # Only with new images, because it names the commit that they were built from.
   arguments+=(--set-string "commonAnnotations.fraud-detection\.io/revision=${REVISION:?the commit of the images}")
 fi
 
-# A failed upgrade goes back to what ran; a failed first installation stays, to be looked at.
+# Helm rolls a failed upgrade back, and keeps a failed first installation so that you can inspect it.
 if helm status "$release" --namespace "$namespace" > /dev/null 2>&1; then
   case $(helm version --short) in
     v3.*) arguments+=(--atomic) ;;

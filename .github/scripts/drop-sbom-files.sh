@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Take the entries of single files out of an SPDX document, whose packages stay.
+# Remove the entries of single files from an SPDX document, and keep its packages.
 # usage: drop-sbom-files.sh FILE
-# `actions/attest` refuses a document above 16 MiB, and the files of the jobs' packages alone can be more.
+# `actions/attest` rejects a document above 16 MiB, and the files of the jobs' packages alone can exceed that.
 set -euo pipefail
 file=$1
 limit=14000000
@@ -18,7 +18,7 @@ mv "$file.slim" "$file"
 
 size=$(wc -c < "$file")
 if [ "$size" -gt "$limit" ]; then
-  echo "$file has $size bytes after its files were taken out, more than $limit: its packages are too many to attest" >&2
+  echo "$file has $size bytes without its files, more than $limit: it has too many packages to attest" >&2
   exit 1
 fi
 echo "$file: $size bytes"

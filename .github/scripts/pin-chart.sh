@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write the images, by digest, into the values of the chart, so that what was tested is what its packages install.
+# Write the images, by digest, into the values of the chart, so that its package installs the tested images.
 #   pin-chart.sh API_IMAGE JOBS_IMAGE      each REGISTRY/NAME@sha256:…
 set -euo pipefail
 
@@ -7,7 +7,7 @@ usage='usage: pin-chart.sh API_IMAGE JOBS_IMAGE, each REGISTRY/NAME@sha256:…'
 api=${1:?$usage} jobs=${2:?$usage}
 chart=$(dirname "${BASH_SOURCE[0]}")/../../charts/fraud-detection
 
-pin() {  # pin api IMAGE: in the part of the values that is for it
+pin() {  # pin api IMAGE: set registry, repository and digest in its section
   local name=${2%@*} digest=${2#*@}
   sed -i "/^  $1:\$/,/^    pullPolicy:/ {
     s|^    registry: .*|    registry: ${name%%/*}|

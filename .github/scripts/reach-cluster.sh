@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Let the next steps of a job reach the cluster: with the kubeconfig in CLUSTER, or else by what the runner has.
+# Connect the next steps of a job to the cluster: with the kubeconfig in CLUSTER, otherwise with the runner's own.
 #   CLUSTER=… RUNNER_TEMP=… GITHUB_ENV=… NAMESPACE=fraud reach-cluster.sh
 set -euo pipefail
 
@@ -9,7 +9,7 @@ if [ -n "${CLUSTER:-}" ]; then
   install -m 600 /dev/stdin "$KUBECONFIG" <<< "$CLUSTER"
   echo "KUBECONFIG=$KUBECONFIG" >> "$GITHUB_ENV"
 elif [ "${RUNNER_ENVIRONMENT:-}" = github-hosted ]; then
-  echo "GitHub's runners reach a cluster only with the secret KUBECONFIG of the environment production" >&2
+  echo "A runner of GitHub needs the secret KUBECONFIG of the environment production to reach a cluster" >&2
   exit 1
 fi
 kubectl -n "$namespace" get deployments,cronjobs -o name

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run the job of a CronJob now, follow its log, and end as the job ended.
+# Run the job of a CronJob now, follow its log, and fail if the job fails.
 #   NAMESPACE=fraud RELEASE=fraud run-job.sh detect-drift|retrain|backup [ARGUMENT…]
-# The last line on standard output is `outcome=…`: the word with which retraining ends, or `completed`.
+# The last line on standard output is `outcome=…`: the outcome of the retraining, or `completed`.
 set -euo pipefail
 
 namespace=${NAMESPACE:-fraud} release=${RELEASE:-fraud}
@@ -32,7 +32,7 @@ kubectl -n "$namespace" create -f - <<< "$manifest" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# Its own activeDeadlineSeconds ends a job that hangs or whose pod cannot start; this is for a cluster that stands still.
+# activeDeadlineSeconds stops a job that hangs or whose pod cannot start; this deadline covers a cluster that hangs.
 deadline=$((SECONDS + ${TIMEOUT_SECONDS:-4500}))
 state='' followed=' '
 while [ -z "$state" ]; do
@@ -40,7 +40,7 @@ while [ -z "$state" ]; do
     state=timeout
     break
   fi
-  # Before the pods: when the job has ended, no pod comes later whose log would be missed.
+  # Read before the pods: once the job has ended, no later pod can appear whose log would be missed.
   conditions=$(kubectl -n "$namespace" get job "$job" -o jsonpath='{.status.conditions[?(@.status=="True")].type}')
   pods=$(kubectl -n "$namespace" get pods -l "batch.kubernetes.io/job-name=$job" \
     -o jsonpath='{range .items[*]}{.metadata.name}={.status.phase}{"\n"}{end}')
@@ -49,7 +49,7 @@ while [ -z "$state" ]; do
     if [ "${pod#*=}" != Pending ] && [[ $followed != *" $name "* ]]; then
       followed+="$name "
       timeout "$((deadline - SECONDS + 1))" kubectl -n "$namespace" logs --follow "$name" | tee -a "$log" ||
-        say "the log of $name broke off; waiting for the job"
+        say "the log of $name was interrupted; waiting for the job"
     fi
   done
   case " $conditions " in
@@ -65,7 +65,7 @@ if [ "$state" != complete ]; then
   kubectl -n "$namespace" describe pods -l "batch.kubernetes.io/job-name=$job" >&2
   exit 1
 fi
-# Lines are JSON, or text with the level in front; after the outcome there may be a warning, of the Pushgateway for one.
+# Lines are JSON, or text that starts with the level. A warning may follow the outcome, for example about the Pushgateway.
 words='promoted|skipped|rejected|held_[a-z_]+'
 outcome=$(sed -nE "s/^(.*\"message\": \"|[0-9:]+ [A-Z]+ +)($words): .*/\2/p" "$log" | tail -n 1)
 echo "outcome=${outcome:-completed}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Print the digest of the model that serves, and fail unless every ready pod of the API names the same one.
+# Print the digest of the model that serves, and fail unless every ready pod of the API serves the same model.
 #   NAMESPACE=fraud RELEASE=fraud served-model.sh
 set -euo pipefail
 
@@ -9,7 +9,7 @@ is_ready='{.status.conditions[?(@.type=="Ready")].status}'
 pods=$(kubectl -n "$namespace" get pods -l \
   "app.kubernetes.io/part-of=fraud-detection,app.kubernetes.io/instance=$release,app.kubernetes.io/component=api" \
   -o jsonpath="{range .items[*]}{.metadata.name}=$is_ready={.metadata.deletionTimestamp}{'\n'}{end}" |
-  sed -n 's/=True=$//p')  # a pod that ends may still be ready
+  sed -n 's/=True=$//p')  # a terminating pod may still be ready
 if [ -z "$pods" ]; then
   echo "no pod of the API of release $release in namespace $namespace is ready" >&2
   exit 1

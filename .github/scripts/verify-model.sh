@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fail unless model and reference belong together, as the manifest of the version says, and that model serves.
+# Fail unless model and reference match the manifest of the version, and that model serves.
 #   NAMESPACE=fraud RELEASE=fraud verify-model.sh [DIGEST_BEFORE [OUTCOME]]
-# With the digest that served before it says whether the model moved; after the outcome `promoted` it must have. After
-# another it may have: a job of the cluster's own schedule can have promoted one meanwhile.
+# With DIGEST_BEFORE it also prints whether the model changed. After the outcome `promoted` it must have changed. After
+# another outcome it may have: a job of the cluster's own schedule can promote a model in the meantime.
 set -euo pipefail
 
 namespace=${NAMESPACE:-fraud} release=${RELEASE:-fraud}
@@ -20,7 +20,7 @@ deployment=$(kubectl -n "$namespace" get deployment -o name -l \
 files=$(kubectl -n "$namespace" exec -i "$deployment" -c api -- python - << 'PYTHON'
 import hashlib, json, os, pathlib
 
-current = (pathlib.Path(os.environ["MODEL_PATH"]).parent / "current").resolve()  # once, or two versions could mix
+current = (pathlib.Path(os.environ["MODEL_PATH"]).parent / "current").resolve()  # once, so that versions cannot mix
 described = json.loads((current / "manifest.json").read_text())["files"]
 print(current.name)
 for name in ("model.onnx", "reference_data.db"):
@@ -34,8 +34,8 @@ mapfile -t lines <<< "$files"
 version=${lines[0]} model_described=${lines[1]} model=${lines[2]} reference_described=${lines[3]} reference=${lines[4]}
 
 cat << EOT
-version in service    $version
-served before         ${before:-not told}
+current version       $version
+served before         ${before:-unknown}
 serves now            $served
 model.onnx            $model
   by its manifest     $model_described
@@ -43,16 +43,16 @@ reference_data.db     $reference
   by its manifest     $reference_described
 EOT
 
-[ "$model" = "$model_described" ] || refuse "model.onnx of $version is not what its manifest says"
-[ "$model" = "$served" ] || refuse "the API serves another model than version $version, which is linked"
+[ "$model" = "$model_described" ] || refuse "model.onnx of $version differs from its manifest"
+[ "$model" = "$served" ] || refuse "the API serves another model than the current version $version"
 [ "$reference" != - ] || refuse "version $version has no reference_data.db"
-[ "$reference" = "$reference_described" ] || refuse "reference_data.db of $version is not what its manifest says"
-echo "reference and model belong together"
+[ "$reference" = "$reference_described" ] || refuse "reference_data.db of $version differs from its manifest"
+echo "reference and model match the manifest"
 
 [ -n "$before" ] || exit 0
 if [ "$before" = "$served" ]; then
-  [ "$outcome" != promoted ] || refuse "retraining promoted a model, and the one before still serves"
-  echo "the model stayed"
+  [ "$outcome" != promoted ] || refuse "retraining promoted a model, but the previous version still serves"
+  echo "the model did not change"
 else
-  echo "the model moved, and its reference with it"
+  echo "the model changed, and its reference with it"
 fi

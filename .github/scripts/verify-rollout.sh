@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fail unless the rollout is complete: every pod of the API runs the image that the release names, and one model serves.
 #   NAMESPACE=fraud RELEASE=fraud [API_IMAGE=NAME@sha256:… JOBS_IMAGE=NAME@sha256:…] verify-rollout.sh
-# With images the release has to name exactly those; an image that is named by digest is compared with what runs.
+# With images, the release must name exactly those. An image with a digest is compared with the running one.
 set -euo pipefail
 
 namespace=${NAMESPACE:-fraud} release=${RELEASE:-fraud}
@@ -29,14 +29,14 @@ fi
 runs='{.status.containerStatuses[?(@.name=="api")].imageID}'
 running=$(kubectl -n "$namespace" get pods -l "$ours,app.kubernetes.io/component=api" \
   -o jsonpath="{range .items[*]}{.metadata.deletionTimestamp}=$runs{'\n'}{end}" |
-  sed -n 's/^=//p' | sort -u)  # a pod that ends may still run the old one
+  sed -n 's/^=//p' | sort -u)  # a terminating pod may still run the old image
 echo "named   $named"
 echo "running ${running:-nothing}"
-[ -n "$running" ] || refuse "no pod of the API runs"
+[ -n "$running" ] || refuse "no API pod is running"
 [ "$(wc -l <<< "$running")" -eq 1 ] || refuse "the pods do not run the same image"
 case $named in
   *@sha256:*) [ "${running##*@}" = "${named##*@}" ] || refuse "the pods run another image than the release names" ;;
-  *) echo "the release names no digest, so that only its pods can be compared" ;;
+  *) echo "the release names no digest, so only its pods were compared with each other" ;;
 esac
 
 echo "serves  $("$here/served-model.sh")"

@@ -43,7 +43,7 @@ def test_refuses_to_start_without_a_token(docker_compose: None, tmp_path: Path) 
 
     assert ended.returncode != 0
     assert "API_TOKEN_FILE is missing a value: the file with the token of the API" in ended.stderr
-    assert "Copy .env.example to .env and make one as it says there" in ended.stderr
+    assert "Copy .env.example to .env and create the file as described there" in ended.stderr
 
 
 def test_the_documented_command_makes_a_token_that_only_its_owner_and_the_containers_can_read(token_file: Path) -> None:

@@ -54,12 +54,12 @@ def test_the_pipeline_deploys_retrains_and_verifies(pipeline: Release, script: S
     assert script("run-job.sh", "detect-drift").stdout.endswith("outcome=completed\n")
     assert script("run-job.sh", "retrain").stdout.endswith("outcome=promoted\n")
     pipeline.wait_until_rolled_out()
-    assert "the model moved, and its reference with it" in script("verify-model.sh", before, "promoted").stdout
+    assert "the model changed, and its reference with it" in script("verify-model.sh", before, "promoted").stdout
     served = script("served-model.sh").stdout.strip()
     assert served == pipeline.get("/model")["digest"] != before
 
     assert script("run-job.sh", "retrain").stdout.endswith("outcome=skipped\n")
-    assert "the model stayed" in script("verify-model.sh", served, "skipped").stdout
+    assert "the model did not change" in script("verify-model.sh", served, "skipped").stdout
 
 
 def test_a_promotion_that_changed_nothing_is_refused(script: Script) -> None:
