@@ -16,6 +16,7 @@ from tests.compatibility.older_installation import BODY, KEY, OlderInstallation,
 from tests.support.client import ask
 from tests.support.command_line import Fraudctl
 from tests.support.installation import FEATURES
+from tests.support.mlflow_store import mlflow_client
 from tests.support.service import api_process
 
 
@@ -205,7 +206,7 @@ def test_a_decision_of_before_tells_where_it_came_from(fraudctl: Fraudctl, older
 
 def champion_of(folder: Path) -> tuple[MlflowClient, ModelVersion]:
     """Open an installation's MLflow database as a notebook does, and return the champion that it names."""
-    client = MlflowClient(f"sqlite:///{folder / 'data' / 'mlflow.db'}")
+    client = mlflow_client(folder / "data")
     return client, client.get_model_version_by_alias("fraud-api", "champion")
 
 
@@ -256,3 +257,6 @@ def test_a_backup_of_before_is_restored_into_a_new_folder_and_serves(
         api = Api(restored, url)
         assert api.ask("GET", "/model")[1]["digest"] == older.journal[-1]["digest"]
         assert api.ask("GET", "/transactions/order-1")[1].items() >= older.answers["order-1"].items()
+    fraudctl("models", "rollback", env=restored.environment)
+    client, champion = champion_of(restored.folder)
+    assert client.download_artifacts(str(champion.run_id), "model/manifest.json", str(tmp_path))

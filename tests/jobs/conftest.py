@@ -3,30 +3,26 @@
 import json
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import sqlalchemy.exc
-from mlflow import MlflowClient
 
 from fraud_detection.settings import ClientSettings
 from jobs.retrain import retrain
 from jobs.rollout import deployment, running_api
 from tests.support.installation import NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import NAME, Cluster, Pods
+from tests.support.mlflow_store import mlflow_client
 
 
 @pytest.fixture(scope="session")
 def _empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
-        MlflowClient(f"sqlite:///{database}")
-    return database
+    folder = tmp_path_factory.mktemp("mlflow")
+    mlflow_client(folder)
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

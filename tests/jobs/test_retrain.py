@@ -25,13 +25,14 @@ from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
+from tests.support.mlflow_store import mlflow_client
 
 EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
 
 
 @pytest.fixture
 def client_of_mlflow(tmp_path: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{tmp_path / 'data' / 'mlflow.db'}")
+    return mlflow_client(tmp_path / "data")
 
 
 def description(client: MlflowClient) -> str:

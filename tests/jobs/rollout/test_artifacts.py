@@ -3,10 +3,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from jobs.rollout.artifacts import have_moved
 from jobs.rollout.tracking import Tracking
+from tests.support.mlflow_store import mlflow_client
 
 
 def open_tracking(folder: Path) -> Tracking:
@@ -18,12 +18,8 @@ def log(tracking: Tracking) -> str:
     return tracking.log_run("a run", params={}, metrics={}, tags={}, files=files, description="a test")
 
 
-def client_of(folder: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-
-
 def location_of(folder: Path, experiment: str) -> str:
-    found = client_of(folder).get_experiment_by_name(experiment)
+    found = mlflow_client(folder).get_experiment_by_name(experiment)
     assert found is not None
     return str(found.artifact_location)
 
@@ -46,7 +42,7 @@ def test_everything_that_is_recorded_follows_the_folder(born: tuple[Path, str], 
 
     tracking = open_tracking(moved)
 
-    client = client_of(moved)
+    client = mlflow_client(moved)
     assert not have_moved(moved)
     assert location_of(moved, "FraudDetection") == (moved / "mlartifacts").as_uri()
     assert client.get_run(run_id).info.artifact_uri == f"{(moved / 'mlartifacts').as_uri()}/{run_id}/artifacts"
@@ -64,7 +60,7 @@ def test_a_copy_follows_while_the_first_one_stays_where_it_is(born: tuple[Path, 
     open_tracking(tmp_path / "copy")
 
     assert not have_moved(folder)
-    uri = client_of(tmp_path / "copy").get_run(run_id).info.artifact_uri
+    uri = mlflow_client(tmp_path / "copy").get_run(run_id).info.artifact_uri
     assert uri == f"{(tmp_path / 'copy' / 'mlartifacts').as_uri()}/{run_id}/artifacts"
 
 
@@ -101,13 +97,15 @@ def test_files_that_cannot_be_brought_here_stop_nothing(
 )
 def test_locations_that_are_not_ours_stay(born: tuple[Path, str], tmp_path: Path, location: str) -> None:
     folder, _ = born
-    run = client_of(folder).create_run(client_of(folder).create_experiment("theirs", artifact_location=location))
+    run = mlflow_client(folder).create_run(
+        mlflow_client(folder).create_experiment("theirs", artifact_location=location)
+    )
     moved = folder.rename(tmp_path / "moved")
 
     open_tracking(moved)
 
     assert location_of(moved, "theirs") == location
-    assert client_of(moved).get_run(run.info.run_id).info.artifact_uri == run.info.artifact_uri
+    assert mlflow_client(moved).get_run(run.info.run_id).info.artifact_uri == run.info.artifact_uri
 
 
 def test_a_folder_without_a_database_or_with_an_empty_one_has_not_moved(tmp_path: Path) -> None:

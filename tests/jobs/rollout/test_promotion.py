@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from mlflow import MlflowClient
 
 from fraud_detection.lock import promoter
 from fraud_detection.model import read
@@ -21,6 +20,7 @@ from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import Cluster, Pods
+from tests.support.mlflow_store import mlflow_client
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def put(installation: SmallInstallation, version: str, *, client: ClientSettings
 
 
 def description_of(installation: SmallInstallation, version: str) -> str:
-    client = MlflowClient(f"sqlite:///{installation.settings.latest_db.parent / 'mlflow.db'}")
+    client = mlflow_client(installation.settings.latest_db.parent)
     (run,) = client.search_runs(["1"], f"attributes.run_name = '{version}'")
     return str(run.data.tags["mlflow.note.content"])
 

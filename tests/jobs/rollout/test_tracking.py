@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from jobs.rollout.tracking import Tracking, TrackingFailed
+from tests.support.mlflow_store import mlflow_client
 
 FILES = {"model/model.onnx": b"onnx", "model/rf_model.pkl": b"pickle", "plots/precision_recall.png": b"png"}
 
@@ -19,7 +20,7 @@ def tracking(with_mlflow: Callable[[Path], None], tmp_path: Path) -> Tracking:
 
 @pytest.fixture
 def client(tmp_path: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{tmp_path / 'data' / 'mlflow.db'}")
+    return mlflow_client(tmp_path / "data")
 
 
 def experiment_id(client: MlflowClient) -> str:
