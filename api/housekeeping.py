@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from api.metrics import Metrics
 from fraud_detection.clock import timestamp
-from fraud_detection.database import empty_wal, give_back_pages
+from fraud_detection.database.sqlite import empty_wal, give_back_pages
 from fraud_detection.store import Store, upkeep
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
@@ -46,7 +46,7 @@ class Housekeeping:
     def step(self, connection: sa.Connection) -> None:
         """Do the step that is due; the connection is not inside a transaction.
 
-        Raises what `fraud_detection.database.trouble` knows.
+        Raises what `fraud_detection.database.trouble` sorts.
         """
         now = time.monotonic()
         if now >= self._wal_due:

@@ -14,7 +14,9 @@ from gevent.hub import Waiter, get_hub
 
 from api.housekeeping import Housekeeping
 from api.metrics import Metrics
-from fraud_detection.database import Trouble, limit_statements, trouble
+from fraud_detection.database import Trouble
+from fraud_detection.database.postgresql import limit_statements
+from fraud_detection.database.trouble import trouble
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import ScoredRequest, StoredReply

@@ -16,7 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
 
-from fraud_detection.database import DatabaseRefused, TookTooLong, open_engine, run_query
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.database.engine import open_engine
+from fraud_detection.database.query import TookTooLong, run_query
 
 EXAMPLES = """\
 examples:

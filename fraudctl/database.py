@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fraud_detection.database import run_query
+from fraud_detection.database.query import run_query
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.settings import BadSetting
 from fraudctl.arguments import seekable

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from fraud_detection.database import DatabaseRefused, open_engine, reachable
+from fraud_detection.database import DatabaseRefused, reachable
+from fraud_detection.database.engine import open_engine
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
 from fraud_detection.model.read import Model, journal, load

@@ -30,7 +30,7 @@ for name in ("fraud_detection", "api", "jobs", "fraudctl"):
         if module.name not in {"fraud_detection.migrations.env", "fraudctl.__main__"}:  # they do work at once
             importlib.import_module(module.name)
 
-from fraud_detection.database import trouble
+from fraud_detection.database.trouble import trouble
 from fraud_detection.features import load_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store

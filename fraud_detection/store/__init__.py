@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from fraud_detection.database import DatabaseRefused, create_engine, open_engine, reachable, remember_store
+from fraud_detection.database import DatabaseRefused, reachable
+from fraud_detection.database.engine import create_engine, open_engine
+from fraud_detection.database.sqlite import remember_file
 from fraud_detection.features import FeatureList
 from fraud_detection.schema import REVISION, Role, Tables, names_of, tables
 
@@ -72,7 +74,8 @@ class Store:
                 store._migrate(connection)
             with engine.connect() as connection:
                 store._check(connection)
-        remember_store(location)
+        if isinstance(location, Path):
+            remember_file(location)
         return store
 
     def close(self) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from fraud_detection.database import copy_sqlite, open_engine, reachable
+from fraud_detection.database import reachable
+from fraud_detection.database.engine import open_engine
+from fraud_detection.database.sqlite import copy_sqlite
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.schema import Role, names_of
 from fraud_detection.store import PAGE_ROWS, Store

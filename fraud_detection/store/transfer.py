@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fraud_detection.database import copy_sqlite
+from fraud_detection.database.sqlite import copy_sqlite
 from fraud_detection.features import Matrix
 from fraud_detection.schema import REVISION, Role, names_of
 from fraud_detection.store import FACTS_OF_THE_TABLES, PAGE_ROWS, Store

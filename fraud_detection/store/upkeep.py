@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from fraud_detection.database import damage
+from fraud_detection.database.sqlite import damage
 from fraud_detection.features import LIMIT
 from fraud_detection.store import Store, decisions
 

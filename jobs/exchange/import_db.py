@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from fraud_detection.clock import Clock, stored_time, timestamp
 from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
-from fraud_detection.database import open_engine, reachable
+from fraud_detection.database import reachable
+from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with

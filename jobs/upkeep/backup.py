@@ -18,7 +18,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import timestamp
-from fraud_detection.database import DatabaseRefused, copy_sqlite, trouble
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.database.sqlite import copy_sqlite
+from fraud_detection.database.trouble import trouble
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile

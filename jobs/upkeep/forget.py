@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fraud_detection.database import empty_wal
+from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import ModelRefused, read_manifest, versions
 from fraud_detection.settings import JobSettings

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fraud_detection.database import open_engine
+from fraud_detection.database.engine import open_engine
 from fraud_detection.model.files import ONNX
 from fraud_detection.model.write import promote
 from tests.support.environment import TOKEN

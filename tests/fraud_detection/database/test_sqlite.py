@@ -5,8 +5,10 @@ import pysqlite3
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection import database
-from fraud_detection.database import DatabaseRefused
+from fraud_detection.database import DatabaseRefused, sqlite
+from fraud_detection.database.engine import open_engine
+from fraud_detection.database.postgresql import limit_statements
+from fraud_detection.database.trouble import trouble
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.store import Store, transfer
 
@@ -43,7 +45,7 @@ def test_an_sqlite_that_can_corrupt_is_refused(sqlite_store: Store, monkeypatch:
 
 
 def test_a_network_file_system_is_refused_unless_allowed(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "file_system", lambda _path: "nfs4")
+    monkeypatch.setattr(sqlite, "file_system", lambda _path: "nfs4")
 
     assert refusal(sqlite_store.location).reason == "network_filesystem"
     Store.open(sqlite_store.location, sqlite_store.features, allow_network_filesystem=True).close()
@@ -52,7 +54,7 @@ def test_a_network_file_system_is_refused_unless_allowed(sqlite_store: Store, mo
 def test_the_file_system_is_what_the_kernel_says(tmp_path: Path) -> None:
     told = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], check=True, capture_output=True, text=True).stdout
 
-    assert database.file_system(tmp_path / "file")[:3] == told[:3]
+    assert sqlite.file_system(tmp_path / "file")[:3] == told[:3]
 
 
 def test_a_missing_database_is_not_made_by_opening(tmp_path: Path) -> None:
@@ -231,29 +233,29 @@ def test_trouble_is_what_storage_fails_at_and_not_what_a_statement_does_wrong(st
     with store.engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as wrong:
         connection.execute(sa.text("INSERT INTO schema_meta (key, value) VALUES ('twice', ''), ('twice', '')"))
 
-    assert database.trouble(wrong.value) is None
-    assert database.trouble(ValueError("no error of a database")) is None
-    assert database.trouble(DatabaseRefused("unreachable", "gone")) == "failed"
-    assert database.trouble(DatabaseRefused("corrupt", "damaged")) == "corrupt"
+    assert trouble(wrong.value) is None
+    assert trouble(ValueError("no error of a database")) is None
+    assert trouble(DatabaseRefused("unreachable", "gone")) == "failed"
+    assert trouble(DatabaseRefused("corrupt", "damaged")) == "corrupt"
 
 
 def test_a_statement_has_its_limit_on_postgresql(store: Store) -> None:
     with store.engine.connect() as connection:
-        database.limit_statements(connection, 50)
+        limit_statements(connection, 50)
         if connection.dialect.name == "sqlite":
             return  # its busy timeout limits it already
         with pytest.raises(sa.exc.OperationalError) as late:
             connection.execute(sa.text("SELECT pg_sleep(5)"))
 
-    assert database.trouble(late.value) == "busy"
+    assert trouble(late.value) == "busy"
 
 
 def test_a_connection_to_nobody_is_trouble(tmp_path: Path) -> None:
-    engine = database.open_engine(f"postgresql+psycopg://tester@/postgres?host={tmp_path}")
+    engine = open_engine(f"postgresql+psycopg://tester@/postgres?host={tmp_path}")
     with pytest.raises(sa.exc.OperationalError) as lost:
         engine.connect()
 
-    assert database.trouble(lost.value) == "failed"
+    assert trouble(lost.value) == "failed"
 
 
 def test_a_store_is_closed_to_others(tmp_path: Path, features: FeatureList) -> None:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_detection.clock import Clock
-from fraud_detection.database import run_query
+from fraud_detection.database.query import run_query
 from fraud_detection.store import Store, decisions, history, labels, transfer, upkeep
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.labels import NewLabel

@@ -1,0 +1,16 @@
+"""Sorts errors: what storage failed at, and what the statement is to blame for."""
+
+import sqlalchemy as sa
+from pysqlite3 import dbapi2
+
+from fraud_detection.database import DatabaseRefused, Trouble, postgresql, sqlite
+
+
+def trouble(error: BaseException | None) -> Trouble | None:
+    """Return what storage failed at, None if the statement, its values or something else is to blame."""
+    if isinstance(error, DatabaseRefused):
+        return "corrupt" if error.reason == "corrupt" else "failed"
+    driver_error = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(driver_error, dbapi2.Error):
+        return sqlite.trouble_of(driver_error)
+    return postgresql.trouble_of(driver_error)
