@@ -1,1 +1,1 @@
-"""What is written from other files of this repository: `make generate` writes it, tests compare it."""
+"""Writes the files that derive from other files of this repository: `make generate` runs it, tests compare."""

@@ -7,7 +7,7 @@ from generate.files import FILES, ROOT
 
 
 def main() -> int:
-    """Write what can be written; return 1 if a tool was missing for any file."""
+    """Write every file whose tools are installed; return 1 if a tool was missing."""
     complete = True
     for path, text_of in FILES.items():
         target = ROOT / path

@@ -1,4 +1,4 @@
-"""Write what Helm and helm-docs make of the chart: its README, and its rendered defaults."""
+"""Generate the chart's README with helm-docs, and its rendered defaults with Helm."""
 
 import os
 import re
@@ -11,7 +11,7 @@ CHART = Path(__file__).parent.parent / "charts" / "fraud-detection"
 
 
 class ToolMissing(Exception):
-    """A program that is not installed; the message says how to get it."""
+    """A program that is not installed; the message says how to install it."""
 
 
 def readme() -> str:
@@ -37,7 +37,7 @@ def rendered_defaults() -> str:
 
 
 def comparable(rendered: str) -> str:
-    """Return a render without what may differ: a generated token, and the empty lines that only Helm 4 keeps."""
+    """Return a render without its variable parts: a generated token, and the empty lines that only Helm 4 keeps."""
     documents = re.sub(r"\s*\n---\n", "\n---\n", rendered.strip())
     return re.sub(r"(?m)^(  api-token:) [A-Za-z0-9+/=]{64}$", r"\1 generated", documents)
 

@@ -57,7 +57,7 @@ _BUNDLED = {
     "scikit-learn": GCC_RUNTIME,
     "scipy": f"{GCC_RUNTIME} AND LGPL-2.1-or-later",
 }
-"""What lies in the .libs folder of a wheel under other terms than the package, which declares its own alone."""
+"""Licences of libraries in the .libs folder of a wheel, which the package does not declare."""
 _READ = {
     "contourpy": "BSD-3-Clause",
     "cycler": "BSD-3-Clause",

@@ -1,4 +1,4 @@
-"""Put each variable where people change it: the chart's `config`, compose.yaml and .env.example.
+"""Put each variable where users change it: the chart's `config`, compose.yaml and .env.example.
 
 A new variable of fraud_detection/settings.py appears in all of these, unless this file names it.
 """
@@ -72,7 +72,7 @@ NOTES = {
 
 
 def groups() -> dict[str, list[Variable]]:
-    """Return the variables that people may change, by who reads them."""
+    """Return the variables that a user may change, by the programs that read them."""
     shared = {variable.name for variable in SharedSettings.variables()}
     return {
         "shared": _changeable(SharedSettings.variables()),
