@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import psycopg
 import pytest
@@ -51,3 +53,17 @@ def test_an_import_that_breaks_off_leaves_nothing(store: Store) -> None:
 
     with store.begin() as connection:
         assert store.count_rows(connection) == 0
+
+
+def test_a_copy_refuses_to_overwrite_and_postgresql_has_no_file(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    if isinstance(store.location, str):
+        with pytest.raises(TypeError, match="pg_dump"):
+            transfer.copy_to(store, target)
+        return
+
+    transfer.copy_to(store, target)
+
+    assert target.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        transfer.copy_to(store, target)
