@@ -4,7 +4,8 @@ import os
 import sys
 
 from api import bootstrap
-from fraud_detection.settings import ApiSettings, BadSetting
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ApiSettings
 
 SERVER = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
 

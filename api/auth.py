@@ -11,7 +11,8 @@ from wsgiref.types import WSGIEnvironment
 import flask
 
 from api.metrics import Metrics, TokenId
-from fraud_detection.settings import ApiSettings, BadSetting, checked_token, read_secret_file
+from fraud_detection.environment import BadSetting, checked_token, read_secret_file
+from fraud_detection.settings import ApiSettings
 
 PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
 RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s

@@ -12,6 +12,7 @@ from pathlib import Path
 from fraud_detection import logs
 from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
@@ -20,7 +21,7 @@ from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, read_version
 from fraud_detection.model.write import install_version, link_classic_path, promote
-from fraud_detection.settings import BadSetting, SharedSettings
+from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from gunicorn import glogging
 
 from api import server
 from fraud_detection import logs
+from fraud_detection.environment import BadSetting
 from fraud_detection.file_modes import share_with_group
-from fraud_detection.settings import ApiSettings, BadSetting
+from fraud_detection.settings import ApiSettings
 
 
 def _settings() -> ApiSettings:

@@ -9,8 +9,9 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
-from fraud_detection.settings import BadSetting, ClientSettings
+from fraud_detection.settings import ClientSettings
 
 TIMEOUT_SECONDS = 10
 

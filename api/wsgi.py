@@ -7,9 +7,10 @@ from api.app import Api, create_app
 from api.health import ProbeServer
 from api.server import halt
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.features import BadFeatureList
 from fraud_detection.model.read import ModelRefused
-from fraud_detection.settings import ApiSettings, BadSetting
+from fraud_detection.settings import ApiSettings
 
 
 def serve() -> Api:

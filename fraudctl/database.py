@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from fraud_detection.database.query import run_query
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
-from fraud_detection.settings import BadSetting
 from fraudctl.arguments import seekable
 from fraudctl.installation import actor, installation
 from jobs.upkeep.check import check as look_through

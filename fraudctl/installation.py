@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from fraud_detection import logs
-from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
 

@@ -2,17 +2,8 @@
 
 from collections.abc import Iterable
 
-from fraud_detection.settings import (
-    ApiSettings,
-    Boolean,
-    Choice,
-    ClientSettings,
-    Integer,
-    JobSettings,
-    Number,
-    SharedSettings,
-    Variable,
-)
+from fraud_detection.environment import Boolean, Choice, Integer, Number, Variable
+from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings
 
 _INTRODUCTION = """\
 <!-- `make generate` writes this file from fraud_detection/settings.py. -->

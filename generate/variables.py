@@ -12,16 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from fraud_detection.settings import (
-    ApiSettings,
-    Boolean,
-    Choice,
-    Integer,
-    JobSettings,
-    Number,
-    SharedSettings,
-    Variable,
-)
+from fraud_detection.environment import Boolean, Choice, Integer, Number, Variable
+from fraud_detection.settings import ApiSettings, JobSettings, SharedSettings
 
 _ROOT = Path(__file__).parent.parent
 _CHART = _ROOT / "charts" / "fraud-detection"

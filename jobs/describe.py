@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from fraud_detection import logs
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList, FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
-from fraud_detection.settings import BadSetting, JobSettings
+from fraud_detection.settings import JobSettings
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import SCALED_AMOUNT, pages, read_layout
 from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics, describe, to_json

@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from fraud_detection import logs
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.read import ModelRefused
-from fraud_detection.settings import BadSetting, JobSettings
+from fraud_detection.settings import JobSettings
 from jobs.drift.compare import Decisions, Reference, compare
 from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, to_json, unable_to_compare

@@ -16,13 +16,14 @@ import numpy as np
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
 from fraud_detection.model.read import Model, ModelRefused, journal
 from fraud_detection.model.write import collect, record, write_version
-from fraud_detection.settings import BadSetting, JobSettings
+from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
 from jobs.installation import Installation
 from jobs.reporting import mlflow_run as run_record

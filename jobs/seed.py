@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import BadFeatureList
-from fraud_detection.settings import BadSetting, JobSettings
+from fraud_detection.settings import JobSettings
 from jobs.installation import Installation
 from jobs.synthetic.baseline import ROWS, seed_baseline
 from jobs.synthetic.statistics import BadStatistics, read_statistics, statistics_for

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
-from fraud_detection.settings import BadSetting, ClusterSettings
+from fraud_detection.settings import ClusterSettings
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MODEL_DIGEST = "fraud-detection.io/model-digest"

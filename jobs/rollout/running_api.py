@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import requests
 
-from fraud_detection.settings import BadSetting, ClientSettings, JobSettings
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.rollout.deployment import Deployment, KubernetesAway, KubernetesRefused, NotRolledOut
 
 SERVED_WITHIN_SECONDS = 30.0

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
-from fraud_detection.settings import ApiSettings, BadSetting, JobSettings
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ApiSettings, JobSettings
 from generate.chart import ToolMissing, readme
 from tests.chart.helm import CI, Helm
 from tests.support.environment import TOKEN

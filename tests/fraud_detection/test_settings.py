@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection.settings import ApiSettings, BadSetting, ClientSettings, JobSettings
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 
 TOKEN = {"API_TOKEN": "t0k3n"}
 
@@ -37,49 +38,6 @@ def test_a_wrong_variable_is_named_with_its_value(environment: dict[str, str], m
     assert str(refused.value).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("API_TOKEN", "two words"), ("DATABASE_URL", "mysql://user:password@host/database")]
-)
-def test_the_value_of_a_secret_is_never_in_the_message(name: str, value: str) -> None:
-    with pytest.raises(BadSetting, match=name) as refused:
-        ApiSettings.from_env(TOKEN | {name: value})
-
-    assert value not in str(refused.value)
-    assert refused.value.__cause__ is None
-
-
-def test_a_secret_comes_from_its_file_without_the_last_newline(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("from-a-file\n")
-
-    settings = ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "token")})
-
-    assert (settings.api_token, settings.api_token_file) == ("from-a-file", tmp_path / "token")
-
-
-def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match=r"API_TOKEN_FILE: .*none cannot be read"):
-        ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "none")})
-
-
-@pytest.mark.parametrize("optional", ["DATABASE_URL", "API_TOKEN_PREVIOUS"])
-def test_an_optional_secret_whose_file_cannot_be_read_is_not_taken_for_none(tmp_path: Path, optional: str) -> None:
-    file = tmp_path / ("none" if optional == "DATABASE_URL" else "")  # a folder is there, and no file to read
-
-    with pytest.raises(BadSetting, match=f"{optional}_FILE: .* cannot be read"):
-        ApiSettings.from_env(TOKEN | {f"{optional}_FILE": str(file)})
-
-
-def test_the_file_of_the_previous_token_may_come_later(tmp_path: Path) -> None:
-    settings = ApiSettings.from_env(TOKEN | {"API_TOKEN_PREVIOUS_FILE": str(tmp_path / "none")})
-
-    assert (settings.api_token_previous, settings.api_token_previous_file) == (None, tmp_path / "none")
-
-
-def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match="API_TOKEN and API_TOKEN_FILE are both set"):
-        ApiSettings.from_env(TOKEN | {"API_TOKEN_FILE": str(tmp_path / "token")})
-
-
 def test_postgresql_replaces_both_files() -> None:
     settings = JobSettings.from_env({"DATABASE_URL": "postgres://user:password@host/database"})
 
@@ -97,12 +55,3 @@ def test_two_names_of_one_file_are_one_store() -> None:
 def test_an_address_must_be_one() -> None:
     with pytest.raises(BadSetting, match="API_URL: expected an address that starts with http"):
         ClientSettings.from_env(TOKEN | {"API_URL": "localhost:5000"})
-
-
-def test_describes_each_variable_for_the_tables() -> None:
-    described = {variable.name: variable for variable in ApiSettings.variables()}
-
-    assert described["API_TOKEN"].required
-    assert described["API_TOKEN"].secret
-    assert described["PORT"].default == "5000"
-    assert described["DATABASE_URL"].default is None

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from fraud_detection.settings import BadSetting
+from fraud_detection.environment import BadSetting
 from fraudctl.main import Fraudctl, main
 
 

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from fraud_detection.settings import ApiSettings, Integer, JobSettings, Variable
+from fraud_detection.environment import Integer, Variable
+from fraud_detection.settings import ApiSettings, JobSettings
 from generate import variables
 from generate.variables import DECIDED_BY_THE_PLACE, NOTES, OTHER_VALUE_OF_THE_CHART, PATHS, chart_name, groups
 from tests.support.project import ROOT

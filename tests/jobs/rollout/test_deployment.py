@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fraud_detection.settings import BadSetting
+from fraud_detection.environment import BadSetting
 from jobs.rollout import deployment as module
 from jobs.rollout.deployment import (
     MODEL_DIGEST,

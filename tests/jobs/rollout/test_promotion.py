@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from fraud_detection.environment import BadSetting
 from fraud_detection.lock import promoter
 from fraud_detection.model import read
 from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE
 from fraud_detection.model.read import ModelRefused, current_version, load, read_manifest
 from fraud_detection.model.write import promote, record
-from fraud_detection.settings import BadSetting, ClientSettings
+from fraud_detection.settings import ClientSettings
 from jobs.rollout import promotion as rollout
 from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused

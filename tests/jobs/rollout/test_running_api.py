@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from fraud_detection.environment import BadSetting
 from fraud_detection.model.files import CURRENT, ONNX
 from fraud_detection.model.write import promote
-from fraud_detection.settings import BadSetting, ClientSettings
+from fraud_detection.settings import ClientSettings
 from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api

@@ -1,0 +1,236 @@
+"""Reads environment variables: how a settings class declares one, and how text becomes a checked value."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeVar, overload
+
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+
+T = TypeVar("T")
+
+
+class BadSetting(ExpectedError):
+    """A variable that is missing or wrong; the message names it, what was expected and, if no secret, its value."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
+
+
+def text(value: str) -> str:
+    """Return the value as it is."""
+    return value
+
+
+class Boolean:
+    """Reads true or false."""
+
+    expected = "true or false"
+
+    def __call__(self, value: str) -> bool:
+        """Return the value; raises ValueError saying what was expected, as every reader does."""
+        if value.lower() not in {"true", "false"}:
+            raise ValueError(self.expected)
+        return value.lower() == "true"
+
+
+@dataclass(frozen=True)
+class Number:
+    """Reads a number within bounds."""
+
+    minimum: float
+    maximum: float
+
+    @property
+    def expected(self) -> str:
+        """Describe the accepted values, for messages and documents."""
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
+
+    def __call__(self, value: str) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(self.expected)
+        return number
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Reads a whole number within bounds."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def expected(self) -> str:
+        """Describe the accepted values, for messages and documents."""
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def __call__(self, value: str) -> int:
+        """Return the number."""
+        if not re.fullmatch(r"\d{1,10}", value) or not self.minimum <= int(value) <= self.maximum:
+            raise ValueError(self.expected)
+        return int(value)
+
+
+class Choice:
+    """Reads one of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    @property
+    def expected(self) -> str:
+        """Describe the accepted values, for messages and documents."""
+        return f"one of {', '.join(self.words)}"
+
+    def __call__(self, value: str) -> str:
+        """Return the word."""
+        if value not in self.words:
+            raise ValueError(self.expected)
+        return value
+
+
+def url(value: str) -> str:
+    """Return an address without its last slash; raises ValueError saying what was expected."""
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ValueError("an address that starts with http:// or https://")
+    return value.rstrip("/")
+
+
+def checked_token(value: str) -> str:
+    """Return a bearer token that can stand in a header; raises ValueError saying what was expected."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,512}", value):
+        raise ValueError("1 to 512 visible ASCII characters without spaces")
+    return value
+
+
+class _Default(Enum):
+    REQUIRED = "required"
+
+
+REQUIRED: Final = _Default.REQUIRED
+"""Stands for the default of a variable that has none."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a person needs to know of one environment variable, and how it is read."""
+
+    name: str
+    meaning: str
+    parse: Callable[[str], Any]
+    default: str | None
+    required: bool
+    secret: bool
+    file_may_be_missing: bool = False
+
+
+@overload
+def variable(
+    name: str,
+    parse: Callable[[str], T],
+    default: None,
+    meaning: str,
+    *,
+    secret: bool = False,
+    file_may_be_missing: bool = False,
+) -> T | None: ...
+
+
+@overload
+def variable(
+    name: str,
+    parse: Callable[[str], T],
+    default: float | str | Literal[_Default.REQUIRED],
+    meaning: str,
+    *,
+    secret: bool = False,
+) -> T: ...
+
+
+def variable(
+    name: str,
+    parse: Callable[[str], Any],
+    default: object,
+    meaning: str,
+    *,
+    secret: bool = False,
+    file_may_be_missing: bool = False,
+) -> Any:
+    """Declare a field of a settings class and the variable that it is read from.
+
+    The type that `parse` returns is the field's: with another one, mypy fails. A default that is text is parsed like
+    any value. Only a secret without a default may name a file that is missing.
+    """
+    declared = Variable(
+        name,
+        meaning,
+        parse,
+        default=None if default in (REQUIRED, None) else str(default),
+        required=default is REQUIRED,
+        secret=secret,
+        file_may_be_missing=file_may_be_missing,
+    )
+    return dataclasses.field(metadata={"variable": declared})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Reads every field of a settings class from the environment."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check every variable of this class.
+
+        A secret may also come from the file that NAME_FILE names. An empty variable counts as absent.
+
+        Raises BadSetting.
+        """
+        return cls(**{field.name: _read(field.metadata["variable"], environ) for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def variables(cls) -> list[Variable]:
+        """Return what this class reads, in order, for tables and checks."""
+        return [field.metadata["variable"] for field in dataclasses.fields(cls)]
+
+
+def _read(variable: Variable, environ: Mapping[str, str]) -> Any:
+    name = variable.name
+    value = environ.get(name, "")
+    if variable.secret and environ.get(f"{name}_FILE"):
+        if value:
+            raise BadSetting(f"{name} and {name}_FILE are both set; keep the one that counts")
+        try:
+            value = read_secret_file(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
+        except BadSetting as error:
+            if not (variable.file_may_be_missing and isinstance(error.__cause__, FileNotFoundError)):
+                raise
+    if not value:
+        if variable.required:
+            raise BadSetting(f"{name} is not set; it is required: {variable.meaning}")
+        if variable.default is None:
+            return None
+        value = variable.default
+    try:
+        return variable.parse(value)
+    except ValueError as error:
+        got = "a value that is kept secret" if variable.secret else repr(value)
+        raise BadSetting(f"{name}: expected {error}, got {got}") from None  # the cause may repeat a secret
+
+
+def read_secret_file(variable: str, path: Path) -> str:
+    """Return what the file that `variable` names holds, without a trailing newline.
+
+    Raises BadSetting when it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{variable}: {path} cannot be read ({type(error).__name__})") from error

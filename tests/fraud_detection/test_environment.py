@@ -1,0 +1,114 @@
+"""Declaring a variable with the wrong type fails mypy, and secrets come from the environment or from a file."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ApiSettings
+from tests.support.project import ROOT
+
+TOKEN = {"API_TOKEN": "t0k3n"}
+
+DECLARATIONS = """\
+from dataclasses import dataclass
+from pathlib import Path
+
+from fraud_detection.environment import REQUIRED, Boolean, Choice, Integer, Number, Settings, text, variable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Right(Settings):
+    share: float = variable("SHARE", Number(0, 1), 0.4, "")
+    days: float = variable("DAYS", Integer(0, 9), 4, "")
+    rows: int = variable("ROWS", Integer(0, 9), 4, "")
+    path: Path = variable("PATH", Path, "a/b", "")
+    mode: str = variable("MODE", Choice("a", "b"), "a", "")
+    on: bool = variable("ON", Boolean(), "false", "")
+    token: str = variable("TOKEN", text, REQUIRED, "")
+    file: Path | None = variable("FILE", Path, None, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Settings):
+    share: float = variable("SHARE", text, 0.4, "")  # str for float
+    days: float = variable("DAYS", text, "4", "")  # str for float
+    rows: int = variable("ROWS", Number(0, 9), 4, "")  # float for int
+    path: Path = variable("PATH", text, "a/b", "")  # str for Path
+    on: bool = variable("ON", Integer(0, 1), 0, "")  # int for bool
+    token: str = variable("TOKEN", Path, REQUIRED, "")  # Path for str
+    file: Path = variable("FILE", Path, None, "")  # Path | None for Path
+    name: Path | None = variable("NAME", text, None, "")  # str | None for Path | None
+"""
+
+
+def test_mypy_refuses_a_parser_of_the_wrong_type(tmp_path: Path) -> None:
+    file = tmp_path / "declarations.py"
+    file.write_text(DECLARATIONS)
+    expected = [
+        f'{number}: expression has type "{got}", variable has type "{field}"'
+        for number, line in enumerate(DECLARATIONS.splitlines(), 1)
+        for got, field in re.findall(r"# (.+) for (.+)$", line)
+    ]
+
+    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", str(file)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    found = re.findall(r"declarations\.py:(\d+): error: .*?\((.*?)\)  \[assignment\]", said.stdout)
+    assert [f"{number}: {types}" for number, types in found] == expected, said.stdout + said.stderr
+    assert "Found 8 errors in 1 file" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("API_TOKEN", "two words"), ("DATABASE_URL", "mysql://user:password@host/database")]
+)
+def test_the_value_of_a_secret_is_never_in_the_message(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=name) as refused:
+        ApiSettings.from_env(TOKEN | {name: value})
+
+    assert value not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_secret_comes_from_its_file_without_the_last_newline(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file\n")
+
+    settings = ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "token")})
+
+    assert (settings.api_token, settings.api_token_file) == ("from-a-file", tmp_path / "token")
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"API_TOKEN_FILE: .*none cannot be read"):
+        ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("optional", ["DATABASE_URL", "API_TOKEN_PREVIOUS"])
+def test_an_optional_secret_whose_file_cannot_be_read_is_not_taken_for_none(tmp_path: Path, optional: str) -> None:
+    file = tmp_path / ("none" if optional == "DATABASE_URL" else "")  # a folder is there, and no file to read
+
+    with pytest.raises(BadSetting, match=f"{optional}_FILE: .* cannot be read"):
+        ApiSettings.from_env(TOKEN | {f"{optional}_FILE": str(file)})
+
+
+def test_the_file_of_the_previous_token_may_come_later(tmp_path: Path) -> None:
+    settings = ApiSettings.from_env(TOKEN | {"API_TOKEN_PREVIOUS_FILE": str(tmp_path / "none")})
+
+    assert (settings.api_token_previous, settings.api_token_previous_file) == (None, tmp_path / "none")
+
+
+def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="API_TOKEN and API_TOKEN_FILE are both set"):
+        ApiSettings.from_env(TOKEN | {"API_TOKEN_FILE": str(tmp_path / "token")})
+
+
+def test_describes_each_variable_for_the_tables() -> None:
+    described = {variable.name: variable for variable in ApiSettings.variables()}
+
+    assert described["API_TOKEN"].required
+    assert described["API_TOKEN"].secret
+    assert described["PORT"].default == "5000"
+    assert described["DATABASE_URL"].default is None
