@@ -362,7 +362,7 @@ def test_a_model_of_another_feature_list_is_an_error(installation: WatchedInstal
     report = installation.detect(FEATURES_FILE=str(other))
 
     assert report.state == "error"
-    assert "made for another feature list" in report.explanation[0]
+    assert "belongs to another feature list" in report.explanation[0]
 
 
 def test_a_database_of_another_feature_list_is_an_error(installation: WatchedInstallation, tmp_path: Path) -> None:

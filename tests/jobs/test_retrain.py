@@ -395,7 +395,7 @@ def leave_a_bare_pickle(installation: SmallInstallation) -> None:
     ("damage", "exit_code", "message"),
     [
         (break_features, 2, "expected 1 to 500 features"),
-        (change_features, 3, "was made for another feature list"),
+        (change_features, 3, "belongs to another feature list"),
         (remove_store, 2, "no database there"),
         (damage_store, 3, "is damaged or no SQLite database"),
         (lose_postgresql, 1, "PostgreSQL: cannot be reached"),
