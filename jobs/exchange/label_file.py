@@ -1,5 +1,6 @@
 """Tells a running API what the transactions of a file turned out to be."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import stored_time
-from fraud_detection.contract import MAX_LABELS
+from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile
@@ -27,10 +28,12 @@ class LabelledFile:
     """Lines that leave open what the transaction was."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
     places: list[str]
     labels: list[dict[str, object]]
+    room: int = MAX_BODY_BYTES - len('{"labels": []}')
+    """Bytes that the body of the request may still grow."""
 
 
 def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
@@ -39,13 +42,13 @@ def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
     Its columns: `transaction_id`, or `request_id` and `row`; `is_fraud` (or `Class`): 1, 0, or empty where nobody
     knows yet; optional `source`, `reported_at`, `reporter`. Other columns are passed over.
 
-    Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier thousands are in),
+    Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier requests are in),
     ApiAway.
     """
     batches, empty = _read(path, source)
     sent = sum(len(batch.labels) for batch in batches)
     new = 0
-    for batch in tqdm(batches, desc=path.name, unit=" thousand", delay=1, disable=None, leave=False):
+    for batch in tqdm(batches, desc=path.name, unit=" requests", delay=1, disable=None, leave=False):
         try:
             new += client.label(batch.labels)
         except ApiRefused as error:
@@ -67,8 +70,10 @@ def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
         if label is None:
             empty += 1
             continue
-        if not batches or len(batches[-1].labels) == MAX_LABELS:
+        size = len(json.dumps(label)) + len(", ")
+        if not batches or len(batches[-1].labels) == MAX_LABELS or batches[-1].room < size:
             batches.append(_Batch([], []))
+        batches[-1].room -= size
         batches[-1].places.append(place)
         batches[-1].labels.append(label)
     return batches, empty

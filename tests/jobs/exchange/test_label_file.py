@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from fraud_detection.contract import MAX_LABELS
 from fraud_detection.features import default_features
 from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store, decisions
@@ -40,6 +41,19 @@ def test_sends_what_each_line_says(running_api: dict[str, str], tmp_path: Path) 
     assert refused.value.status == 404
     assert _labels(Path(running_api["LATEST_DB"]), "a") == [("chargeback", "bank", True, "2026-01-02 03:04:05.000000")]
     assert _labels(Path(running_api["LATEST_DB"]), f"{scored.request_id}:2")[0][:3] == ("analyst", "api", False)
+
+
+def test_labels_too_wide_for_one_request_go_in_two(running_api: dict[str, str], tmp_path: Path) -> None:
+    client = ApiClient(ClientSettings.from_env(running_api))
+    ids = [f"{number:03}".rjust(128, "\\") for number in range(MAX_LABELS)]  # JSON doubles each backslash
+    reporter = "\N{GRINNING FACE}" * 64  # and escapes an emoji in 12 bytes
+    path = written(tmp_path, "transaction_id,is_fraud,reporter", *(f"{each},1,{reporter}" for each in ids))
+
+    with client:
+        client.score([[0.0] * 29] * MAX_LABELS, ids, idempotency_key="k")
+        done = label_file(path, client, source="analyst")
+
+    assert (done.labels, done.new) == (MAX_LABELS, MAX_LABELS)
 
 
 def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]:
