@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_history(folder: Path, rows: int) -> None:
-    """Write made-up transactions in the form of the public data set, its quotes around Class included."""
+    """Write synthetic transactions in the form of the public data set, its quotes around Class included."""
     random = np.random.default_rng(1)
     columns: dict[str, NDArray[Any]] = {"Time": np.sort(random.integers(0, 172_793, rows))}
     columns |= {f"V{number}": random.normal(size=rows) for number in range(1, 29)}

@@ -1,4 +1,4 @@
-"""Bring in an existing pickle: converted, compared with itself, and promoted like any other version."""
+"""Adopts an existing pickle: converts it, compares both, and promotes it like any other version."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class Adopted:
-    """A pickle that serves now."""
+    """An adopted pickle, which serves now."""
 
     version: str
     kind: str
@@ -50,10 +50,10 @@ def adopt(
     now: datetime,
     api: RunningApi | None = None,
 ) -> Adopted:
-    """Convert a pickled scikit-learn classifier (pickle or joblib) and bring it into service.
+    """Convert a pickled scikit-learn classifier (pickle or joblib) and promote it.
 
-    Loading a pickle runs the code in it: only for one that you trust. Its scores must survive the conversion on stored
-    transactions, or on synthetic ones where there are hardly any. How good it is nobody knows; the manifest says so.
+    Loading a pickle runs the code in it: adopt only one that you trust. Its scores must survive conversion on stored
+    transactions, or on synthetic ones if few are stored. How good it is, is unknown; the manifest says so.
 
     Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed,
     KubernetesRefused, KubernetesAway.
@@ -67,7 +67,7 @@ def adopt(
         if history is not None:
             files[REFERENCE] = reference_bytes(history, here.features, _SEED)
         else:
-            notes.append("No transaction is stored: until a retraining there is nothing that drift can compare with.")
+            notes.append("No transaction is stored, so drift has no reference until the next retraining.")
         manifest = Manifest(
             created=timestamp(now),
             features=list(here.features.names),
@@ -86,7 +86,7 @@ def adopt(
             _register(tracking, here.models_dir / version, path.name)
         except BaseException:
             if version != current_version(here.models_dir):  # the same file adopted twice within a second
-                discard(here.models_dir, version)  # else it could be promoted by hand, unknown and unverified
+                discard(here.models_dir, version)  # otherwise it could be promoted by hand, unknown and unverified
             raise
         put_into_service(version, here, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
     return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
@@ -109,7 +109,7 @@ def _rows_to_compare(history: History | None, here: Installation) -> Matrix:
 
 
 def _known_scaling(here: Installation) -> AmountScaling | None:
-    """Return how amounts are scaled where no import has fixed it: as the model in service says, else as in public."""
+    """Return how amounts are scaled if no import has fixed it: as the current model says, else as in the public set."""
     try:
         known = read_manifest(here.models_dir / CURRENT).amount_scaling
     except ModelRefused:  # none serves, or a damaged one: a reason to adopt another
@@ -118,7 +118,7 @@ def _known_scaling(here: Installation) -> AmountScaling | None:
 
 
 def _register(tracking: Tracking, directory: Path, source: str) -> None:
-    """Let MLflow know the model, as every other that serves."""
+    """Register the model in MLflow, like every other that serves."""
     manifest = read_manifest(directory)
     run_id = tracking.log_run(
         f"adopted {source}",

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_labelled(path: Path, features: FeatureList, scaling: AmountScaling) -> Transactions:
-    """Read the transactions of a CSV file whose truth is known; a plain Amount is scaled.
+    """Read the labelled transactions of a CSV file; a plain Amount is scaled.
 
     Raises BadTransactionFile.
     """
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="labelled transactions: CSV, also gzipped")
     parser.add_argument("--out", type=Path, required=True, help="the table to write")
     parser.add_argument(
-        "--fraud-share", type=float, help="share of fraud in real traffic, where the file holds another (0 to 1)"
+        "--fraud-share", type=float, help="share of fraud in real traffic, if the file has another (0 to 1)"
     )
     given = parser.parse_args(arguments)
     try:

@@ -30,7 +30,7 @@ from jobs.drift.windows import first_reference, halves, newest_transactions, oth
 from jobs.installation import Installation
 from jobs.reporting.pushgateway import Run, push_drift
 
-PERIOD = timedelta(days=14)  # older transactions say nothing about today
+PERIOD = timedelta(days=14)  # older transactions say little about today
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
     """Compare, write DRIFT_RESULT, push, and return the report; equal input gives an equal file.
 
     What makes a comparison impossible (database, model or reference unreadable, of another feature list, not what
-    serves) is a report of state `error`, never an exception. `now` is the present unless given.
+    serves) is a report of state `error`, never an exception. `now` defaults to the present.
 
     Raises BadFeatureList.
     """

@@ -1,4 +1,4 @@
-"""One installation as jobs and commands see it: settings and features, and the way to stores, models and their lock."""
+"""One installation as jobs and commands see it: settings and features, stores, models and their lock."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from fraud_detection.store import Store
 
 @dataclass(frozen=True)
 class Installation:
-    """The settings of the jobs, and the features of a transaction."""
+    """Settings of the jobs and features of a transaction; opens what belongs to them."""
 
     settings: JobSettings
     features: FeatureList
@@ -29,16 +29,16 @@ class Installation:
 
     @property
     def models_dir(self) -> Path:
-        """The folder of all model versions."""
+        """Return the folder of all model versions."""
         return self.settings.models_dir
 
     @property
     def mlflow_folder(self) -> Path:
-        """The folder of MLflow's own store, which is used when MLFLOW_TRACKING_URI names no server."""
+        """Return the folder of MLflow's local store, used if MLFLOW_TRACKING_URI names no server."""
         return self.settings.latest_db.parent
 
     def served_model(self) -> Model:
-        """Load the model in service; raises ModelRefused."""
+        """Load the current model; raises ModelRefused."""
         return load(self.settings.model_path, self.features)
 
     def journal(self) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Installation:
         return journal(self.models_dir)
 
     def open_store(self, location: str | Path | None = None, *, read_only: bool = True) -> Store:
-        """Open one store, which is the API's when no other location is given; raises DatabaseRefused."""
+        """Open one store, by default that of the API; raises DatabaseRefused."""
         return Store.open(
             self.settings.store_location if location is None else location,
             self.features,
@@ -55,14 +55,14 @@ class Installation:
         )
 
     def create_store(self, location: str | Path) -> Store:
-        """Open a store to write, made if there is none, with the tables of today; raises DatabaseRefused."""
+        """Open a store to write, creating it or migrating its tables if needed; raises DatabaseRefused."""
         return Store.create_or_migrate(
             location, self.features, allow_network_filesystem=self.settings.allow_network_filesystem
         )
 
     @contextlib.contextmanager
     def stores(self, *, read_only: bool = True, may_be_none: bool = False) -> Iterator[list[Store]]:
-        """Open every store for the length of the block; an SQLite file that does not exist yet is left out.
+        """Open every store for the length of the block, except SQLite files that do not exist yet.
 
         Raises DatabaseRefused, also when none of the stores exists, unless there `may_be_none`.
         """

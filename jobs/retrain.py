@@ -1,4 +1,4 @@
-"""`python -m jobs.retrain [--force]`: train a new model when it is due, and promote it if it is no worse.
+"""`python -m jobs.retrain [--force]`: train a new model if it is due, and promote it if it is no worse.
 
 It exits with a code of fraud_detection/exit_codes.py: 0 for every outcome but `failed` and `restored`.
 """
@@ -48,7 +48,7 @@ _ANSWERS: dict[type[ExpectedError], tuple[RetrainOutcome, str]] = {
     ModelRefused: ("failed", "Nothing was promoted. {}"),
     KubernetesRefused: ("failed", "Nothing was promoted. {}"),
     KubernetesAway: ("failed", "Nothing was promoted. {}"),
-    TrackingFailed: ("failed", "Nothing is promoted that MLflow does not know. {}"),
+    TrackingFailed: ("failed", "Nothing was promoted, because MLflow could not record it. {}"),
 }
 _OF_REASON = {
     "unreachable": ExitCode.TRY_AGAIN,
@@ -60,8 +60,8 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job with the environment's settings and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.retrain", description="Train a new model when it is due.")
-    parser.add_argument("--force", action="store_true", help="train even when it is not due")
+    parser = argparse.ArgumentParser(prog="python -m jobs.retrain", description="Train a new model if it is due.")
+    parser.add_argument("--force", action="store_true", help="train even if it is not due")
     given = parser.parse_args(arguments)
     share_with_group()
     try:
@@ -80,7 +80,7 @@ def retrain(
     find_api: Callable[[], RunningApi | None] = lambda: None,
     now: datetime | None = None,
 ) -> Retraining:
-    """Run once and say what happened; nothing that goes wrong raises, and no failure promotes.
+    """Run once and return what happened; errors become outcomes, and no failure promotes.
 
     `force` trains even when nothing is due or new. Where `find_api` (which may raise BadSetting) finds one, a promotion
     counts only once that one serves it.
@@ -158,12 +158,12 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     if not force and last is not None and last.labels == labels:
         return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
 
-    # Before the work: nothing is promoted that MLflow does not know, or that could not be rolled out.
+    # Before the work, because a model that cannot be recorded or rolled out must not be promoted.
     tracking = tracking_of(here)
     require_rollout(here.settings, api)
     challenger = train(selection, history, served, here, scaling=scaling, now=now)
     if served is not None and challenger.digest == served.digest:
-        told = "Training gave the very model that serves: nothing new was labelled in the time that it learns from."
+        told = "Training produced the current model again: no new labels arrived in the training window."
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
     verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
@@ -183,7 +183,7 @@ def _decide(
     reason: str,
     api: RunningApi | None,
 ) -> Retraining:
-    """Keep what was learned in MLflow, and do what the verdict says."""
+    """Record the run in MLflow, and do what the verdict says."""
     verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
     digest = judged.challenger.digest
     tried = explanation.what_was_tried(judged.challenger, judged.selection)

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--statistics",
         type=Path,
-        help="a table of jobs.describe; without it the public set's, or the history in the store",
+        help="a table of jobs.describe (default: the public set's, or the history in the store)",
     )
     given = parser.parse_args(arguments)
     try:

@@ -57,7 +57,9 @@ def features() -> FeatureList:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    if not REAL_DATA.parents[1].exists():  # nobody can install it: where it is absent, made-up transactions have to do
+    if not REAL_DATA.parents[
+        1
+    ].exists():  # nobody can install it: where it is absent, synthetic transactions have to do
         pytest.skip("the sample of real transactions is not beside the project")
     return REAL_DATA
 
@@ -174,7 +176,7 @@ def make_version(features: FeatureList) -> Callable[..., str]:
 
 @pytest.fixture
 def models_dir(tmp_path: Path, make_version: Callable[..., str]) -> Path:
-    """A models folder with one tiny version in service."""
+    """A models folder with one tiny current version."""
     folder = tmp_path / "models"
     promote(folder, make_version(folder), actor="test", reason="the first one")
     return folder
@@ -182,13 +184,13 @@ def models_dir(tmp_path: Path, make_version: Callable[..., str]) -> Path:
 
 @pytest.fixture
 def model(models_dir: Path, features: FeatureList) -> Model:
-    """The tiny model in service."""
+    """The tiny current model."""
     return load(models_dir / PICKLE, features)
 
 
 @pytest.fixture
 def reference(models_dir: Path, model: Model, features: FeatureList, tmp_path: Path) -> Matrix:
-    """The reference of the model in service: 500 rows."""
+    """The reference of the current model: 500 rows."""
     matrix = np.random.default_rng(0).normal(size=(500, 29))
     elsewhere = Store.create_or_migrate(tmp_path / "elsewhere.db", features)
     with elsewhere.begin() as connection:

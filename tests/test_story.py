@@ -180,7 +180,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
     first = serving.get("/model")
     assert first["trained_on"] == "labels"
 
-    # score the rest over HTTP, label it; the transactions change half-way, and the model in service suffers
+    # score the rest over HTTP, label it; the transactions change half-way, and the current model suffers
     calm_ids = [f"calm-{number}" for number in range(CALM)]
     calm_rows = sample.scaled(sample.calm, first["amount_scaling"])
     serving.predict(calm_rows, calm_ids)
@@ -220,7 +220,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
     assert promoted[:12] in lineage
     with capsys.disabled():
         print(
-            f"\naverage precision of the model in service: {before:.3f}, after the change {after:.3f}; on its newest "
+            f"\naverage precision of the current model: {before:.3f}, after the change {after:.3f}; on its newest "
             f"half {suffered:.3f}, and {improved:.3f} with the retrained model, served after {seconds:.2f} s"
             f"\n{lineage}"
         )

@@ -1,4 +1,4 @@
-"""Whether today's transactions still look like those the model in service learned from: pure arithmetic."""
+"""Compares the newest transactions with those that the current model was trained on: pure arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ MANY_WARNED = 3
 ALERT_RATIO = 1.5
 SCORE_PSI_WARN, SCORE_PSI_DRIFT = 0.10, 0.25
 SCORE_PSI_ROWS = 5_000  # below it the scores of a half may warn, but not decide
-INDEPENDENT_ROWS = "rows are taken as independent; many rows of one card can look like a change"
+INDEPENDENT_ROWS = "rows are treated as independent; many rows of one card can look like a change"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the model in service was trained on, and how it scored what it was judged on."""
+    """Rows that the current model was trained on, and how it scored its hold-out."""
 
     rows: Matrix
     holdout: Holdout | None
-    is_baseline: bool  # trained on synthetic data, from which real traffic differs by nature
+    is_baseline: bool  # trained on synthetic data, which always differs from real traffic
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Every decision of the reference's model in the period, not only those in the two windows."""
+    """Every decision of the reference's model in the period, not only in the two windows."""
 
     rows: int
     alerts: int
@@ -76,9 +76,9 @@ def compare(
     6. a warned feature or a score PSI of at least 0.10 in either half: warn
     7. otherwise: ok
 
-    While the model in service was trained on synthetic data the state is `warn` at most, and says why.
+    While the current model was trained on synthetic data the state is `warn` at most, and says why.
 
-    Raises ValueError when the reference has no rows, another width, or a value that is not finite.
+    Raises ValueError if the reference has no rows, another width, or a value that is not finite.
 
     >>> from fraud_detection.features import Feature
     >>> random = np.random.default_rng(1)
@@ -131,8 +131,8 @@ _BASELINE = _Finding(
     "warn",
     "baseline_reference",
     False,
-    "The model in service was trained on synthetic data, from which real transactions differ by nature. "
-    "Import history or label transactions, then retrain; from then on drift is judged in full.",
+    "The current model was trained on synthetic data, which always differs from real transactions. "
+    "Import history or label transactions, then retrain: drift is judged in full after that.",
 )
 
 
@@ -160,8 +160,8 @@ def _check_reference(rows: Matrix, width: int) -> None:
 
 def _too_few_sentence(fewest: int, min_rows: int) -> str:
     return (
-        f"Each half needs {min_rows} scored transactions of the last days, the smaller one has {fewest}: "
-        "too few to tell a change from chance."
+        f"Each half needs {min_rows} recent scored transactions, the smaller one has {fewest}: "
+        "too few to distinguish a change from chance."
     )
 
 
@@ -196,7 +196,7 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
 
 
 def _is_stuck(then: Numbers, now: Numbers, chance: float) -> bool:
-    """Whether one value fills `now`, although the reference makes that less likely than `chance`."""
+    """Return whether one value fills `now`, although the reference makes that less likely than `chance`."""
     share_then = float(np.mean(then == now[0]))
     return bool(np.all(now == now[0])) and share_then ** len(now) < chance
 
@@ -208,9 +208,9 @@ def _feature_findings(changes: tuple[FeatureDrift, ...]) -> list[_Finding]:
     named = ", ".join(f"{change.name} (D {change.d:.2f})" for change in ordered[:3])
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     if all(_half_drifts(half) for half in zip(*((c.older, c.newer) for c in changes), strict=True)):
-        sentence = f"In both halves transactions differ from what the model learned from: {named}{more}."
+        sentence = f"In both halves transactions differ from the reference: {named}{more}."
         return [_Finding("drift", "features", True, sentence)]
-    sentence = f"Some features moved, not far enough or not in both halves: {named}{more}."
+    sentence = f"Some features moved, but not far enough or not in both halves: {named}{more}."
     return [_Finding("warn", "features", False, sentence)]
 
 
@@ -259,7 +259,7 @@ def _score_findings(psis: list[float | None], fewest_scores: int) -> list[_Findi
     known = [psi for psi in psis if psi is not None]
     if not known or max(known) < SCORE_PSI_WARN:
         return []
-    sentence = f"Scores are distributed otherwise than when the model was judged (PSI up to {max(known):.2f})."
+    sentence = f"The score distribution has changed since the model was judged (PSI up to {max(known):.2f})."
     if len(known) == 2 and min(known) >= SCORE_PSI_DRIFT and fewest_scores >= SCORE_PSI_ROWS:
         return [_Finding("drift", "score", True, sentence)]
     return [_Finding("warn", "score", False, sentence)]
@@ -268,9 +268,9 @@ def _score_findings(psis: list[float | None], fewest_scores: int) -> list[_Findi
 def _notes(alert_rate: AlertRate | None, psis: list[float | None]) -> list[str]:
     notes = []
     if alert_rate is None:
-        notes.append("the alert rate was not compared: no decisions of this model, or no hold-out behind it")
+        notes.append("the alert rate was not compared: this model has no decisions or no hold-out")
     elif alert_rate.threshold_differs:
-        notes.append("the alert rate was not compared: FRAUD_THRESHOLD differs from the one the model was judged with")
+        notes.append("the alert rate was not compared: FRAUD_THRESHOLD has changed since the model was judged")
     if None in psis:
-        notes.append("scores were not compared: too few of this model, here or in its hold-out")
+        notes.append("scores were not compared: this model has too few, here or in its hold-out")
     return notes

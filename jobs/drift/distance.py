@@ -1,4 +1,4 @@
-"""How far the values of one feature lie from those of a reference, and whether that is chance: pure arithmetic."""
+"""Measures how far the values of a feature lie from a reference, and whether that is chance: pure arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ class FeatureChange:
 
     @property
     def is_warned(self) -> bool:
-        """Not chance, and large enough to look at."""
+        """Return whether it is not chance and large enough to look at."""
         return self.p_adjusted < CHANCE and self.d >= WARNED_D
 
     @property
     def is_drifted(self) -> bool:
-        """Not chance, and large enough to act on."""
+        """Return whether it is not chance and large enough to act on."""
         return self.p_adjusted < CHANCE and self.d >= DRIFTED_D
 
 
 def feature_changes(reference: Matrix, half: Matrix) -> list[FeatureChange]:
     """Compare each feature (column) of two sets of transactions, shapes (n, features) and (m, features).
 
-    Values of `half` that are not finite are left out; whoever calls reports them as what they are. A column without
-    any finite value lies as far away as can be: d 1, p 0.
+    Values of `half` that are not finite are left out; the caller reports them. A column without a finite value has the
+    largest distance: d 1, p 0.
     """
     columns = [(then, now[np.isfinite(now)]) for then, now in zip(reference.T, half.T, strict=True)]
     tests = [_kolmogorov_smirnov(then, now) for then, now in columns]
@@ -77,9 +77,9 @@ def _wasserstein_sigmas(then: Numbers, now: Numbers) -> float | None:
 
 
 def population_stability_index(expected: Sequence[int], observed: Sequence[int]) -> float:
-    """Sum (q - p) ln(q / p) over bins, p and q the shares; half a row is added to each bin, so no share is 0.
+    """Return the sum of (q - p) ln(q / p) over bins, p and q the shares; adds half a row to each, so no share is 0.
 
-    Without any change about (bins - 1) (1 / n + 1 / m) is to be expected, from chance alone.
+    Without any change, chance alone gives about (bins - 1) (1 / n + 1 / m).
 
     >>> round(population_stability_index([500, 300, 200], [50, 30, 20]), 4)
     0.0

@@ -1,4 +1,4 @@
-"""reference_data.db: the sample of its training rows that every model version carries, for drift to compare with."""
+"""Writes and reads reference_data.db: the sample of training rows in every version, which drift compares with."""
 
 import hashlib
 import tempfile
@@ -40,7 +40,7 @@ def read_reference(version_dir: Path, features: FeatureList) -> Matrix:
 def forget_in_reference(models_dir: Path, version: str, features: FeatureList, keys: set[tuple[str, int]]) -> int:
     """Rewrite a version's reference without some transactions, (request_id, row_index); return how many it held.
 
-    Only under the promoter's lock. Raises ModelRefused when the file cannot be read.
+    The caller holds the promoter's lock. Raises ModelRefused if the file cannot be read.
     """
     if not (models_dir / version / REFERENCE).exists():  # `collect` takes it out of old versions
         return 0
@@ -52,7 +52,7 @@ def forget_in_reference(models_dir: Path, version: str, features: FeatureList, k
 
 
 def _fits_manifest(version_dir: Path) -> bool:
-    """Say whether the last rewriting got as far as the manifest; one that was killed in between did not."""
+    """Return whether the last rewrite reached the manifest; a killed one did not."""
     described = read_manifest(version_dir).files[REFERENCE]
     return hashlib.sha256((version_dir / REFERENCE).read_bytes()).hexdigest() == described.sha256
 

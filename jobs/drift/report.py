@@ -1,4 +1,4 @@
-"""What a look for drift found: as drift_result.json, written and read again, and as a paragraph for an analyst."""
+"""The result of a drift comparison: as drift_result.json, written and read, and as a paragraph for an analyst."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ class FeatureDrift:
 
     @property
     def d(self) -> float:
-        """The larger distance of the two halves."""
+        """Return the larger distance of the two halves."""
         return max(self.older.d, self.newer.d)
 
     @property
     def is_warned(self) -> bool:
-        """Whether either half is."""
+        """Return whether either half is."""
         return self.older.is_warned or self.newer.is_warned
 
 
@@ -49,7 +49,7 @@ class AlertRate:
     alerts: int
     ratio: float | None  # now / then; None when nothing was flagged then
     p: float  # Fisher's exact test, two-sided
-    threshold_differs: bool  # then the two rates mean different things, and no alarm is raised
+    threshold_differs: bool  # then the two rates are not comparable, and no alarm is raised
     is_changed: bool
 
 
@@ -75,7 +75,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What was found; to_json() writes it as drift_result.json."""
+    """The findings; to_json() writes them as drift_result.json."""
 
     state: State
     reasons: tuple[Reason, ...]
@@ -93,22 +93,22 @@ class DriftReport:
 
     @property
     def warned(self) -> tuple[str, ...]:
-        """The features warned in either half."""
+        """Return the features warned in either half."""
         return tuple(feature.name for feature in self.features if feature.is_warned)
 
     @property
     def d_max(self) -> float | None:
-        """The largest distance of any feature in either half; None when nothing was compared."""
+        """Return the largest distance of any feature in either half; None if nothing was compared."""
         return max((feature.d for feature in self.features), default=None)
 
     @property
     def score_psi(self) -> float | None:
-        """The larger score PSI of the two halves; None when scores were not compared."""
+        """Return the larger score PSI of the two halves; None if scores were not compared."""
         return max((psi for psi in (self.score_psi_older, self.score_psi_newer) if psi is not None), default=None)
 
     @property
     def d_since_first(self) -> float | None:
-        """The largest distance of any feature from the oldest kept reference; None without one."""
+        """Return the largest distance of any feature from the oldest kept reference; None without one."""
         distances = (feature.d_since_first for feature in self.features)
         return max((d for d in distances if d is not None), default=None)
 
@@ -119,14 +119,14 @@ def unable_to_compare(why: str, provenance: Provenance | None = None) -> DriftRe
 
 
 def paragraph(report: DriftReport) -> str:
-    """Say in plain words what was found and what to do about it.
+    """Return a paragraph in plain words: what was found and what to do.
 
     >>> paragraph(unable_to_compare("There is no model"))
     'Drift could not be judged. There is no model. Repair this first: no other figure of the model can be trusted.'
     """
     opening, advice = _WORDS[report.state]
     if report.state == "drift":
-        advice = "The next retraining is due." if report.retrain else "Nothing is retrained until that is repaired."
+        advice = "The next retraining is due." if report.retrain else "No retraining starts until that is repaired."
     sentences = (f"{sentence.rstrip('.')}." for sentence in (opening, *report.explanation, advice) if sentence)
     return " ".join(sentences)
 
@@ -149,16 +149,16 @@ def to_json(report: DriftReport) -> str:
 
 @dataclass(frozen=True)
 class DriftFinding:
-    """What the newest drift_result.json asks for."""
+    """What the newest drift_result.json requests."""
 
     sha256: str
     retrain: bool
     reference_digest: str | None
-    """The model that it compared with."""
+    """Digest of the model whose reference was compared."""
 
 
 def read_finding(path: Path) -> DriftFinding | None:
-    """Read what the newest drift report asks for; None when there is none, or when its file cannot be understood."""
+    """Read what the newest drift report requests; None if there is none or its file is not valid."""
     try:
         content = path.read_bytes()
         found = json.loads(content)
@@ -169,14 +169,17 @@ def read_finding(path: Path) -> DriftFinding | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("%s says nothing (%s): as if no drift had been found", path, error)
+        logger.warning("%s is not valid (%s): continuing as if no drift was found", path, error)
         return None
 
 
 _WORDS: dict[State, tuple[str, str]] = {
-    "ok": ("Transactions look like those that the model in service learned from.", "Nothing is to be done."),
-    "warn": ("Something is worth a look, and nothing is started because of it.", ""),
-    "drift": ("Transactions no longer look like those that the model in service learned from.", ""),
-    "insufficient_data": ("Drift could not be judged yet.", "Nothing is to be done but wait."),
-    "error": ("Drift could not be judged.", "Repair this first: no other figure of the model can be trusted."),
+    "ok": ("Transactions look like the reference of the current model.", "No action is needed."),
+    "warn": ("A change is worth a look; it starts no retraining.", ""),
+    "drift": ("Transactions no longer look like the reference of the current model.", ""),
+    "insufficient_data": ("Drift could not be judged yet.", "Wait for more transactions."),
+    "error": (
+        "Drift could not be judged.",
+        "Repair this first: other figures of the model cannot be trusted until then.",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Read what drift compares: the newest transactions in two halves, who scored them, and the oldest reference."""
+"""Reads what drift compares: the newest transactions in two halves, their models, and the oldest reference."""
 
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from jobs.drift.compare import Window
 from jobs.drift.reference import read_reference
 from jobs.installation import Installation
 
-RELOAD = timedelta(seconds=5)  # in which a running API takes up a promoted model
+RELOAD = timedelta(seconds=5)  # within which a running API loads a promoted model
 
 
 def newest_transactions(here: Installation, model_digest: str, since: str) -> tuple[History, list[DecisionCount]]:
@@ -47,10 +47,9 @@ def _window(rows: History, model_digest: str) -> Window:
 
 
 def other_model_serves(here: Installation, model: Model, newest: History) -> str | None:
-    """Say so if another model scores although this one was verified as serving; return None otherwise.
+    """Return a message if another model scores although this one was verified as serving; None otherwise.
 
-    Only the newest rows are looked at, so that a fault that was repaired is over; a hundred, because one of several
-    pods may be the one that is stuck.
+    It checks only the newest rows, so that a repaired fault ends; a hundred, because one of several pods may be stuck.
     """
     verified = _verified_at(here, model.version)
     if verified is None:

@@ -1,4 +1,4 @@
-"""Whether a new model may replace the one in service: judged on transactions whose truth is known, fails closed."""
+"""Decides whether a new model may replace the current one, on labelled transactions; it rejects when in doubt."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,16 +11,16 @@ from jobs.evaluation.measures import Numbers, Truths, average_precision, check_s
 Decision = Literal["promote", "hold", "reject"]
 
 RECALL_LOSS = 0.05  # recall at the threshold that a better ranking may cost
-ALERT_GROWTH = 1.5  # a review team cannot be surprised by more
+ALERT_GROWTH = 1.5  # more would overload a review team
 LOWER_BOUND = 0.05
 
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: what was measured, what was asked for, and a sentence that an analyst understands."""
+    """One condition: what was measured, what was required, and a sentence for an analyst."""
 
     name: str
-    value: float | None  # None when it could not be computed; the check has then failed
+    value: float | None  # None if it could not be computed; then the check has failed
     limit: float | None
     passed: bool
     sentence: str
@@ -28,13 +28,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All conditions of a promotion. No checks, or one that failed, is no promotion."""
+    """All conditions of a promotion. Without checks, or with a failed one, there is no promotion."""
 
     checks: tuple[Check, ...]
 
     @property
     def decision(self) -> Decision:
-        """`hold`: too little is known to judge. `reject`: judged, and not good enough."""
+        """Return `promote`, `hold` (too few labels to judge) or `reject` (judged, and not good enough)."""
         if self.checks and all(check.passed for check in self.checks):
             return "promote"
         if not self.checks or any(check.name == "enough_frauds" and not check.passed for check in self.checks):
@@ -52,7 +52,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Champion:
-    """The model in service: its scores of the hold-out, shape (n,)."""
+    """The current model: its scores of the hold-out, shape (n,)."""
 
     scores: Numbers
     is_baseline: bool  # trained on synthetic data
@@ -155,14 +155,14 @@ def _knows_something(challenger: Numbers, is_fraud: Truths) -> Check:
 def _average_precision_differences(champion: Numbers, challenger: Numbers, is_fraud: Truths, seed: int) -> Numbers:
     paired = resampled_average_precisions([champion, challenger], is_fraud, seed=seed)
     differences = paired[:, 1] - paired[:, 0]
-    known: Numbers = differences[~np.isnan(differences)]  # a resample without a fraud says nothing
+    known: Numbers = differences[~np.isnan(differences)]  # a resample without a fraud has no value
     return known
 
 
 def _better_or_equal(differences: Numbers, margin: float) -> Check:
     bound = float(np.quantile(differences, LOWER_BOUND))
     sentence = (
-        f"Average precision changes by {np.mean(differences):+.3f} against the model in service, "
+        f"Average precision changes by {np.mean(differences):+.3f} against the current model, "
         f"at worst (5 % bound) by {bound:+.3f}; {-margin:+.3f} is allowed."
     )
     return Check("better_or_equal", bound, -margin, bound >= -margin, sentence)
@@ -176,8 +176,8 @@ def _beats_the_baseline(differences: Numbers) -> Check:
 
 def _keeps_recall(champion: Numbers, challenger: Numbers, is_fraud: Truths, threshold: float) -> Check:
     before, after = (float(np.mean(flagged(scores[is_fraud], threshold))) for scores in (champion, challenger))
-    sentence = f"The new model flags {after:.1%} of the frauds, the one in service {before:.1%}."
-    # Rounded: 0.85 - 0.05 is not 0.8 in binary, and 8 of 10 must pass where 0.80 is asked for.
+    sentence = f"The new model flags {after:.1%} of the frauds, the current one {before:.1%}."
+    # Rounded, because 0.85 - 0.05 is not 0.8 in binary, and 8 of 10 must pass a limit of 0.80.
     return Check("recall", after, before - RECALL_LOSS, round(after - before + RECALL_LOSS, 9) >= 0, sentence)
 
 
@@ -185,7 +185,7 @@ def _keeps_alerts(champion: Numbers, challenger: Numbers, frauds: int, threshold
     before, after = (int(np.sum(flagged(scores, threshold))) for scores in (champion, challenger))
     limit = ALERT_GROWTH * max(before, frauds)
     sentence = (
-        f"The new model would raise {after / days:.1f} alerts a day, the one in service {before / days:.1f}; "
+        f"The new model would raise {after / days:.1f} alerts per day, the current one {before / days:.1f}; "
         f"at most {limit / days:.1f} are allowed."
     )
     return Check("alerts_per_day", after / days, limit / days, after <= limit, sentence)

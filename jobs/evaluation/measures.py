@@ -1,4 +1,4 @@
-"""How good scores are on transactions whose truth is known: every metric of a model, defined once."""
+"""Defines every metric of a model: how good its scores are on labelled transactions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _NUMBERS_AT_ONCE = 1_000_000  # in memory while resampling: 8 MB an array
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model does on n transactions of known truth; a figure that the rows cannot give is None."""
+    """Metrics of a model on n labelled transactions; None if the rows cannot give a metric."""
 
     rows: int
     frauds: int
@@ -28,7 +28,7 @@ class Evaluation:
     average_precision_interval: tuple[float, float] | None  # 90 %, bootstrap over rows
     recall: float | None  # share of frauds that are flagged
     precision: float | None  # share of flagged ones that are frauds
-    accuracy: float | None  # reported because it is asked for; nothing is decided by it
+    accuracy: float | None  # reported only; no decision uses it
     trivial_accuracy: float | None  # of the model that never says fraud, on the same rows
     true_positives: int
     false_positives: int
@@ -41,7 +41,7 @@ class Evaluation:
 
     @property
     def alerts(self) -> int:
-        """Transactions at or above the threshold."""
+        """Return the number of transactions at or above the threshold."""
         return self.true_positives + self.false_positives
 
 
@@ -56,7 +56,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure scores (shape (n,), 0 to 1) against the truth of the same transactions over a period of `days`.
 
-    Raises ValueError when the shapes differ, a score is not a number from 0 to 1, or `days` is not positive.
+    Raises ValueError if the shapes differ, a score is not a number from 0 to 1, or `days` is not positive.
 
     >>> random = np.random.default_rng(1)
     >>> is_fraud = random.random(10_000) < 0.01
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def average_precision(scores: Numbers, is_fraud: Truths) -> float | None:
-    """Sum of precision times gained recall over the falling scores; equal scores count together. None without frauds.
+    """Return the sum of precision times gained recall over falling scores, ties together; None without frauds.
 
     >>> average_precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
     0.8333333333333333
@@ -113,10 +113,10 @@ def average_precision(scores: Numbers, is_fraud: Truths) -> float | None:
 def resampled_average_precisions(
     scores: Sequence[Numbers], is_fraud: Truths, *, seed: int, resamples: int = RESAMPLES
 ) -> Numbers:
-    """Average precision of several models on the same bootstrap resamples of rows, shape (resamples, models).
+    """Return the average precision of several models on the same bootstrap resamples, shape (resamples, models).
 
-    The resamples are paired: in each, every model is measured on the same rows. A resample without a single fraud
-    says nothing and is NaN.
+    The resamples are paired: in each, every model is measured on the same rows. A resample without a fraud
+    is NaN.
 
     Average precision changes only from one score of a fraud to the next, so rows between the same two are drawn by
     their number; that is the same distribution as drawing rows one by one, in a fraction of the time.
@@ -142,7 +142,7 @@ def resampled_average_precisions(
 
 
 def calibration_error(scores: Numbers, is_fraud: Truths) -> float | None:
-    """Mean distance between score and share of frauds over ten bands of score, weighted by rows. None without rows.
+    """Return the mean distance between score and share of frauds over ten score bands, by rows; None without rows.
 
     Naeini, Cooper and Hauskrecht, AAAI (2015): the expected calibration error.
 
@@ -179,7 +179,7 @@ class _Cells:
         return cls(counts, cells[:, 0] == 1, cells[:, 1:].T)
 
     def average_precisions(self, weights: NDArray[np.int64]) -> Numbers:
-        """Average precision of each model, shape (n, models), for weights of shape (n, cells)."""
+        """Return the average precision of each model, shape (n, models), for weights of shape (n, cells)."""
         return np.column_stack([self._average_precision(steps, weights) for steps in self.steps])
 
     def _average_precision(self, steps: NDArray[np.int64], weights: NDArray[np.int64]) -> Numbers:
@@ -209,7 +209,7 @@ def _average_precision_interval(scores: Numbers, is_fraud: Truths, seed: int) ->
 
 
 def _precision_at(scores: Numbers, is_fraud: Truths, reviewed: int) -> float | None:
-    """Share of frauds among the `reviewed` highest scores; of equal scores at the edge, their share counts."""
+    """Return the share of frauds among the `reviewed` highest scores; ties at the edge count by their share."""
     if len(scores) == 0:
         return None
     reviewed = min(reviewed, len(scores))

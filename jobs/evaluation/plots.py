@@ -1,4 +1,4 @@
-"""Pictures of how a model does on transactions of known truth, as PNG."""
+"""Draws how a model performs on labelled transactions, as PNG."""
 
 import io
 
@@ -26,7 +26,7 @@ def precision_recall(scores: dict[str, Numbers], is_fraud: Truths, threshold: fl
 
 
 def score_histogram(scores: Numbers, is_fraud: Truths, threshold: float) -> bytes:
-    """Draw how many frauds and genuine transactions got which score, on a logarithmic scale."""
+    """Draw the score histograms of frauds and genuine transactions, on a logarithmic scale."""
     figure, axes = _axes("Scores on the hold-out", "score", "transactions")
     edges = np.linspace(0, 1, 41)
     axes.hist(
@@ -42,7 +42,7 @@ def score_histogram(scores: Numbers, is_fraud: Truths, threshold: float) -> byte
 
 
 def feature_importances(importances: NDArray[np.float64], names: tuple[str, ...]) -> bytes:
-    """Draw the features that the forest splits by most."""
+    """Draw the most important features of the forest."""
     figure, axes = _axes("What the forest looks at", "mean decrease in impurity", "", left=0.3)
     order = np.argsort(importances)[-_SHOWN_FEATURES:]
     axes.barh([names[place] for place in order], importances[order])

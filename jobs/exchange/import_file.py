@@ -77,7 +77,7 @@ def import_file(
 ) -> Imported:
     """Bring a file into the store of imported history, which is made if there is none: all of it or nothing.
 
-    A plain Amount is scaled as the store says, else as the model in service, else by this file's own amounts; from
+    A plain Amount is scaled as the store says, else as the current model, else by this file's own amounts; from
     then on the store says so. Not twice the same file (by its sha256) unless `again`.
 
     Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.

@@ -66,7 +66,7 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
     layout = read_layout(path, served.features, strict=False)
     if layout.amount_place is not None and served.amount_scaling is None:
         raise BadTransactionFile(
-            f"{path}: has a plain Amount, and the model in service does not say how to scale it; "
+            f"{path}: has a plain Amount, and the current model does not say how to scale it; "
             "give Amount_scaled instead"
         )
     total = ScoredFile()

@@ -1,4 +1,4 @@
-"""Where a decision came from: the model, what it was trained on, who let it serve, and what turned out since."""
+"""Shows where a decision came from: the model, its training, its promotion, and labels since."""
 
 import textwrap
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Lineage:
 
     decision: Decision
     version: str | None
-    """The version that scored it, None when it was never scored."""
+    """The version that scored it, None if it was never scored."""
     manifest: Manifest | None
-    """None when it was never scored, or when that version is gone."""
+    """None if it was never scored, or if that version is deleted."""
     is_in_service: bool
     journal: list[dict[str, Any]]
     """What happened to that version, the oldest first."""
@@ -74,17 +74,17 @@ def _manifests(models_dir: Path) -> dict[str, tuple[str, Manifest]]:
     for version in versions(models_dir):
         try:
             manifest = read_manifest(models_dir / version)
-        except ModelRefused:  # a damaged version cannot say what it was
+        except ModelRefused:  # a damaged version has no readable manifest
             continue
         by_digest[manifest.digest] = (version, manifest)
     return by_digest
 
 
-# -- tell ------------------------------------------------------------------------------------------------------------
+# -- for a person ----------------------------------------------------------------------------------------------------
 
 
 def tell(found: Lineage) -> str:
-    """Tell it to a person, a paragraph a step from the transaction back to the labels behind its model."""
+    """Return the lineage for a person, one paragraph per step from the transaction back to its model's labels."""
     decision = found.decision
     name = decision.transaction_id or f"{decision.request_id}:{decision.row_index}"
     lines = [
@@ -97,7 +97,7 @@ def tell(found: Lineage) -> str:
     if decision.is_fraud is not None and not decision.labels:
         lines.append(_step("label", f"{_truth(decision.is_fraud)}: Class was set in the table by hand"))
     elif decision.is_fraud is None:
-        lines.append(_step("label", "none: nobody said what it turned out to be"))
+        lines.append(_step("label", "none: no label has arrived"))
     if found.version is not None:
         lines += _model(found)
     return "\n".join(lines)
@@ -105,7 +105,7 @@ def tell(found: Lineage) -> str:
 
 def _decision(decision: Decision) -> str:
     if decision.fraud_probability is None:
-        return "none: imported history, this installation never scored it"
+        return "none: imported history, which this installation never scored"
     verdict = "flagged" if decision.is_flagged else "not flagged"
     return f"score {decision.fraud_probability:.4f}, {verdict} at threshold {decision.threshold:g}"
 
@@ -120,7 +120,7 @@ def _truth(is_fraud: bool) -> str:
 
 
 def _model(found: Lineage) -> list[str]:
-    service = "in service now" if found.is_in_service else "no longer in service"
+    service = "the current version" if found.is_in_service else "no longer current"
     lines = [
         _step("model", f"{found.version}, {service}"),
         _step("sha256", str(found.decision.model_digest)),
@@ -145,10 +145,10 @@ def _model(found: Lineage) -> list[str]:
 
 def _training_labels(manifest: Manifest) -> str:
     meaning = {
-        "synthetic": "none: made-up transactions (the baseline)",
+        "synthetic": "none: synthetic transactions (the baseline)",
         "labels": "true labels",
         "derived": "DERIVED: an earlier model's own decisions, never judged against the truth",
-        "unknown": "unknown: the model was brought in from elsewhere",
+        "unknown": "unknown: the model was adopted",
     }[manifest.trained_on]
     sources = ", ".join(f"{count:,} {source}" for source, count in manifest.label_sources.items())
     return f"{meaning}{f' ({sources})' if sources else ''}"
@@ -156,7 +156,7 @@ def _training_labels(manifest: Manifest) -> str:
 
 def _entry(entry: dict[str, Any]) -> str:
     reason = f": {entry['reason']}" if entry.get("reason") else ""
-    return f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'nobody named')}{reason}"
+    return f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}"
 
 
 def _step(name: str, text: str) -> str:

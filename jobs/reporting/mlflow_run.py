@@ -1,4 +1,4 @@
-"""What MLflow keeps of a judged challenger: parameters, metrics, and artefacts with pictures."""
+"""Collects what MLflow keeps of a judged challenger: parameters, metrics, and artefacts with pictures."""
 
 import json
 
@@ -35,7 +35,7 @@ def params(challenger: Challenger, selection: Selection, settings: JobSettings) 
 
 
 def metrics(challenger: Challenger) -> dict[str, float]:
-    """Return every figure of the hold-out, of the model in service there, and of the validation."""
+    """Return every metric of the hold-out, of the current model there, and of the validation."""
     found: dict[str, float] = {}
     measured = {
         "": challenger.evaluation,
@@ -50,11 +50,11 @@ def metrics(challenger: Challenger) -> dict[str, float]:
 
 
 def files(challenger: Challenger, manifest: Manifest, selection: Selection) -> dict[str, bytes]:
-    """Return the model, what was decided, and pictures, by path."""
+    """Return the model, the verdict, and pictures, by path."""
     is_fraud, threshold, evaluation = selection.holdout.is_fraud, manifest.threshold, challenger.evaluation
     curves = {"new model": challenger.scores}
     if challenger.champion_scores is not None:
-        curves["model in service"] = challenger.champion_scores
+        curves["current model"] = challenger.champion_scores
     counts = {
         name: getattr(evaluation, name)
         for name in ("true_positives", "false_positives", "false_negatives", "true_negatives")

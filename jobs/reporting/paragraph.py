@@ -1,4 +1,4 @@
-"""The paragraph that every retraining ends with, for a fraud analyst: what happened, why, and what to do."""
+"""Writes the paragraph that ends every retraining, for a fraud analyst: what happened, why, and what to do."""
 
 from fraud_detection.model.manifest import Manifest
 from jobs.evaluation.gate import Verdict
@@ -6,11 +6,11 @@ from jobs.training.challenger import Challenger
 from jobs.training.selection import Selection
 
 _TELLING = {"better_or_equal", "beats_baseline", "better_than_guessing", "recall", "alerts_per_day", "alert_ratio"}
-"""The checks that say something of the model's worth; of the others only a failure is news."""
+"""The checks that describe the model's quality; of the others only a failure is reported."""
 
 
 def what_was_tried(challenger: Challenger, selection: Selection) -> str:
-    """Say what the new model learned from and how well it did."""
+    """Return what the new model was trained on and how well it did."""
     training, holdout, measured = selection.training, selection.holdout, challenger.evaluation
     first, last = challenger.manifest.training_window or ("", "")
     learned = (
@@ -19,8 +19,8 @@ def what_was_tried(challenger: Challenger, selection: Selection) -> str:
     )
     if selection.label_source == "derived":
         return (
-            f"{learned}, none of whose truth is known: the labels are the decisions of the model in service "
-            "(ALLOW_DERIVED_LABELS). Nobody can say how good it is."
+            f"{learned} without true labels: it learned the decisions of the current model (ALLOW_DERIVED_LABELS). "
+            "How good it is, is unknown."
         )
     tried = f"{learned} and was judged on {len(holdout):,} later ones with {holdout.frauds:,} frauds."
     if measured.recall is not None and measured.precision is not None:
@@ -30,18 +30,18 @@ def what_was_tried(challenger: Challenger, selection: Selection) -> str:
     if selection.holdout.sources.get("external"):
         tried += (
             f" {holdout.sources['external']:,} of these labels were written into the table by hand; "
-            "nobody vouches for them."
+            "no reporter is recorded for them."
         )
     return tried
 
 
 def pending(tried: str, verdict: Verdict) -> str:
-    """Say that a new model passed and has yet to be rolled out."""
+    """Return that a new model passed and is not rolled out yet."""
     return f"{tried} {_comparison(verdict)} It passed every check and does not serve yet."
 
 
 def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> str:
-    """Say that a new model serves."""
+    """Return that a new model serves."""
     told = f"{tried} {_comparison(verdict)} It now serves as {version}"
     told += f" in place of {manifest.parent}." if manifest.parent else ", the first model of this installation."
     if manifest.trained_on == "derived":
@@ -53,16 +53,16 @@ def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest) -> 
 
 
 def rejected(tried: str, verdict: Verdict, served: str | None) -> str:
-    """Say that a new model was not good enough."""
+    """Return that a new model was not good enough."""
     return (
-        f"{tried} It was not good enough: {_failures(verdict)} {stays(served)} Nothing is to be done; "
-        "the next retraining learns from more. Does it happen again, look whether recent labels are right."
+        f"{tried} It was not good enough: {_failures(verdict)} {stays(served)} No action is needed: "
+        "the next retraining will have more data. If it is rejected again, check recent labels."
     )
 
 
 def stays(served: str | None) -> str:
-    """Say what goes on serving."""
-    return f"{served} goes on serving." if served else "There is still no model in service."
+    """Return which model keeps serving."""
+    return f"{served} keeps serving." if served else "There is still no current model."
 
 
 def _comparison(verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""The jobs' numbers for Prometheus, left at a Pushgateway because a job is gone before anybody could scrape it."""
+"""Pushes the jobs' metrics to a Pushgateway, because a job ends before Prometheus can scrape it."""
 
 import logging
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures, RetrainOutco
 
 METRICS = {
     "fraud_job_last_attempt_timestamp_seconds": "When the last run ended.",
-    "fraud_job_last_success_timestamp_seconds": "When a run last did its work, or had none to do.",
+    "fraud_job_last_success_timestamp_seconds": "When a run last succeeded, or had nothing to do.",
     "fraud_job_duration_seconds": "How long the last run took.",
-    "fraud_job_succeeded": "Whether the last run did its work, or had none to do: 1 or 0.",
+    "fraud_job_succeeded": "Whether the last run succeeded, or had nothing to do: 1 or 0.",
     "fraud_drift_state": "State of the last drift report: 1 for the one that holds, 0 for the others.",
     "fraud_drift_reason": "Why the last drift report says so: 1 for each reason that holds, 0 for the others.",
     "fraud_drift_d_max": "Largest Kolmogorov-Smirnov distance of a feature from the reference.",
@@ -24,22 +24,22 @@ METRICS = {
     "fraud_drift_alert_rate_ratio": "Share of flagged transactions, now / when the model was judged.",
     "fraud_drift_score_psi": "Population stability index of the scores, the larger of both halves.",
     "fraud_retrain_outcome": "What the last retraining did: 1 for the outcome that holds, 0 for the others.",
-    "fraud_retrain_rejections_in_a_row": "New models that the gate refused since another one last came into service.",
-    "model_accuracy": "Accuracy of the newest model on its hold-out; where fraud is rare it says little.",
+    "fraud_retrain_rejections_in_a_row": "New models that the gate rejected since the last promotion.",
+    "model_accuracy": "Accuracy of the newest model on its hold-out; if fraud is rare it says little.",
     "fraud_trivial_accuracy": "Accuracy of never saying fraud, on the same transactions.",
     "fraud_average_precision": "Average precision on the hold-out.",
     "fraud_precision": "Share of flagged transactions that are frauds, at the threshold.",
     "fraud_recall": "Share of frauds that are flagged, at the threshold.",
-    "fraud_alerts_per_day": "Flagged transactions a day in the hold-out.",
+    "fraud_alerts_per_day": "Flagged transactions per day in the hold-out.",
     "fraud_precision_at_reviews": "Share of frauds among as many of the highest scores as can be reviewed.",
     "fraud_calibration_error": "Expected calibration error of the scores.",
-    "fraud_holdout_frauds": "Known frauds in the hold-out, on which these figures rest.",
+    "fraud_holdout_frauds": "Known frauds in the hold-out, on which these metrics rest.",
     "fraud_model_label_ratio": "Share of the newest model's training labels that came from each source.",
     "fraud_label_coverage_ratio": "Share of transactions with a true label, by age.",
 }
 """Every name that the jobs publish, with its meaning; the names without prefix are the contract's."""
 
-DRIFT_JOB, RETRAIN_JOB = "fraud-drift", "fraud-retrain"  # the only grouping keys: a gateway never forgets one
+DRIFT_JOB, RETRAIN_JOB = "fraud-drift", "fraud-retrain"  # the only grouping keys, because a gateway never forgets one
 TIMEOUT_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
@@ -51,14 +51,14 @@ class Run:
 
     started: float
     finished: float
-    succeeded: bool  # it did its work, or had none to do
+    succeeded: bool  # it succeeded, or had nothing to do
 
 
 def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
-    """Publish a drift report and return whether the gateway took it.
+    """Publish a drift report and return whether the gateway accepted it.
 
     Best effort: without a URL nothing happens, and a gateway that is away or slow (2 s) is only logged. A report of
-    state `error` leaves the figures of the one before where they are.
+    state `error` leaves the metrics of the previous one unchanged.
     """
     numbers = _Numbers(run)
     for state in STATES:
@@ -83,7 +83,7 @@ def push_retrain(
     label_coverage: Mapping[str, float] | None = None,
     rejections_in_a_row: int | None = None,
 ) -> bool:
-    """Publish what a retraining did and return whether the gateway took it; best effort, as push_drift.
+    """Publish what a retraining did and return whether the gateway accepted it; best effort, like push_drift.
 
     A run that judged nothing, or failed, leaves the figures of the last judgement where they are.
     """
@@ -111,7 +111,7 @@ class _Numbers:
             self.set("fraud_job_last_success_timestamp_seconds", run.finished)
 
     def set(self, name: str, value: float | None, **labels: str) -> None:
-        """Give a series its value; None makes none, because 0 would be a claim."""
+        """Set the value of a series; None creates no series, because 0 would be a claim."""
         if value is None:
             return
         if name not in self._gauges:
@@ -140,7 +140,7 @@ def _judged(numbers: _Numbers, figures: RetrainFigures) -> None:
 def _push(url: str | None, job: str, numbers: _Numbers, *, replace: bool) -> bool:
     if url is None:
         return False
-    # PUT takes the older series of the group away, POST leaves those that this push does not name.
+    # PUT deletes older series of the group, POST keeps those that this push does not name.
     push = push_to_gateway if replace else pushadd_to_gateway
     try:
         push(url, job=job, registry=numbers.registry, timeout=TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Which version served before the one in service, and bringing any version back by hand."""
+"""Which version served before the current one, and bringing any version back by hand."""
 
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.read import current_version, versions
@@ -8,11 +8,11 @@ from jobs.rollout.running_api import RunningApi
 
 
 class NothingToGoBackTo(ExpectedError):
-    """No other version served before the one in service, or none is kept."""
+    """No other version served before the current one, or none is kept."""
 
 
 def served_before(here: Installation) -> str:
-    """Return the version that served before the one in service and is still kept.
+    """Return the version that served before the current one and is still kept.
 
     Going back twice goes back two: what was left by going back does not count as having served before.
 

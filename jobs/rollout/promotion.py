@@ -1,4 +1,4 @@
-"""Bring a version into service, see that it serves, and go back to the one before when it does not."""
+"""Bring a version into service, see that it serves, and go back to the previous one when it does not."""
 
 import logging
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class Restored(ExpectedError):
-    """A promoted version did not serve; the one before does again. The message says what was wrong."""
+    """A promoted version did not serve; the previous one does again. The message says what was wrong."""
 
     exit_code = ExitCode.RESTORED
 
     @property
     def paragraph(self) -> str:
         """What the job tells people at its end."""
-        return f"{self}. Find out why before the next retraining."
+        return f"{self}. Find the cause before the next retraining."
 
 
 def tracking_of(here: Installation) -> Tracking:
@@ -72,7 +72,7 @@ def finish_promotion(
     actor: str,
     api: RunningApi | None = None,
 ) -> None:
-    """Verify the version in service if whoever promoted it did not live to do so; promises and errors as above."""
+    """Verify the current version if whoever promoted it did not live to do so; promises and errors as above."""
     version = current_version(here.models_dir)
     if version is None or _is_verified(version, here):
         return
@@ -151,9 +151,9 @@ def _is_verified(version: str, here: Installation) -> bool:
 
 
 def _previous(version: str, here: Installation) -> str | None:
-    """Return the version to go back to: the one before, as the journal says, else the manifest's parent.
+    """Return the version to go back to: the previous one, as the journal says, else the manifest's parent.
 
-    None where this one was itself gone back to: the one before is the one that somebody did not want, and an API that
+    None where this one was itself gone back to: the previous one is the one that somebody did not want, and an API that
     takes up neither has another fault than its model.
     """
     for entry in reversed(here.journal()):

@@ -65,7 +65,7 @@ def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:
 
 
 def does_not_come_to(digest: str, settings: JobSettings, api: RunningApi) -> str | None:
-    """Bring the API to the model in service, as ROLLOUT_MODE says; return why it does not serve it, None when it does.
+    """Bring the API to the current model, as ROLLOUT_MODE says; return why it does not serve it, None when it does.
 
     None too where nothing has to serve it at the moment: the API that starts next verifies it before it is ready.
     """

@@ -1,4 +1,4 @@
-"""Writes made-up transactions with the truth about them, for trying things out."""
+"""Writes synthetic transactions with the truth about them, for trying things out."""
 
 from typing import BinaryIO, TextIO
 

@@ -56,7 +56,7 @@ def simulate_drift(
     seed: int,
     run: str,
 ) -> Drill:
-    """Draw `rows` transactions from the reference of the model in service, shift them, have them scored and stored.
+    """Draw `rows` transactions from the reference of the current model, shift them, have them scored and stored.
 
     Raises UnknownFeature, ModelRefused, ApiRefused, ApiAway.
     """

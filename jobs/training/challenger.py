@@ -1,4 +1,4 @@
-"""Make a challenger: fit it, export it, measure it beside the model in service, and check its files."""
+"""Makes a challenger: fits and exports it, measures it beside the current model, and checks its files."""
 
 import dataclasses
 import hashlib
@@ -36,12 +36,12 @@ from jobs.training.selection import Selection
 
 SEED = 1
 VALIDATION_SHARE = 0.2
-ALERT_RATIO = 2.0  # a model made from decisions should decide about as often as the one that made them
+ALERT_RATIO = 2.0  # a model trained on decisions should flag about as often as the model that made them
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """A trained model with everything that is known of it before anybody decides."""
+    """A trained model with everything known about it before the gate decides."""
 
     files: dict[str, bytes]
     manifest: Manifest
@@ -57,7 +57,7 @@ class Challenger:
 
     @property
     def digest(self) -> str:
-        """sha256 of model.onnx, by which versions are known."""
+        """Return the sha256 of model.onnx."""
         return hashlib.sha256(self.files[ONNX]).hexdigest()
 
 
@@ -70,7 +70,7 @@ def train(
     scaling: AmountScaling | None,
     now: datetime,
 ) -> Challenger:
-    """Fit on the whole training window, export, and measure on the hold-out beside the model in service.
+    """Fit on the whole training window, export, and measure on the hold-out beside the current model.
 
     Raises ExportFailed.
     """
@@ -78,8 +78,8 @@ def train(
     validation = _validate(selection, here.settings.fraud_threshold)
     forest = fit(training.history.matrix, training.is_fraud, SEED, progress=True)
     files = export(forest, here.features)
-    # All transactions of a window and not only the labelled ones: what drift compares with must look like traffic,
-    # and people label what looks like fraud.
+    # All transactions of a window, not only the labelled ones: the reference must look like traffic, and people
+    # label what looks like fraud.
     ends = training.history.ts[-1]
     files[REFERENCE] = reference_bytes(history.take(history.ts <= ends), here.features, SEED)
     later = history.matrix[history.ts > ends]
@@ -130,8 +130,8 @@ def _evaluate(scores: Numbers, selection: Selection, settings: JobSettings) -> E
 def verdict_on(challenger: Challenger, selection: Selection, served: Model | None, settings: JobSettings) -> Verdict:
     """Judge a challenger and its files.
 
-    One that learned from derived labels cannot be judged, because nobody knows the truth: only its files, and whether
-    it flags about as much as the model whose decisions it learned from.
+    A challenger trained on derived labels cannot be judged. Only its files are checked, and whether it
+    flags about as much as the model whose decisions it learned from.
     """
     holdout = selection.holdout
     if selection.label_source == "derived":
@@ -163,7 +163,7 @@ def _derived_checks(challenger: Challenger) -> tuple[Check, ...]:
     passed = ratio is not None and 1 / ALERT_RATIO <= ratio <= ALERT_RATIO
     times = "cannot be compared with" if ratio is None else f"is {ratio:.2f} times that of"
     sentence = (
-        f"Its number of alerts {times} the model in service; between {1 / ALERT_RATIO} and {ALERT_RATIO} is allowed."
+        f"Its number of alerts {times} the current model; between {1 / ALERT_RATIO} and {ALERT_RATIO} is allowed."
     )
     return both, Check("alert_ratio", ratio, ALERT_RATIO, passed, sentence)
 
@@ -181,7 +181,13 @@ def _file_checks(challenger: Challenger, holdout: History) -> tuple[Check, ...]:
         version = write_version(Path(scratch), challenger.files, challenger.manifest)
         problem = loads_in_fresh_process(Path(scratch) / version)
     sentence = "A new process loads the model and finds its golden scores"
-    loads = Check("loads", None, None, problem is None, f"{sentence}." if problem is None else f"Not so: {problem}.")
+    loads = Check(
+        "loads",
+        None,
+        None,
+        problem is None,
+        f"{sentence}." if problem is None else f"A new process cannot use the model: {problem}.",
+    )
     return parity, loads
 
 
@@ -197,7 +203,7 @@ class Judged:
 
     @property
     def figures(self) -> RetrainFigures:
-        """What was measured, for Prometheus."""
+        """Return the measurements for Prometheus."""
         return RetrainFigures(
             self.selection.label_source,
             self.challenger.evaluation,

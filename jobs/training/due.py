@@ -1,4 +1,4 @@
-"""Whether a retraining is due, and what was judged before: pure, from the journal, what drift found, and their ages."""
+"""Decides whether a retraining is due, from the journal, the drift result and their ages: pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jobs.drift.report import DriftFinding
 
 @dataclass(frozen=True)
 class Judgement:
-    """A challenger was judged: when, on which labels, and which drift report had asked for it."""
+    """The judgement of a challenger: when, on which labels, and which drift report requested it."""
 
     at: datetime
     labels: str
@@ -28,7 +28,7 @@ class Due:
 
 
 def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
-    """Return the newest judgement of a retraining in promotions.jsonl, None when there was none."""
+    """Return the newest judgement of a retraining in promotions.jsonl, None if there was none."""
     for entry in reversed(journal):
         verdict = entry.get("verdict") or {}
         if "labels" in verdict:
@@ -37,7 +37,7 @@ def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
 
 
 def rejections_in_a_row(journal: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many challengers the gate refused since a version last came into service.
+    """Return how many challengers the gate rejected since the last promotion.
 
     >>> refused, held = ({"event": "judged", "verdict": {"decision": decision}} for decision in ("reject", "hold"))
     >>> rejections_in_a_row([refused, {"event": "promoted"}, {"event": "verified"}, refused, held, refused])
@@ -73,7 +73,9 @@ def due(
             why_not = "the last judgement answered the drift that was reported"
         elif last is not None and now - last.at < timedelta(days=cooldown_days):
             rests_until = last.at + timedelta(days=cooldown_days)
-            why_not = f"drift was reported, but after a judgement nothing is trained until {rests_until:%Y-%m-%d %H:%M}"
+            why_not = (
+                f"drift was reported, but the cooldown after the last judgement ends at {rests_until:%Y-%m-%d %H:%M}"
+            )
         else:
             return Due(True, "drift was reported")
     else:

@@ -1,4 +1,4 @@
-"""Turn a classifier into the two files of a version, model.onnx and rf_model.pkl, and prove that they score alike."""
+"""Turns a classifier into model.onnx and rf_model.pkl, and proves that both score alike."""
 
 import importlib.metadata
 import logging
@@ -44,7 +44,7 @@ def to_onnx(classifier: Any, features: FeatureList) -> bytes:
     try:
         # In float64, since a float32 sum over 100 trees strays up to 7e-7 from scikit-learn's; so it is 5e-8.
         return _convert(classifier, len(features), DoubleTensorType, onnx.TensorProto.DOUBLE)
-    except Exception:  # the converters raise whatever they meet
+    except Exception:  # the converters raise many types
         logger.info("%s has no float64 form; trying float32", type(classifier).__name__)
     try:
         return _convert(classifier, len(features), FloatTensorType, onnx.TensorProto.FLOAT)
@@ -57,7 +57,7 @@ def to_onnx(classifier: Any, features: FeatureList) -> bytes:
 def _convert(classifier: Any, width: int, tensor: Any, kind: int) -> bytes:
     graph = convert_sklearn(
         classifier,
-        name="fraud_probability",  # by default a random one, and equal models would differ in their digest
+        name="fraud_probability",  # otherwise random, and equal models would differ in their digest
         initial_types=[("converted", tensor([None, width]))],
         options={id(classifier): {"zipmap": False}},
         target_opset=_OPSET,
@@ -72,7 +72,7 @@ def _convert(classifier: Any, width: int, tensor: Any, kind: int) -> bytes:
 
 
 def export(classifier: Any, features: FeatureList) -> dict[str, bytes]:
-    """Return model.onnx and rf_model.pkl of a classifier; whether they agree is for `largest_difference` to say.
+    """Return model.onnx and rf_model.pkl of a classifier; `largest_difference` says whether they agree.
 
     Raises ExportFailed.
     """
@@ -97,14 +97,14 @@ def largest_difference(files: Mapping[str, bytes], rows: Matrix) -> float:
 
 def _probabilities(classifier: Any, rows: Matrix) -> NDArray[np.float64]:
     with warnings.catch_warnings():
-        # one that was trained on a table with names wants names; the order of our columns was checked against them
+        # a model trained on a table with names expects names; the order of our columns was checked against them
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         probabilities: NDArray[np.float64] = classifier.predict_proba(rows)[:, 1]
     return probabilities
 
 
 def require_parity(files: Mapping[str, bytes], rows: Matrix) -> float:
-    """Return the largest difference; raises ExportFailed when it is above TOLERANCE."""
+    """Return the largest difference; raises ExportFailed if it is above TOLERANCE."""
     difference = largest_difference(files, rows)
     if not difference <= TOLERANCE:
         raise ExportFailed(
@@ -114,7 +114,7 @@ def require_parity(files: Mapping[str, bytes], rows: Matrix) -> float:
 
 
 def golden(onnx_bytes: bytes, rows: Matrix, seed: int) -> Golden:
-    """Return made-up rows with their scores: each column of `rows` drawn by itself, so that no row is anybody's."""
+    """Return synthetic rows with their scores: each column of `rows` drawn by itself, so that no row is a real one."""
     random = np.random.default_rng(seed)
     shuffled = np.column_stack([random.choice(column, GOLDEN_ROWS) for column in rows.T])
     return Golden(shuffled.tolist(), score(onnx_bytes, shuffled).tolist())
@@ -126,9 +126,9 @@ def library_versions() -> dict[str, str]:
 
 
 def loads_in_fresh_process(directory: Path) -> str | None:
-    """Read a version as the API does, and its pickle as anybody does, in a new process; return what went wrong, if so.
+    """Load a version as the API does, and its pickle, in a new process; return the problem, None if there is none.
 
-    A file may load here only because of what this process has imported or kept in memory.
+    In this process a file might load only because of what is already imported.
     """
     try:
         child = subprocess.run(  # noqa: S603  our own module, without a shell

@@ -1,4 +1,4 @@
-"""Read a scikit-learn classifier that was trained elsewhere, and convert it to the files of a version."""
+"""Reads a scikit-learn classifier trained elsewhere, and converts it to the files of a version."""
 
 import warnings
 from pathlib import Path
@@ -53,7 +53,7 @@ def _require_fit(classifier: Any, features: FeatureList, path: Path) -> None:
         place = next(place for place, name in enumerate(names) if name != features.names[place])
         raise CannotAdopt(
             f"{path}: feature {place} was {names[place]!r} when it was trained, here it is {features.names[place]!r}; "
-            "a FEATURES_FILE in the order of the model mends that"
+            "use a FEATURES_FILE in the order of the model"
         )
     classes = np.asarray(getattr(classifier, "classes_", [])).tolist()
     if classes != [0, 1]:

@@ -1,4 +1,4 @@
-"""Fit the forest that tells fraudulent transactions from genuine ones."""
+"""Fits the forest that distinguishes fraudulent transactions from genuine ones."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ PARAMETERS: dict[str, object] = {
 
 
 class OneClass(Exception):
-    """Labels from which nothing can be learned: all transactions are of one class."""
+    """Labels that cannot train a model: all transactions are of one class."""
 
 
 def fit(matrix: Matrix, is_fraud: NDArray[np.bool_], seed: int, *, progress: bool = False) -> RandomForestClassifier:

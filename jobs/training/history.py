@@ -1,4 +1,4 @@
-"""Every stored transaction that training may read: the stores of the settings as one history."""
+"""Reads the stores of an installation as one history for training."""
 
 import json
 
@@ -13,9 +13,9 @@ from jobs.installation import Installation
 
 
 def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
-    """Return the union of all stores, each read from a snapshot, and the Amount scaling that the first of them fixes.
+    """Return the union of all stores, each read from a snapshot, and the first Amount scaling among them.
 
-    A transaction that is stored twice counts once: as the store that knows its label has it, else as the first.
+    A transaction that is stored twice counts once: as in the store that has its label, else as in the first.
     An SQLite file that does not exist yet holds nothing.
 
     Raises DatabaseRefused, also when none of the stores exists.

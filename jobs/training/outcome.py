@@ -1,4 +1,4 @@
-"""What a retraining ends with: its outcome, a paragraph, an exit code, and the figures that it measured."""
+"""Defines what a retraining returns: outcome, paragraph, exit code, and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ RETRAIN_OUTCOMES: tuple[RetrainOutcome, ...] = get_args(RetrainOutcome)
 
 @dataclass(frozen=True)
 class RetrainFigures:
-    """What a run of the retraining measured; `champion` is None when there was no model to compare with."""
+    """What a retraining measured; `champion` is None if there was no model to compare with."""
 
     label_source: Literal["true", "derived"]
     challenger: Evaluation
@@ -34,7 +34,7 @@ class RetrainFigures:
 
 @dataclass(frozen=True)
 class Retraining:
-    """What a run did, for people and for programs."""
+    """What a retraining did, for people and for programs."""
 
     outcome: RetrainOutcome
     paragraph: str

@@ -1,4 +1,4 @@
-"""Which transactions train a challenger and which judge it, or what is missing and what to do about it."""
+"""Selects the transactions that train a challenger and those that judge it, or says what is missing."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jobs.training.outcome import RetrainOutcome
 from jobs.training.truth import Known, Split, derived_labels, split, truly_labelled
 
 MIN_TRAINING_ROWS = 100
-MIN_TRAINING_FRAUDS = 10  # and as many genuine ones; fewer teach a forest their own quirks
+MIN_TRAINING_FRAUDS = 10  # and as many genuine ones; with fewer a forest overfits
 
 _LABEL = (
     "Say what transactions turned out to be: `POST /labels`, `fraudctl label`, `fraudctl import-labels FILE`, or "
@@ -21,7 +21,7 @@ _LABEL = (
 
 
 class Held(Exception):
-    """Too little is known to train or to judge; `outcome` says what, the message what to do."""
+    """Too few labels to train or to judge; `outcome` says which, the message what to do."""
 
     def __init__(self, outcome: RetrainOutcome, message: str) -> None:
         super().__init__(message)
@@ -30,14 +30,14 @@ class Held(Exception):
 
 @dataclass(frozen=True)
 class Selection:
-    """What trains and what judges, and whether people or the model before said what is fraud."""
+    """What trains and what judges, and whether labels are true or the previous model's decisions."""
 
     training: Known
     holdout: Known
     label_source: Literal["true", "derived"]
 
     def fingerprint(self) -> str:
-        """Return a digest of which transactions are labelled and how, by which the next run sees that none is new."""
+        """Return a digest of which transactions are labelled and how, so that the next run sees whether any is new."""
         digest = hashlib.sha256()
         for part in (self.training, self.holdout):
             for column in (part.history.request_id, part.history.row_index, part.is_fraud):
@@ -46,9 +46,9 @@ class Selection:
 
 
 def select(history: History, served: Manifest | None, settings: JobSettings, now: datetime) -> Selection:
-    """Choose from everything that is stored.
+    """Select from everything that is stored.
 
-    Only true labels, unless there is not a single one and ALLOW_DERIVED_LABELS is set; the two never mix.
+    Takes only true labels; derived ones only if there is no true one and ALLOW_DERIVED_LABELS is set.
 
     Raises Held.
     """
@@ -76,8 +76,8 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
 def _nothing_is_known(history: History, settings: JobSettings) -> str:
     return (
         f"Of {len(history):,} stored transactions none has a true label that counts yet. "
-        f"{_unsettled(history, settings)}What the model itself decided is no truth: a model that learns from it learns "
-        f"to agree with the one before, and finds less fraud each time. {_LABEL}"
+        f"{_unsettled(history, settings)}The model's own decisions are no labels: a model that learns from them learns "
+        f"to agree with the previous one, and finds less fraud each time. {_LABEL}"
     )
 
 
@@ -96,11 +96,11 @@ def _require_both_classes(known: Known, history: History, label_source: str, set
     if 0 < known.frauds < rows:
         return
     if rows == 0:
-        raise Held("held_rows", "No transaction was scored yet, so there is nothing to learn from.")
+        raise Held("held_rows", "No transaction was scored yet, so there are no decisions to train on.")
     if label_source == "derived":
         flagged = "flagged all" if known.frauds else "flagged none"
         raise Held(
-            "held_one_class", f"The model in service {flagged} of {rows:,} transactions: nothing is to be learned."
+            "held_one_class", f"The current model {flagged} of {rows:,} transactions, so they cannot train a model."
         )
     if known.frauds == 0:
         raise Held(
@@ -121,10 +121,10 @@ def _only_frauds(settings: JobSettings) -> str:
             f"LABEL_MATURITY_DAYS ({settings.label_maturity_days:g}) yet: wait, or label genuine ones."
         )
     return (
-        "A model needs genuine ones too. Do you hear of every fraud, so that silence means genuine? Then set "
-        "NEGATIVES_BY_MATURITY=true: a transaction that was scored, not flagged, and not reported within "
-        f"LABEL_MATURITY_DAYS ({settings.label_maturity_days:g}) counts as genuine (a flagged one never does: what was "
-        "stopped is never reported). If not, label a random sample of genuine transactions as well."
+        "A model needs genuine ones too. If every fraud is reported to you, set NEGATIVES_BY_MATURITY=true: a "
+        "transaction that was scored, not flagged, and not reported within LABEL_MATURITY_DAYS "
+        f"({settings.label_maturity_days:g}) counts as genuine. A flagged one never does, because a blocked payment is "
+        "never reported. Otherwise label a random sample of genuine transactions as well."
     )
 
 
@@ -133,25 +133,23 @@ def _require_enough(parts: Split, label_source: str, settings: JobSettings) -> N
     if label_source == "true" and holdout.frauds < settings.gate_min_frauds:
         missing = settings.gate_min_frauds - holdout.frauds
         since = (
-            f" since {holdout.window[0][:10]}"
-            if holdout.window
-            else " newer than what the model in service learned from"
+            f" since {holdout.window[0][:10]}" if holdout.window else " newer than those that trained the current model"
         )
         raise Held(
             "held_frauds",
             f"Among the newest transactions, on which models are judged, {holdout.frauds} frauds are known; "
             f"{settings.gate_min_frauds} are needed (GATE_MIN_FRAUDS), so {missing} are missing. Label {missing} more "
-            f"frauds among transactions{since}: with fewer, luck decides which of two models looks better.",
+            f"frauds among transactions{since}: with fewer, chance decides which model looks better.",
         )
     if len(training) < MIN_TRAINING_ROWS:
         raise Held(
             "held_rows",
-            f"{len(training):,} labelled transactions are left to learn from, {MIN_TRAINING_ROWS} are needed. {_LABEL}",
+            f"{len(training):,} labelled transactions are left for training, {MIN_TRAINING_ROWS} are needed. {_LABEL}",
         )
     if training.frauds < MIN_TRAINING_FRAUDS:
         raise Held(
             "held_frauds",
-            f"{training.frauds} known frauds are left to learn from, {MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
+            f"{training.frauds} known frauds are left for training, {MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
         )
     if len(training) - training.frauds < MIN_TRAINING_FRAUDS or holdout.frauds == len(holdout):
         raise Held("held_one_class", f"Hardly any genuine transaction is known. {_only_frauds(settings)}")

@@ -1,4 +1,4 @@
-"""Which stored transactions a model may learn from, and which may judge it: whose truth is known, and settled."""
+"""Selects the stored transactions that may train or judge a model: those with mature labels."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ COVERAGE_AGES = {"under_7_days": 0, "7_to_30_days": 7, "30_to_90_days": 30, "ove
 
 @dataclass(frozen=True)
 class Known:
-    """Transactions in order of time, each with one label: `is_fraud` and `source` have one entry a transaction."""
+    """Transactions in order of time, each with one label: `is_fraud` and `source` have one entry per transaction."""
 
     history: History
     is_fraud: NDArray[np.bool_]
@@ -34,18 +34,18 @@ class Known:
 
     @property
     def frauds(self) -> int:
-        """How many of them are frauds."""
+        """Return the number of frauds."""
         return int(self.is_fraud.sum())
 
     @property
     def sources(self) -> dict[str, int]:
-        """How many labels each source gave; sources that gave none are left out."""
+        """Return the number of labels per source, without sources that gave none."""
         names, counts = np.unique(self.source, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
     @property
     def days(self) -> float:
-        """The time they span, in days; less than a day counts as one, so that rates a day stay rates."""
+        """Return the time they span, in days, at least 1 so that rates per day stay meaningful."""
         if len(self) == 0:
             return 1.0
         first, last = (parse_timestamp(str(self.history.ts[place])) for place in (0, -1))
@@ -53,7 +53,7 @@ class Known:
 
     @property
     def window(self) -> tuple[str, str] | None:
-        """Time of the first and of the last; None when there are none."""
+        """Return the time of the first and of the last; None if there are none."""
         return (str(self.history.ts[0]), str(self.history.ts[-1])) if len(self) else None
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Known":
@@ -70,10 +70,10 @@ class Split:
 
 
 def truly_labelled(history: History, *, cutoff: datetime, maturity_days: float, negatives_by_maturity: bool) -> Known:
-    """Select the transactions whose truth is known and settled.
+    """Select the transactions with a label that is mature.
 
-    A transaction newer than `cutoff` - `maturity_days` counts only when it is a confirmed fraud: its report may still
-    be on the way, and newest transactions would look falsely clean.
+    A transaction newer than `cutoff` - `maturity_days` counts only if it is a confirmed fraud, because its report may
+    still arrive and the newest transactions would look falsely genuine.
 
     With `negatives_by_maturity` an older one without any report is genuine, source `matured`, unless it was flagged (a
     blocked transaction is never reported, so silence says nothing) or never scored (then nobody knows whether it was).
@@ -96,8 +96,7 @@ def truly_labelled(history: History, *, cutoff: datetime, maturity_days: float, 
 def derived_labels(history: History) -> Known:
     """Label every scored transaction without a true label with the decision that is stored with it.
 
-    A model that learns from these learns to agree with the one before; they never judge. Never join them with true
-    ones.
+    A model trained on these learns to agree with the previous one, so they never judge. Never mix them with true ones.
     """
     counts = ~np.isnan(history.fraud_probability) & (history.is_fraud < 0)
     return _known(history, counts, history.is_flagged, np.full(len(history), DERIVED))
@@ -107,7 +106,7 @@ def split(known: Known, *, trained_until: str | None, min_frauds: int) -> Split:
     """Cut truly labelled transactions by time: the newest part judges, everything older trains.
 
     The hold-out is the newest 30 %, extended back until it has `min_frauds` frauds as long as at least half of all
-    frauds stay for training. It starts after `trained_until`, where the training of the model in service ended (None:
+    frauds stay for training. It starts after `trained_until`, where the training of the current model ended (None:
     it learned from none of these), because a model is not judged on what it has seen; that may leave it too small, or
     empty. Transactions of one moment are never divided.
     """
@@ -129,7 +128,7 @@ def split(known: Known, *, trained_until: str | None, min_frauds: int) -> Split:
 def label_coverage(history: History, now: datetime) -> dict[str, float]:
     """Return the share of transactions with a true label in each age group that has any; 0 to 1.
 
-    Everything that is known of a model rests on the labelled ones.
+    All metrics of a model rest on the labelled ones.
     """
     is_labelled = history.is_fraud >= 0
     coverage = {}

@@ -53,7 +53,7 @@ class Backup:
     rows: dict[str, int]
     """Transactions in each database."""
     current: str | None
-    """The version in service."""
+    """The current version."""
     files: dict[str, StoredFile]
     """Every other file, by its path in the backup."""
 

@@ -19,7 +19,7 @@ class Finding:
 
 
 def check(here: Installation) -> list[Finding]:
-    """Look every store and the model in service through; whatever is wrong is a finding, nothing raises.
+    """Look every store and the current model through; whatever is wrong is a finding, nothing raises.
 
     Safe while the API runs, whose write-ahead log grows meanwhile: a large SQLite file takes seconds.
     """

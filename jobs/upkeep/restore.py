@@ -107,7 +107,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
     """Write what a backup is made of and nothing else, only below the folder; Python's own filter came with 3.11.4."""
     for member in archive:
         if not _is_below(member.name) or not _is_below(member.linkname):
-            raise BadBackup(f"the archive is no backup of ours: {member.name} would lead out of it")
+            raise BadBackup(f"the archive is not a backup of this program: {member.name} would lead out of it")
         place, content = folder / member.name, archive.extractfile(member) if member.isfile() else None
         if member.isdir():
             place.mkdir()
@@ -118,7 +118,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
                 shutil.copyfileobj(content, file)
         else:
             raise BadBackup(
-                f"the archive is no backup of ours: {member.name} is neither a file nor a folder nor a link"
+                f"the archive is not a backup of this program: {member.name} is neither a file nor a folder nor a link"
             )
 
 
@@ -127,7 +127,7 @@ def _is_below(name: str) -> bool:
 
 
 def verify(folder: Path, features: FeatureList) -> Backup:
-    """Compare every file with its checksum, look every database through, load the model in service.
+    """Compare every file with its checksum, look every database through, load the current model.
 
     Raises BadBackup, DatabaseRefused, ModelRefused.
     """
@@ -161,7 +161,9 @@ def _description(folder: Path) -> Backup:
         fields["files"] = {name: StoredFile(**entry) for name, entry in fields["files"].items()}
         backup = Backup(**fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadBackup(f"{folder}: is no backup of ours; its {DESCRIPTION} cannot be read ({error})") from error
+        raise BadBackup(
+            f"{folder}: is not a backup of this program; its {DESCRIPTION} cannot be read ({error})"
+        ) from error
     for expected, is_so in (
         ("created and features_digest as texts", _are(str, backup.created, backup.features_digest)),
         ("rows as counts by the name of a database", isinstance(backup.rows, dict) and _are_counts(backup.rows)),
@@ -170,12 +172,14 @@ def _description(folder: Path) -> Backup:
         ("files below its folder", all(map(_is_below, backup.files))),
     ):
         if not is_so:
-            raise BadBackup(f"{folder}: is no backup of ours; its {DESCRIPTION} was expected to give {expected}")
+            raise BadBackup(
+                f"{folder}: is not a backup of this program; its {DESCRIPTION} was expected to give {expected}"
+            )
     databases = sorted({STORE, HISTORY} & backup.files.keys())
     if STORE not in databases or sorted(backup.rows) != databases:
         raise BadBackup(
-            f"{folder}: is no backup of ours; expected {STORE} among the files of its {DESCRIPTION} and the rows of "
-            f"every database there, got the files {databases} and the rows of {sorted(backup.rows)}"
+            f"{folder}: is not a backup of this program; expected {STORE} among the files of {DESCRIPTION} and the rows "
+            f"of every database there, got the files {databases} and the rows of {sorted(backup.rows)}"
         )
     return backup
 

@@ -56,7 +56,7 @@ def test_the_loop_closes_under_load(loop: Release, sample: Sample, figure: Calla
     assert first["trained_on"] == "labels"
     figure(f"first training and roll-out: job {first_training.seconds:.0f} s; {seen_first}")
 
-    # the world changes, and the model in service suffers
+    # the world changes, and the current model suffers
     change = _change_the_world(loop, sample, first["amount_scaling"])
     assert change.after < change.before - 0.1
 
@@ -115,7 +115,7 @@ def _train_on_history(loop: Release, sample: Sample) -> tuple[EndedJob, Seen]:
 
 @dataclass(frozen=True)
 class Change:
-    """Shifted transactions, what they turned out to be, and what the model in service said of them."""
+    """Shifted transactions, what they turned out to be, and what the current model said of them."""
 
     rows: list[list[float]]
     truths: list[int]

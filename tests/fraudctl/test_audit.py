@@ -10,7 +10,7 @@ from tests.support.command_line import Fraudctl
 
 @pytest.fixture
 def stored(store: Store, model: Model) -> Store:
-    """A store with the transaction `order-1`, which the model in service scored."""
+    """A store with the transaction `order-1`, which the current model scored."""
     ts, request_id = Clock().tick()
     request = ScoredRequest(
         request_id=request_id,

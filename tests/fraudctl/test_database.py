@@ -16,7 +16,7 @@ from tests.support.command_line import Fraudctl
 
 @pytest.fixture
 def filled(store: Store, model: Model) -> Store:
-    """Two imported rows, and a model in service."""
+    """Two imported rows, and a current model."""
     rows = ImportedRows(
         Clock().tick()[1],
         ["2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000"],

@@ -36,7 +36,7 @@ def test_retrain_tells_the_outcome_and_why(
     failed = fraudctl("retrain", env={**sqlite_environment, "LATEST_DB": "no.db", "TRAIN_DB": "no.db"}, exit_code=2)
 
     assert held.stdout.startswith("held_")
-    assert f"{model.version} goes on serving." in held.stdout
+    assert f"{model.version} keeps serving." in held.stdout
     assert skipped.stdout.startswith("skipped: Nothing was done.")
     assert failed.stdout.startswith("failed: Nothing was trained.")
 

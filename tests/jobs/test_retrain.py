@@ -227,7 +227,7 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
 
     assert (done.outcome, done.exit_code) == ("rejected", 0)
     assert "It was not good enough: Average precision changes by -" in done.paragraph
-    assert "goes on serving" in done.paragraph
+    assert "keeps serving" in done.paragraph
     assert trained.served().digest == champion
     assert trained.events() == ["promoted", "verified", "judged"]
     (run, _) = client_of_mlflow.search_runs([EXPERIMENT_ID])
@@ -266,7 +266,7 @@ def test_with_no_true_label_nothing_is_trained(trained: SmallInstallation) -> No
 
     assert (done.outcome, done.exit_code, done.version) == ("held_derived", 0, None)
     assert "POST /labels" in done.paragraph
-    assert "goes on serving" in done.paragraph
+    assert "keeps serving" in done.paragraph
     assert is_unchanged()
     assert done.label_coverage == {"30_to_90_days": 0.0}
 
@@ -287,7 +287,7 @@ def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Sma
 
 @pytest.fixture
 def decided(trained: SmallInstallation) -> SmallInstallation:
-    """Only decisions of the model in service, under the override."""
+    """Only decisions of the current model, under the override."""
     trained.variables["LATEST_DB"] = trained.variables["TRAIN_DB"] = str(trained.folder / "data" / "decisions.db")
     trained.variables["ALLOW_DERIVED_LABELS"] = "true"
     matrix, _ = made_up(1000, seed=2)
@@ -330,7 +330,7 @@ def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_
     done = retrain(decided.settings, force=True, now=NOW)
 
     assert done.outcome == "rejected"
-    assert "times that of the model in service; between 0.5 and 2.0 is allowed" in done.paragraph
+    assert "times that of the current model; between 0.5 and 2.0 is allowed" in done.paragraph
 
 
 # -- what can go wrong -----------------------------------------------------------------------------------------------

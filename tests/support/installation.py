@@ -85,7 +85,7 @@ class SmallInstallation:
         store.close()
 
     def score(self, matrix: Matrix, *, age_days: float, truths: NDArray[np.bool_] | None = None) -> None:
-        """Store rows as the API would, scored by the model in service, and label them where truths are given."""
+        """Store rows as the API would, scored by the current model, and label them where truths are given."""
         model = load(self.settings.model_path, FEATURES)
         store = self.store()
         times = _minutes(len(matrix), age_days)
@@ -120,7 +120,7 @@ class SmallInstallation:
         store.close()
 
     def report_drift(self, **facts: object) -> None:
-        """Leave a drift_result.json that asks for a retraining of the model in service."""
+        """Leave a drift_result.json that asks for a retraining of the current model."""
         found = {"retrain": True, "provenance": {"reference_digest": self.served().digest}, **facts}
         self.settings.drift_result.write_text(json.dumps(found))
 

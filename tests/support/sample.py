@@ -15,7 +15,7 @@ CALM = 600
 """Transactions before the change."""
 
 SHIFT = {"V4": -4.0, "V10": 6.0, "V12": 7.0, "V14": 8.0, "V17": 7.0}
-"""What a new kind of fraud and new customers do to the features that the model in service relies on."""
+"""What a new kind of fraud and new customers do to the features that the current model relies on."""
 
 _HEADER = ["Time", *default_features().names[:-1], "Amount", "Class"]
 _EUROS = AmountScaling(mean=88.0, standard_deviation=250.0)

@@ -79,7 +79,7 @@ def test_what_could_not_be_compared_is_an_error_without_figures() -> None:
     [
         (REPORT, "V1 moved. The model flags more. The next retraining is due."),
         (replace(REPORT, retrain=False), "Nothing is retrained until that is repaired."),
-        (replace(REPORT, state="ok", explanation=()), "Nothing is to be done."),
+        (replace(REPORT, state="ok", explanation=()), "No action is needed."),
         (replace(REPORT, state="warn"), "nothing is started because of it. V1 moved."),
         (replace(REPORT, state="insufficient_data"), "could not be judged yet."),
     ],

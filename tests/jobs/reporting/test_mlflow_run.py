@@ -57,7 +57,7 @@ def test_a_figure_that_could_not_be_computed_is_left_out(challenger: Challenger)
 
 
 def test_a_hold_out_without_frauds_has_no_curve(challenger: Challenger, selection: Selection) -> None:
-    """As under derived labels, when the model in service flagged nothing lately."""
+    """As under derived labels, when the current model flagged nothing lately."""
     holdout = dataclasses.replace(selection.holdout, is_fraud=np.zeros(300, dtype=np.bool_))
     manifest = with_verdict(challenger.manifest, Verdict(()), {})
 

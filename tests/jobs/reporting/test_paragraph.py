@@ -37,10 +37,10 @@ def test_a_rejection_tells_only_what_failed_and_what_goes_on_serving() -> None:
 
     assert told.startswith(
         "A new model learned. It was not good enough: The new model flags 50% of the frauds, the old one 80%. "
-        "20260101T000000Z-abc goes on serving."
+        "20260101T000000Z-abc keeps serving."
     )
     assert "60 known frauds" not in told
 
 
 def test_without_a_model_in_service_it_says_so() -> None:
-    assert "There is still no model in service." in explanation.rejected("It learned.", VERDICT, None)
+    assert "There is still no current model." in explanation.rejected("It learned.", VERDICT, None)

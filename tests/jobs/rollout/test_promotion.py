@@ -331,7 +331,7 @@ def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
     assert champion(installation) == digest_of(installation, served)
     told = description_of(installation, next_version)
     assert told.startswith(f"{next_version} did not serve (")
-    assert told.endswith(f"{served} was restored and serves. Find out why before the next retraining.")
+    assert told.endswith(f"{served} was restored and serves. Find the cause before the next retraining.")
 
 
 def test_a_first_version_that_does_not_serve_is_described_so(

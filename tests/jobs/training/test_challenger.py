@@ -163,7 +163,7 @@ def test_without_a_model_in_service_derived_labels_cannot_be_checked(
     verdict = verdict_on(alone, derived(selection), None, grown.settings)
 
     assert verdict.decision == "reject"
-    assert "cannot be compared with the model in service" in verdict.checks[1].sentence
+    assert "cannot be compared with the current model" in verdict.checks[1].sentence
 
 
 def test_the_verdict_in_the_manifest_carries_the_facts_of_the_run(challenger: Challenger) -> None:

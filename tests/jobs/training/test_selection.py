@@ -145,7 +145,7 @@ def test_nothing_new_since_the_model_in_service_is_too_few_frauds() -> None:
     refusal = held(rows, served(str(rows.ts[-1])))
 
     assert refusal.outcome == "held_frauds"
-    assert "newer than what the model in service learned from" in str(refusal)
+    assert "newer than what the current model learned from" in str(refusal)
 
 
 @pytest.mark.parametrize(

@@ -251,8 +251,8 @@ def flip(path: Path) -> None:
         (lambda backup: flip(backup / "requests.db"), "requests.db is missing, changed"),
         (lambda backup: (backup / "models" / "promotions.jsonl").unlink(), "promotions.jsonl is missing"),
         (lambda backup: (backup / "models" / "extra").write_text("x"), "models/extra is missing, changed or too much"),
-        (lambda backup: (backup / "backup.json").write_text("{}"), "is no backup of ours"),
-        (lambda backup: (backup / "backup.json").unlink(), "is no backup of ours"),
+        (lambda backup: (backup / "backup.json").write_text("{}"), "is not a backup of this program"),
+        (lambda backup: (backup / "backup.json").unlink(), "is not a backup of this program"),
         (lambda backup: (backup / "backup.json").write_text('{"format": 2}'), "by a newer version"),
     ],
 )
