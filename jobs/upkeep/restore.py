@@ -178,7 +178,7 @@ def _description(folder: Path) -> Backup:
     databases = sorted({STORE, HISTORY} & backup.files.keys())
     if STORE not in databases or sorted(backup.rows) != databases:
         raise BadBackup(
-            f"{folder}: is not a backup of this program; expected {STORE} among the files of {DESCRIPTION} and the rows "
+            f"{folder}: is not a backup of this program; expected {STORE} among its files and the rows "
             f"of every database there, got the files {databases} and the rows of {sorted(backup.rows)}"
         )
     return backup
@@ -207,7 +207,7 @@ def _refuse_to_overwrite(here: Installation) -> None:
             raise WouldOverwrite(f"{held}; --replace erases it (take a backup of it first)")
     current = current_version(here.models_dir)
     if current is not None:
-        raise WouldOverwrite(f"{here.models_dir}: {current} is in service; --replace erases every version here")
+        raise WouldOverwrite(f"{here.models_dir}: {current} is the current version; --replace deletes every version here")
 
 
 def _held(location: str | Path, features: FeatureList) -> str | None:

@@ -222,7 +222,7 @@ def test_a_threshold_that_differs_from_the_manifest_is_said_and_no_alarm(
     report = installation.detect(FRAUD_THRESHOLD=now)
 
     assert report.state == "ok"
-    assert any("FRAUD_THRESHOLD differs" in note for note in report.notes)
+    assert any("FRAUD_THRESHOLD has changed" in note for note in report.notes)
 
 
 def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(

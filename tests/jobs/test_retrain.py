@@ -163,7 +163,7 @@ def test_drift_is_answered_after_the_cooldown_and_once(trained: SmallInstallatio
     again = retrain(trained.settings, now=NOW + timedelta(days=16))
 
     assert (resting.outcome, answered.outcome, again.outcome) == ("skipped", "rejected", "skipped")
-    assert "after a judgement nothing is trained until" in resting.paragraph
+    assert "the cooldown after the last judgement ends at" in resting.paragraph
     assert "the last judgement answered the drift" in again.paragraph
 
 
@@ -173,14 +173,14 @@ def test_a_drift_result_that_cannot_be_read_makes_nothing_due(
     trained.settings.drift_result.write_text("{")
 
     assert retrain(trained.settings, now=NOW + timedelta(days=8)).outcome == "skipped"
-    assert "drift_result.json says nothing" in caplog.text
+    assert "drift_result.json is not valid" in caplog.text
 
 
 def test_a_forced_training_that_gives_the_very_model_that_serves_promotes_nothing(trained: SmallInstallation) -> None:
     done = retrain(trained.settings, force=True, now=NOW)
 
     assert done.outcome == "skipped"
-    assert "Training gave the very model that serves" in done.paragraph
+    assert "Training produced the current model again" in done.paragraph
     assert trained.events() == ["promoted", "verified"]
 
 
@@ -356,7 +356,7 @@ def test_nothing_is_promoted_that_mlflow_does_not_know(
     done = retrain(trained.settings, force=True, now=NOW)
 
     assert (done.outcome, done.exit_code) == ("failed", 1)
-    assert "Nothing is promoted that MLflow does not know." in done.paragraph
+    assert "Nothing was promoted, because MLflow could not record it." in done.paragraph
     assert is_unchanged()
 
 

@@ -175,7 +175,7 @@ def test_another_threshold_is_noted_and_not_an_alarm() -> None:
     assert report.state == "ok"
     assert report.alert_rate is not None
     assert report.alert_rate.threshold_differs
-    assert any("FRAUD_THRESHOLD differs" in note for note in report.notes)
+    assert any("FRAUD_THRESHOLD has changed" in note for note in report.notes)
 
 
 def test_alerts_where_there_were_none_have_no_ratio() -> None:

@@ -27,7 +27,7 @@ REPORT = DriftReport(
     reasons=("features", "alert_rate"),
     retrain=True,
     explanation=("V1 moved.", "The model flags more."),
-    notes=("rows are taken as independent",),
+    notes=("rows are treated as independent",),
     provenance=Provenance("v1", reference_digest="aa", served_digest="bb", seed=7),
     reference_rows=10_000,
     older=WindowBounds(600, 500, "2026-01-01", "2026-01-02"),
@@ -78,9 +78,9 @@ def test_what_could_not_be_compared_is_an_error_without_figures() -> None:
     ("report", "words"),
     [
         (REPORT, "V1 moved. The model flags more. The next retraining is due."),
-        (replace(REPORT, retrain=False), "Nothing is retrained until that is repaired."),
+        (replace(REPORT, retrain=False), "No retraining starts until that is repaired."),
         (replace(REPORT, state="ok", explanation=()), "No action is needed."),
-        (replace(REPORT, state="warn"), "nothing is started because of it. V1 moved."),
+        (replace(REPORT, state="warn"), "it starts no retraining. V1 moved."),
         (replace(REPORT, state="insufficient_data"), "could not be judged yet."),
     ],
 )
@@ -106,4 +106,4 @@ def test_a_file_that_is_no_report_asks_for_nothing(
     path.write_text(content)
 
     assert read_finding(path) is None
-    assert "drift_result.json says nothing" in caplog.text
+    assert "drift_result.json is not valid" in caplog.text

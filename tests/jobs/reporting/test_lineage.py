@@ -67,7 +67,7 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
     assert "score 0.7500, flagged at threshold 0.4" in story
     assert f"fraud, says chargeback (ann), reported {EARLY}\n" in story
     assert f"genuine, says analyst (ann), reported {LATE}; this label counts" in story
-    assert f"{version}, in service now\n  sha256    {model.digest}\n" in story
+    assert f"{version}, the current version\n  sha256    {model.digest}\n" in story
     assert "on 123 fraud, 4,567 genuine from 2025-12-01" in story
     assert "true labels (4,690 import)" in story
     assert f"replaced  {parent}" in story
@@ -83,9 +83,9 @@ def test_a_decision_of_a_model_that_is_gone_is_told_as_far_as_it_is_known(
 
     story = tell(lineage("t", Installation(settings, sqlite_store.features))[0])
 
-    assert "20250101T000000Z-0123456789ab, no longer in service" in story
+    assert "20250101T000000Z-0123456789ab, no longer current" in story
     assert "this version is no longer kept" in story
-    assert "none: nobody said what it turned out to be" in story
+    assert "none: no label has arrived" in story
 
 
 def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) -> None:
@@ -97,7 +97,7 @@ def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) 
     first, second = lineage(request_id, Installation(job_settings, store.features))
 
     assert f"Transaction {request_id}:0" in tell(second) + tell(first)
-    assert "imported history, this installation never scored it" in tell(first)
+    assert "imported history, which this installation never scored" in tell(first)
     assert "fraud, says import (old.csv)" in tell(first) + tell(second)
     assert "\n  model" not in tell(first)
 

@@ -145,14 +145,14 @@ def test_nothing_new_since_the_model_in_service_is_too_few_frauds() -> None:
     refusal = held(rows, served(str(rows.ts[-1])))
 
     assert refusal.outcome == "held_frauds"
-    assert "newer than what the current model learned from" in str(refusal)
+    assert "newer than those that trained the current model" in str(refusal)
 
 
 @pytest.mark.parametrize(
     ("is_fraud", "minimum", "outcome", "message"),
     [
-        ([1, 0] * 50, "10", "held_rows", "70 labelled transactions are left to learn from, 100 are needed"),
-        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "0 known frauds are left to learn from, 10 are needed"),
+        ([1, 0] * 50, "10", "held_rows", "70 labelled transactions are left for training, 100 are needed"),
+        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "0 known frauds are left for training, 10 are needed"),
         ([1] * 700 + [1, 0] * 150, "50", "held_one_class", "Hardly any genuine transaction is known"),
         ([1, 0] * 350 + [1] * 300, "50", "held_one_class", "Hardly any genuine transaction is known"),
     ],

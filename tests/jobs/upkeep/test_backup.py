@@ -235,7 +235,7 @@ def test_a_model_in_service_is_replaced_only_on_request(
     settings = JobSettings.from_env(sqlite_environment)
     back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
-    with pytest.raises(WouldOverwrite, match=f"{model.version} is in service; --replace"):
+    with pytest.raises(WouldOverwrite, match=f"{model.version} is the current version; --replace"):
         restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test")
 
 
