@@ -207,7 +207,9 @@ def _refuse_to_overwrite(here: Installation) -> None:
             raise WouldOverwrite(f"{held}; --replace erases it (take a backup of it first)")
     current = current_version(here.models_dir)
     if current is not None:
-        raise WouldOverwrite(f"{here.models_dir}: {current} is the current version; --replace deletes every version here")
+        raise WouldOverwrite(
+            f"{here.models_dir}: {current} is the current version; --replace deletes every version here"
+        )
 
 
 def _held(location: str | Path, features: FeatureList) -> str | None:

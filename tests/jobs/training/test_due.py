@@ -45,7 +45,7 @@ def decide(
         (manifest(), {"drift": "a"}, True, "drift was reported"),
         (manifest("unknown"), {"drift": "a"}, True, "drift was reported"),
         (manifest(), {"drift": "a", "judged_days_ago": 8}, True, "drift was reported"),
-        (manifest(), {"drift": "a", "judged_days_ago": 6}, False, "the cooldown after the last judgement ends at 2026-06-02 00:00"),
+        (manifest(), {"drift": "a", "judged_days_ago": 6}, False, "ends at 2026-06-02 00:00"),
         (manifest(), {"drift": "a", "judged_days_ago": 8, "answered": "a"}, False, "answered the drift that was"),
         (manifest(), {"drift": "b", "judged_days_ago": 8, "answered": "a"}, True, "drift was reported"),
         (manifest(), {"judged_days_ago": 29}, False, "no drift was reported, and the monthly retraining is due on"),
