@@ -139,7 +139,8 @@ def tour(watcher: Watcher) -> Watcher:
         retraining = watcher.run("retraining", ["-m", "jobs.retrain", "--force"])
         assert retraining.returncode == 0, retraining.stderr
         promoted = [entry["digest"] for entry in journal(watcher.folder / "models") if entry["event"] == "promoted"]
-        _, answer = post(connection, "/predict", {"data": made.matrix[:1].tolist()})
+        with api.connection() as later:  # the API closes a connection that is idle for as long as a slow training
+            _, answer = post(later, "/predict", {"data": made.matrix[:1].tolist()})
         assert answer["model_version"].endswith(promoted[1][:12]), retraining.stderr
     return watcher
 
