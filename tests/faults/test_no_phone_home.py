@@ -1,14 +1,17 @@
-"""Serving, drift and retraining open no connection that was not configured; seen in their system calls."""
+"""Serving, drift, retraining and MLflow's UI open no connection that was not configured; seen in their system calls."""
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fraud_detection.features import FeatureList
@@ -18,6 +21,7 @@ from jobs.synthetic.baseline import seed_baseline
 from jobs.synthetic.statistics import PUBLIC_STATISTICS, read_statistics
 from jobs.synthetic.transactions import synthetic
 from tests.support.environment import TOKEN
+from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.service import post, service
 
@@ -153,6 +157,35 @@ def test_serving_connects_to_nobody(tour: Watcher) -> None:
 @pytest.mark.parametrize("job", ["drift", "retraining"])
 def test_a_job_connects_to_what_was_configured_and_to_nothing_else(tour: Watcher, job: str) -> None:
     assert tour.seen(job).destinations() == {PUSHGATEWAY}
+
+
+def test_the_ui_of_mlflow_connects_to_nobody(tour: Watcher) -> None:
+    port = free_port()
+    ui = subprocess.Popen(
+        [*tour.command("ui"), sys.executable, "-m", "fraudctl", "mlflow", "--port", port],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **tour.environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert ui.stdout is not None
+    with ui.stdout as lines:
+        assert f"http://127.0.0.1:{port}" in lines.readline()
+        for path, body in {
+            "/": None,
+            "/ajax-api/3.0/mlflow/ui-telemetry": None,
+            "/ajax-api/3.0/mlflow/ui-telemetry?": b'{"records": [{"event_name": "a test"}]}',
+            "/ajax-api/2.0/mlflow/experiments/search": b'{"max_results": 10}',
+        }.items():
+            url, headers = f"http://127.0.0.1:{port}{path}", {"Content-Type": "application/json"}
+            request = urllib.request.Request(url, body, headers)
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  an address of ours
+                assert answer.status == 200
+        (program,) = psutil.Process(ui.pid).children()
+        program.send_signal(signal.SIGINT)
+        assert ui.wait(PATIENCE_SECONDS) == 0
+
+    assert tour.seen("ui").destinations() == {f"127.0.0.1:{port}"}  # the command asks whether it answers
 
 
 @pytest.mark.parametrize("name", ["bootstrap", "serving", "drift", "retraining"])
