@@ -154,7 +154,7 @@ def test_sqlite3_shows_the_newest_row_while_the_service_writes(volume: str) -> N
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("INSERT INTO schema_meta VALUES ('a', 'b')", "attempt to write a readonly database; this command reads"),
+        ("INSERT INTO schema_meta VALUES ('a', 'b')", "attempt to write a readonly database; this command only reads"),
         ("ATTACH '/app/data/other.db' AS other", "not authorized; this command only reads, and only one file"),
         (".shell touch /app/data/other.db", "this command runs only SQL"),
     ],
