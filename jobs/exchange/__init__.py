@@ -1,1 +1,1 @@
-"""Files that people bring in and take out, and the client of the API that some of them go through."""
+"""Imports and exports of files, and the API client that some of them use."""

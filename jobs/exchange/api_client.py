@@ -1,4 +1,4 @@
-"""Speaks to a running API as any client should: one connection, patience, and keys that make repeating safe."""
+"""Calls a running API: one connection, retries, and idempotency keys that make repeating safe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import ClientSettings
 
 _TIMEOUT_SECONDS = 10.0
-# A margin below MAX_BODY_BYTES. Another number splits a file elsewhere, and then the keys of a repeated run answer 422.
+# Below MAX_BODY_BYTES. Another number splits files elsewhere, so the API would answer 422 to a repeated run.
 _BODY_BYTES = 900_000
 
 
 class ApiRefused(ExpectedError):
-    """The API understood and said no; the message is its own."""
+    """The API rejected a request; the message is its own."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class ApiRefused(ExpectedError):
 
 
 class ApiAway(ExpectedError):
-    """No answer, even after trying again; the message says where and why."""
+    """The API did not answer, even after retries; the message says where and why."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Hold what a client needs of the reply to GET /model."""
+    """The part of the reply to GET /model that a client needs."""
 
     version: str
     digest: str
     threshold: float
     features: FeatureList
-    """Names only: the API itself knows the bounds and checks them."""
+    """Names only: the API has the bounds and checks them."""
     amount_scaling: AmountScaling | None
 
 
 class ApiClient:
-    """A connection to the API, which asks `attempts` times in all, over some ten seconds.
+    """A connection to the API. It makes at most `attempts` attempts per request, within about ten seconds.
 
     Every method raises ApiRefused or ApiAway.
     """
@@ -65,7 +65,7 @@ class ApiClient:
         self._url = settings.api_url
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {settings.api_token}"
-        # Every request of ours may be repeated: reading, labels, and scoring under an idempotency key.
+        # All our requests may be repeated: reading, labels, and scoring with an idempotency key.
         patience = Retry(
             total=attempts - 1,
             connect=2,
@@ -87,7 +87,7 @@ class ApiClient:
         self._session.close()
 
     def served_model(self) -> ModelDescription:
-        """Return the description of the model that scores at the moment."""
+        """Return the description of the current model."""
         answer = self._ask("GET", "/model")
         scaling = answer["amount_scaling"]
         return ModelDescription(
@@ -99,7 +99,7 @@ class ApiClient:
         )
 
     def score(self, rows: list[list[float]], transaction_ids: Sequence[str | None], *, idempotency_key: str) -> Scored:
-        """Have at most MAX_ROWS transactions scored and stored; repeated under the same key they are stored once."""
+        """Score and store at most MAX_ROWS transactions; repeating it with the same key stores nothing twice."""
         answer = self._ask(
             "POST",
             "/predict",
@@ -109,7 +109,7 @@ class ApiClient:
         return Scored(**answer)
 
     def label(self, labels: Sequence[dict[str, object]]) -> int:
-        """Say what at most MAX_LABELS transactions turned out to be; return how many of the labels were new."""
+        """Send at most MAX_LABELS labels; return how many of them were new."""
         added: int = self._ask("POST", "/labels", {"labels": list(labels)})["labels_added"]
         return added
 
@@ -119,11 +119,11 @@ class ApiClient:
                 method, self._url + path, json=body, headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
             )
         except requests.exceptions.InvalidJSONError:
-            raise  # our own body, which nobody was asked about
+            raise  # our own body is wrong, and nothing was sent
         except requests.RequestException as error:
             raise ApiAway(
-                f"{self._url}: no answer ({type(error).__name__}); is the API running there? "
-                "`fraudctl serve` starts one, API_URL names another"
+                f"{self._url}: the API does not answer ({type(error).__name__}); start it with `fraudctl serve`, "
+                "or set API_URL to the address where it runs"
             ) from error
         try:
             document = answer.json()
@@ -136,7 +136,7 @@ class ApiClient:
 
 
 def rows_per_request(features: FeatureList) -> int:
-    """Return how many transactions fit into one request, whatever their numbers are.
+    """Return how many transactions always fit into one request, even with the longest numbers.
 
     >>> rows_per_request(FeatureList(tuple(Feature(f"f{number}") for number in range(500))))
     71

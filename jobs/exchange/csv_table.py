@@ -1,4 +1,4 @@
-"""Reads CSV with pandas, exactly as the csv module and float() would read it, in chunks."""
+"""Reads CSV in chunks with pandas, exactly as the csv module and float() would read it."""
 
 import csv
 import io
@@ -12,16 +12,16 @@ import pandas as pd
 
 from jobs.exchange.table import CHUNK_ROWS, Chunk, bad_row
 
-_BLOCK_LINES = 5 * CHUNK_ROWS  # what one call of pandas reads; its cost per call is that of some hundred lines
+_BLOCK_LINES = 5 * CHUNK_ROWS  # per call of pandas; a call costs as much as some hundred lines
 _MARK = "\x1f"
 
 
 class CsvTable:
     """CSV text with a header line.
 
-    pandas pads short lines, drops what a long line has too much, and reads a column of "True" as numbers. So each line
-    gets one more field, which must come out last, and each block a first row that is no truth. A block that does not
-    come out as expected is read again with the csv module, which also finds the line to name.
+    pandas pads short lines, drops surplus fields of long lines, and reads a column of "True" as numbers. Therefore each
+    line gets one more field, which must come out last. Each block gets a first row that is not boolean. A block that
+    does not come out as expected is read again with the csv module, which also finds the line to name.
     """
 
     unit = "line"
@@ -34,7 +34,7 @@ class CsvTable:
         self._done = reader.line_num
 
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
-        """See Table."""
+        """Give the columns in chunks, as Table describes."""
         while lines := list(itertools.islice(self._text, _BLOCK_LINES)):
             block = self._read_with_pandas(lines, numbers, texts)
             if block is not None:
@@ -51,12 +51,12 @@ class CsvTable:
                     yield chunk
 
     def _read_with_pandas(self, lines: list[str], numbers: Sequence[int], texts: Sequence[int]) -> Chunk | None:
-        """Read lines of one row each, none of them blank; return None for anything else."""
+        """Read lines that hold one row each; return None if a line is blank or a row has another form."""
         width = len(self.header)
         end = f",{_MARK}\n"
         body = end.join([line.rstrip("\r\n") for line in lines])
         if "\0" in body or "\t" in body or body.count(_MARK) >= len(lines):
-            return None  # a NUL would end a field, a tab before a text would be lost; csv does neither
+            return None  # pandas ends a field at a NUL and drops a tab before a text; csv does neither
         try:
             frame = pd.read_csv(
                 io.StringIO(f"{'0.5,' * width}{_MARK}\n{body}{end}"),
@@ -68,9 +68,9 @@ class CsvTable:
                 skip_blank_lines=False,
                 keep_default_na=False,
                 na_filter=False,
-                low_memory=False,  # else the types of a column are decided for each part of the block
+                low_memory=False,  # otherwise pandas decides the type of a column for each part of the block
             )
-        except ValueError:  # a cell that float() may read or not, a quote that ends further down
+        except ValueError:  # a cell that float() may still read, or a quote that ends further down
             return None
         if len(frame) != len(lines) + 1 or not (frame[width] == _MARK).all():
             return None
@@ -87,7 +87,7 @@ class CsvTable:
     def _read_with_csv(
         self, lines: list[str], rest: Iterator[str], numbers: Sequence[int], texts: Sequence[int]
     ) -> Chunk:
-        """Read lines, and of the rest what belongs to the last row of them."""
+        """Read lines, and from the rest the lines that belong to their last row."""
         reader = _reader(itertools.chain(lines, rest))
         rows: list[list[str]] = []
         row_lines: list[int] = []
@@ -113,7 +113,7 @@ class CsvTable:
         )
 
 
-def _reader(lines: Iterable[str]) -> Any:  # csv gives its type no public name
+def _reader(lines: Iterable[str]) -> Any:  # csv has no public name for its type
     return csv.reader(lines, skipinitialspace=True)
 
 

@@ -13,13 +13,13 @@ from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile, bad_row
 
 NO_FEATURES = frozenset({"Class", "Time", "ts", "transaction_id"})
-_SPANS = 10.0  # beyond what the file shows; a bound is for broken feeds, not for rare customers
+_SPANS = 10.0  # beyond the values in the file; a bound must stop broken feeds, not rare customers
 
 
 def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureList:
     """Return a feature for each column that is neither left out nor Class, Time, ts or transaction_id.
 
-    The bounds are ten times the spread of the values away from them; 0 below where nothing is negative.
+    The bounds lie ten times the spread beyond the values. If no value is negative, the lower bound is 0.
 
     Raises BadTransactionFile, BadFeatureList.
     """
@@ -38,8 +38,8 @@ def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureLis
                 raise bad_row(
                     table,
                     chunk.lines[row],
-                    f"column {name}: expected a number; a feature is one number, so turn it into one or more, or leave "
-                    f"it out (`--leave-out {name}`)",
+                    f"column {name}: expected a number, because a feature is one number; encode it as numbers, or "
+                    f"leave it out (`--leave-out {name}`)",
                 )
             lowest, highest = _extended(lowest, highest, chunk.numbers)
     if lowest is None or highest is None:
@@ -65,7 +65,7 @@ def _feature(name: str, low: float, high: float) -> Feature:
 
 
 def _outward(value: float, towards: Callable[[float], int]) -> float:
-    """Round to two digits, away from the values that were seen.
+    """Round to two digits, away from the values in the file.
 
     >>> _outward(1234.5, math.ceil), _outward(-0.0371, math.floor)
     (1300.0, -0.038)
@@ -77,7 +77,7 @@ def _outward(value: float, towards: Callable[[float], int]) -> float:
 
 
 def to_json(features: FeatureList) -> str:
-    """Render a FEATURES_FILE, a line for each feature."""
+    """Render a FEATURES_FILE with one line per feature."""
     lines = [
         json.dumps(
             {

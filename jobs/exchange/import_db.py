@@ -1,4 +1,4 @@
-"""Brings in the `requests` table of an older installation: transactions that it scored, labelled or not."""
+"""Imports the `requests` table of an older installation: transactions that it scored, labelled or not."""
 
 import hashlib
 import math
@@ -25,18 +25,18 @@ from jobs.exchange.transaction_file import PAGE_ROWS
 from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
-"""Names under which older installations kept what their model said."""
+"""Names under which older installations stored their scores."""
 
 
 class BadOldDatabase(ExpectedError):
-    """A database whose requests cannot be brought in; the message names row and column."""
+    """A database whose requests cannot be imported; the message names row and column."""
 
     exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)
 class _OldTable:
-    """Where an older installation keeps what; the columns in the order in which they are read."""
+    """Columns of an older installation, in the order in which they are read."""
 
     table: sa.Table
     features: list[sa.Column[Any]]
@@ -54,7 +54,7 @@ class _OldTable:
 
 @dataclass(frozen=True)
 class ImportedDatabase:
-    """What came in, and which columns did not."""
+    """Rows that were imported, and columns that were left behind."""
 
     imported: Imported
     left_behind: list[str]
@@ -69,11 +69,11 @@ def import_db(
     with_labels: bool = True,
     again: bool = False,
 ) -> ImportedDatabase:
-    """Bring the rows of an SQLite file's table `requests` into the store of imported history: all of them or none.
+    """Import the rows of an SQLite file's table `requests` into the store of imported history: all of them or none.
 
-    Its scores stay behind: without the model and the threshold behind them they are no decisions. `with_labels=False`
-    leaves its Class behind as well, for installations that filled it from their own scores. Rows without a time are
-    taken to be a second apart, the last one now.
+    Its scores stay behind: without their model and threshold they are not decisions. `with_labels=False` also leaves
+    its Class behind, for installations that filled it from their own scores. Rows without a time are dated one second
+    apart, the last one now.
 
     Raises BadOldDatabase, AlreadyImported, StoreInUse, DatabaseRefused.
     """
@@ -99,17 +99,19 @@ def _recognise(
     known = sa.inspect(old)
     if known.has_table("alembic_version"):
         raise BadOldDatabase(
-            f"{path}: is a store of this program; name it in TRAIN_DB, and training reads it beside LATEST_DB"
+            f"{path}: is a store of this program; set TRAIN_DB to it, and training reads it in addition to LATEST_DB"
         )
     if not known.has_table("requests"):
         raise BadOldDatabase(f"{path}: has no table `requests`")
     table = sa.Table("requests", sa.MetaData(), autoload_with=old)
     columns = {column.name.lower(): column for column in table.columns}
     for column in table.columns:
-        column.type = sa.types.NullType()  # as it is stored: a declared BOOLEAN would turn a 2 into True
+        column.type = sa.types.NullType()  # as stored: a declared BOOLEAN would turn a 2 into True
     missing = [name for name in features.names if name.lower() not in columns]
     if missing:
-        raise BadOldDatabase(f"{path}: its requests have no column {missing[0]}; expected all {len(features)} features")
+        raise BadOldDatabase(
+            f"{path}: the table `requests` has no column {missing[0]}; expected all {len(features)} features"
+        )
     taken = {name.lower() for name in features.names} | {"ts", "transaction_id"}
     left_behind = {"id"} | SCORES | {name.lower() for name in ignored}
     if with_labels:
@@ -119,7 +121,7 @@ def _recognise(
     for name, column in columns.items():
         if name not in taken | left_behind:
             raise BadOldDatabase(
-                f"{path}: column {column.name!r} would be dropped; say so with `--ignore {column.name}`"
+                f"{path}: column {column.name!r} would be dropped; to drop it, add `--ignore {column.name}`"
             )
     return _OldTable(
         table,
@@ -132,7 +134,7 @@ def _recognise(
 
 
 class _Rows:
-    """The old rows, in order of time, as the store takes them."""
+    """The old rows, in order of time, in the form that the store imports."""
 
     def __init__(self, path: Path, old: sa.Connection, table: _OldTable, features: FeatureList, now: datetime) -> None:
         self.path, self.old, self.table, self.features = path, old, table, features
@@ -188,7 +190,7 @@ class _Rows:
         return str(value)
 
     def time(self, place: int, value: object) -> str:
-        """Read what older installations wrote: a text, or seconds since 1970."""
+        """Read a time as older installations wrote it: a text, or seconds since 1970."""
         try:
             if self.table.ts is None:
                 return timestamp(self.first_second + timedelta(seconds=place))
@@ -199,7 +201,7 @@ class _Rows:
         except (ValueError, OverflowError, OSError):
             raise self.bad(place, "ts: expected a time such as 2026-08-22 10:15:30") from None
         if ts > self.latest:
-            raise self.bad(place, f"ts: expected a time that has come, got {ts[:19]}")
+            raise self.bad(place, f"ts: expected a time that is not in the future, got {ts[:19]}")
         return ts
 
     def bad(self, place: int, what: str) -> BadOldDatabase:
@@ -208,10 +210,10 @@ class _Rows:
 
 def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:
     if rows.count == 0:
-        raise BadOldDatabase(f"{rows.path}: its table `requests` is empty")
+        raise BadOldDatabase(f"{rows.path}: the table `requests` is empty")
     imported = transfer.import_history(
         store, connection, rows.pages(), reporter=rows.path.name, received_at=timestamp(now)
     )
-    # Known only now that all is read: part of it may have been in the file's write-ahead log.
+    # Last, because the digest needs every row: some may have been in the file's write-ahead log.
     remember_import(store, connection, rows.digest.hexdigest(), rows.path.name, now, again=again)
     return rows.tally.imported(imported, None)

@@ -1,4 +1,4 @@
-"""Brings history with the truth about it into a store: labelled transactions of before this installation, as CSV."""
+"""Imports labelled history into a store: transactions from before this installation, as CSV or Parquet."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ class AlreadyImported(ExpectedError):
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import brought in."""
+    """Counts and times of the rows that were imported."""
 
     rows: int
     frauds: int
@@ -39,11 +39,11 @@ class Imported:
     first_ts: str
     last_ts: str
     scaling: AmountScaling | None
-    """How the amounts were scaled; None where they came scaled."""
+    """How the amounts were scaled; None if the file had them scaled."""
 
     @property
     def unknown(self) -> int:
-        """Rows of which nobody knows what they turned out to be."""
+        """Return the number of rows without a label."""
         return self.rows - self.frauds - self.genuine
 
 
@@ -62,7 +62,7 @@ class Tally:
         self.last_ts = max(self.last_ts, *ts)
 
     def imported(self, rows: int, scaling: AmountScaling | None) -> Imported:
-        """Say what came in."""
+        """Return the result of the import."""
         return Imported(rows, self.frauds, self.genuine, self.first_ts, self.last_ts, scaling)
 
 
@@ -75,10 +75,10 @@ def import_file(
     ignored: Collection[str] = (),
     again: bool = False,
 ) -> Imported:
-    """Bring a file into the store of imported history, which is made if there is none: all of it or nothing.
+    """Import a file into the store of imported history, which is created if it does not exist: all of it or nothing.
 
-    A plain Amount is scaled as the store says, else as the current model, else by this file's own amounts; from
-    then on the store says so. Not twice the same file (by its sha256) unless `again`.
+    A plain Amount is scaled as the store says, else as the current model, else by this file's own amounts. The store
+    keeps that scaling for later imports. The same file (by its sha256) is not imported twice unless `again`.
 
     Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.
     """
@@ -108,14 +108,14 @@ def import_file(
 def remember_import(
     store: Store, connection: sa.Connection, sha256: str, name: str, now: datetime, *, again: bool
 ) -> None:
-    """Write down that a history is being imported; raises AlreadyImported when it was, unless `again`."""
+    """Record that a history is imported; raises AlreadyImported if it was before, unless `again`."""
     key = f"import:{sha256}"
     known = store.get_meta(connection, key)
     if known is not None and not again:
         before = json.loads(known)
         raise AlreadyImported(
             f"{name}: was imported before, as {before['name']} at {before['at']}; "
-            "its transactions would count twice (if that is wanted: --again)"
+            "its transactions would count twice. To import it again anyway, add --again."
         )
     store.set_meta(connection, key, json.dumps({"name": name, "at": timestamp(now)}))
 
@@ -143,13 +143,13 @@ def _scaling(
 def _scaling_of_model_in_service(models_dir: Path, features: FeatureList) -> AmountScaling | None:
     try:
         manifest = read_manifest(models_dir / CURRENT)
-    except ModelRefused:  # none yet, or one that does not serve either
+    except ModelRefused:  # there is no current model, or it cannot serve
         return None
     return manifest.amount_scaling if manifest.features_digest == features.digest else None
 
 
 def latest_time(now: datetime) -> str:
-    """Return the latest time that history may have: a day from now, for clocks and time zones that are wrong."""
+    """Return the latest time that history may have: a day from now, because clocks and time zones can be wrong."""
     return timestamp(now + timedelta(days=1))
 
 
@@ -161,13 +161,15 @@ def _with_progress(path: Path, read: Iterable[Page], tally: Tally, latest: str) 
         for page in read:
             for line, ts in zip(page.lines, page.ts, strict=True):
                 if ts > latest:
-                    raise BadTransactionFile(f"{path}, line {line}: expected a time that has come, got {ts[:19]}")
+                    raise BadTransactionFile(
+                        f"{path}, line {line}: expected a time that is not in the future, got {ts[:19]}"
+                    )
             tally.add(page.ts, page.is_fraud)
             yield imported_rows(page, clock)
             bar.update(page.bytes_read - bar.n)
 
 
 def imported_rows(page: Page, clock: Clock) -> ImportedRows:
-    """Give a page the id under which its rows are stored: to the store it is one request of so many rows."""
+    """Return a page with a new request id: the store keeps its rows as those of one request."""
     _, request_id = clock.tick()
     return ImportedRows(request_id, page.ts, page.matrix, page.is_fraud, page.transaction_ids)

@@ -1,4 +1,4 @@
-"""Tells a running API what the transactions of a file turned out to be."""
+"""Sends the labels of a file to a running API."""
 
 import json
 import re
@@ -20,12 +20,12 @@ _COLUMNS = frozenset({"transaction_id", "request_id", "row", "is_fraud", "Class"
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """What became of a file of labels."""
+    """Counts of the labels of a file."""
 
     labels: int
     new: int
     empty: int
-    """Lines that leave open what the transaction was."""
+    """Lines without a label."""
 
 
 @dataclass
@@ -33,17 +33,17 @@ class _Batch:
     places: list[str]
     labels: list[dict[str, object]]
     room: int = MAX_BODY_BYTES - len('{"labels": []}')
-    """Bytes that the body of the request may still grow."""
+    """Bytes that still fit into the body of the request."""
 
 
 def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
-    """Send every label of a table; `source` is that of lines without one. Sending a file again changes nothing.
+    """Send every label of a table; lines without a source get `source`. Sending a file again changes nothing.
 
-    Its columns: `transaction_id`, or `request_id` and `row`; `is_fraud` (or `Class`): 1, 0, or empty where nobody
-    knows yet; optional `source`, `reported_at`, `reporter`. Other columns are passed over.
+    Its columns: `transaction_id`, or `request_id` and `row`; `is_fraud` (or `Class`): 1, 0, or empty if not known
+    yet; optional `source`, `reported_at`, `reporter`. Other columns are ignored.
 
-    Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier requests are in),
-    ApiAway.
+    Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier requests are
+    stored), ApiAway.
     """
     batches, empty = _read(path, source)
     sent = sum(len(batch.labels) for batch in batches)
@@ -108,7 +108,7 @@ def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
     label: dict[str, object] = {"is_fraud": is_fraud, "source": fields.get("source") or source}
     if fields.get("request_id"):
         if not fields.get("row", "").isdecimal():
-            raise ValueError("column row: expected the place of the transaction in its request, from 0")
+            raise ValueError("column row: expected the position of the transaction in its request, from 0")
         label |= {"request_id": fields["request_id"], "row": int(fields["row"])}
     elif fields.get("transaction_id"):
         label["transaction_id"] = fields["transaction_id"]

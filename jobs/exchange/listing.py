@@ -19,12 +19,12 @@ def write_transactions(
     since: str = "",
     limit: int | None = None,
 ) -> int:
-    """Write the transactions of the store that the API writes, from a snapshot, and return how many there are.
+    """Write the transactions of the API's store, from a snapshot, and return how many there are.
 
     A text stream gets CSV, a binary one Parquet.
 
-    `unlabelled_only` writes the scored ones of which nobody said what they are, the highest scores first, with an
-    empty is_fraud column: filled in, the file is one that `label_file` reads.
+    `unlabelled_only` writes decisions without a label, the highest scores first, with an empty column is_fraud. When
+    you have filled it in, `label_file` reads the file.
 
     Raises DatabaseRefused.
     """

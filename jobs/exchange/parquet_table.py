@@ -1,4 +1,4 @@
-"""Reads Parquet with pyarrow, a chunk at a time, as numbers and as the text that a CSV file would hold."""
+"""Reads Parquet in chunks with pyarrow, as numbers and as the text that a CSV file would hold."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ParquetTable:
-    """A Parquet file."""
+    """A Parquet file, read as a Table."""
 
     unit = "row"
 
@@ -32,7 +32,7 @@ class ParquetTable:
         self.header_place = f"{path}"
 
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
-        """See Table."""
+        """Give the columns in chunks, as Table describes."""
         schema = self._file.schema_arrow
         for place in numbers:
             if not _is_number(schema.field(place).type):
@@ -87,7 +87,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _numbers(column: Any) -> Any:
-    if types.is_decimal(column.type):  # float() rounds to the nearest float64, the cast of arrow not always
+    if types.is_decimal(column.type):  # float() rounds to the nearest float64, arrow's cast does not always
         return [np.nan if value is None else float(value) for value in column.to_pylist()]
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
@@ -98,7 +98,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(column: Any) -> list[str | None]:
-    """Return the text of each value, an empty one where there is none, None for a value that has no exact text."""
+    """Return the text of each value: empty if it is missing, None if it has no exact text."""
     text_of = next(text_of for is_kind, text_of in _TEXT_OF if is_kind(column.type))
     if types.is_temporal(column.type):
         column = _microseconds(column)
@@ -106,7 +106,7 @@ def _texts(column: Any) -> list[str | None]:
 
 
 def _microseconds(column: Any) -> Any:
-    """Return times as whole microseconds since 1970, those of a finer resolution cut off."""
+    """Return times as whole microseconds since 1970, finer digits cut off."""
     if types.is_timestamp(column.type) and column.type.unit == "ns":
         column = pc.floor_temporal(column, unit="microsecond")
     return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
@@ -136,4 +136,4 @@ _TEXT_OF: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], str | None]
     (types.is_date, _time_text),
     (types.is_null, str),
 )
-"""How the values of each type that may be read as text become one."""
+"""For each type that may be read as text, the function that gives the text of a value."""

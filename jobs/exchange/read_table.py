@@ -1,4 +1,4 @@
-"""Opens the tables that people hand in: CSV, plain or gzipped, and Parquet."""
+"""Opens tables in files: CSV, plain or gzipped, and Parquet."""
 
 import contextlib
 import csv
@@ -25,9 +25,9 @@ _OTHERS = {
 
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[Table]:
-    """Give the table of a file, whose ending or first bytes say what it is: .parquet, .gz, else CSV.
+    """Give the table of a file; its ending or first bytes decide the format: Parquet, gzipped CSV, else CSV.
 
-    Raises BadTransactionFile, also for what goes wrong while the block reads.
+    Raises BadTransactionFile, also for errors while the block reads.
     """
     try:
         with path.open("rb") as raw:
@@ -46,7 +46,7 @@ def open_table(path: Path) -> Iterator[Table]:
             ):
                 yield CsvTable(path, text, raw)
     except UnicodeDecodeError as error:
-        raise BadTransactionFile(f"{path}: is no UTF-8 text ({error.reason})") from error
+        raise BadTransactionFile(f"{path}: is not UTF-8 text ({error.reason})") from error
     except (csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
     except OSError as error:
@@ -57,6 +57,6 @@ def open_table(path: Path) -> Iterator[Table]:
 def _parquet_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text and no strerror
+    except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text but no strerror
         reason = str(error).splitlines()[0]
         raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error

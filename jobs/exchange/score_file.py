@@ -1,4 +1,4 @@
-"""Has a running API score a file of transactions, and writes down what it said."""
+"""Sends a file of transactions to a running API, and writes the scores to a table."""
 
 import contextlib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ COLUMNS = {
 
 @dataclass
 class ScoredFile:
-    """What the API said of a file; the counts of frauds and genuine ones only where the file knows them."""
+    """Counts of the decisions on a file; frauds and genuine ones count only rows that are labelled in the file."""
 
     rows: int = 0
     flagged: int = 0
@@ -38,10 +38,10 @@ class ScoredFile:
     genuine_flagged: int = 0
     threshold: float = 0.0
     model_versions: dict[str, int] = field(default_factory=dict)
-    """Rows that each version scored, in the order in which they served."""
+    """Rows that each version scored, in the order in which the versions served."""
 
     def add(self, scored: Scored, is_fraud: list[bool | None]) -> None:
-        """Count one answer."""
+        """Count the decisions of one reply."""
         said = list(zip(scored.is_flagged, is_fraud, strict=True))
         self.rows += len(said)
         self.flagged += sum(flagged for flagged, _ in said)
@@ -54,11 +54,11 @@ class ScoredFile:
 
 
 def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryIO | None = None) -> ScoredFile:
-    """Score every transaction of a file; columns that are no features are passed over.
+    """Score every transaction of a file; columns that are not features are ignored.
 
-    `run` names this attempt: when it breaks off, the same file under the same name is completed and no row is stored
-    twice. `out` gets a row for each transaction, which `label_file` can read back once the truth is filled in:
-    a text stream as CSV, a binary one as Parquet.
+    `run` names this attempt: if it stops early, run the same file with the same name to complete it; no row is
+    stored twice. `out` gets a row for each transaction, a text stream as CSV, a binary one as Parquet. When its column
+    is_fraud is filled in, `label_file` reads it.
 
     Raises BadTransactionFile, ApiRefused, ApiAway.
     """
@@ -66,7 +66,7 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
     layout = read_layout(path, served.features, strict=False)
     if layout.amount_place is not None and served.amount_scaling is None:
         raise BadTransactionFile(
-            f"{path}: has a plain Amount, and the current model does not say how to scale it; "
+            f"{path}: has a plain Amount, but the current model does not say how to scale it; "
             "give Amount_scaled instead"
         )
     total = ScoredFile()

@@ -1,4 +1,4 @@
-"""What the readers of tables have in common: a chunk of rows, and the error that says what is wrong with a file."""
+"""Defines what all readers of tables share: a chunk of rows, and the error for a file that cannot be read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ class BadTransactionFile(ExpectedError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that stand together in a table, at most CHUNK_ROWS: the columns that were asked for, by kind."""
+    """Consecutive rows of a table, at most CHUNK_ROWS: the requested columns, by kind."""
 
     lines: list[int]
     """Where each row ends: the line of a CSV file, the row of a Parquet file, counted from 1."""
     numbers: NDArray[np.float64]
-    """One column for each column of numbers; NaN in cells that hold no number."""
+    """One column for each column of numbers; NaN in cells without a number."""
     unreadable: NDArray[np.bool_]
-    """The cells of `numbers` that hold no number; an empty cell is one of them."""
+    """The cells of `numbers` without a number; this includes empty cells."""
     texts: list[list[str]]
     """One list for each column of text; an empty text in cells without a value."""
     bytes_read: int
-    """How much of the file, in bytes on disk, was read so far."""
+    """Bytes of the file (as on disk) that were read so far."""
 
 
 class Table(Protocol):
@@ -44,17 +44,17 @@ class Table(Protocol):
     unit: str
     """What `Chunk.lines` counts: "line" or "row"."""
     header_place: str
-    """The file and, if the format has lines, the line of the header: the beginning of a message about columns."""
+    """The file and, if the format has lines, the line of the header. Messages about columns start with it."""
 
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns at these places in chunks; no column may be both a number and a text.
 
-        Raises BadTransactionFile at a row that has more or fewer columns than the header, and for a type of column
-        that cannot be read as asked.
+        Raises BadTransactionFile at a row that has more or fewer columns than the header, and for a column whose type
+        cannot be read as requested.
         """
         ...
 
 
 def bad_row(table: Table, number: int, what: str) -> BadTransactionFile:
-    """Return the error of one row, which the caller raises."""
+    """Return the error for one row, which the caller raises."""
     return BadTransactionFile(f"{table.path}, {table.unit} {number}: {what}")

@@ -1,4 +1,4 @@
-"""Tables of transactions in files: the public credit-card layout, the same already scaled, or one's own features."""
+"""Reads files of transactions: the public credit-card layout, the same already scaled, or your own features."""
 
 import contextlib
 import shlex
@@ -31,7 +31,7 @@ _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column of a file holds what."""
+    """The meaning of each column of a file."""
 
     header: tuple[str, ...]
     feature_places: tuple[int, ...]
@@ -46,18 +46,18 @@ class Layout:
 
     @property
     def number_places(self) -> list[int]:
-        """The columns that hold numbers: the features, then Time."""
+        """Return the columns that hold numbers: the features, then Time."""
         return [*self.feature_places, *_known(self.time_place)]
 
     @property
     def text_places(self) -> list[int]:
-        """The columns that hold text."""
+        """Return the columns that hold text."""
         return _known(self.class_place, self.ts_place, self.id_place)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Transactions that stand together in a file; columns of equal length, at most PAGE_ROWS."""
+    """Consecutive transactions of a file; columns of equal length, at most PAGE_ROWS."""
 
     lines: list[int]
     """The line on which each ends, or its row in a Parquet file, counted from 1."""
@@ -66,13 +66,13 @@ class Page:
     is_fraud: list[bool | None]
     transaction_ids: list[str | None]
     bytes_read: int
-    """How much of the file (as it lies on disk) was read so far."""
+    """Bytes of the file (as on disk) that were read so far."""
 
 
 def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] = (), strict: bool = True) -> Layout:
-    """Read from the header of a file which column holds what.
+    """Read from the header of a file the meaning of each column.
 
-    `strict` refuses a column that would be dropped unless it is `ignored`, and a file without `Class`.
+    `strict` rejects a file without `Class`, and a column that would be dropped unless it is `ignored`.
 
     Raises BadTransactionFile.
     """
@@ -92,7 +92,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     if missing:
         raise BadTransactionFile(
             f"{where}: expected {expected} every feature, {missing[0]} is missing; "
-            "for other transactions than the public data set's, `fraudctl features init` writes a FEATURES_FILE"
+            "if your transactions have other features, write a FEATURES_FILE with `fraudctl features init`"
         )
     layout = Layout(
         header,
@@ -119,27 +119,27 @@ def _known(*places: int | None) -> list[int]:
 def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: Collection[str]) -> None:
     if layout.class_place is None:
         raise BadTransactionFile(
-            f"{where}: expected a column Class (1 fraud, 0 genuine, empty where nobody knows); "
-            "transactions without it are scored by `fraudctl score`"
+            f"{where}: expected a column Class (1 fraud, 0 genuine, empty if unknown); "
+            "to score transactions without it, use `fraudctl score`"
         )
     taken = {*layout.number_places, *layout.text_places}
     for place, name in enumerate(layout.header):
         if place not in taken and name not in ignored:
             if not name:
                 raise BadTransactionFile(
-                    f"{where}: column {place + 1} has no name (an index that pandas wrote?) and would be dropped; "
-                    "say so with `--ignore ''`"
+                    f"{where}: column {place + 1} has no name (perhaps an index that pandas wrote) and would be "
+                    "dropped; to drop it, add `--ignore ''`"
                 )
             raise BadTransactionFile(
                 f"{where}: column {name!r} is none of the {len(features)} features, nor Class, Time, ts or "
-                f"transaction_id, and would be dropped; say so with `--ignore {shlex.quote(name)}`"
+                f"transaction_id, and would be dropped; to drop it, add `--ignore {shlex.quote(name)}`"
             )
 
 
 def amount_scaling_of(path: Path, layout: Layout) -> AmountScaling:
     """Return mean and standard deviation (of the population) of the file's Amount.
 
-    A cell that holds no number is left out, because `pages` finds it and names its line.
+    A cell without a number is left out, because `pages` finds it and names its line.
 
     Raises BadTransactionFile.
     """
@@ -151,7 +151,7 @@ def amount_scaling_of(path: Path, layout: Layout) -> AmountScaling:
     finite = amounts[np.isfinite(amounts)]
     spread = float(finite.std()) if len(finite) else 0.0
     if spread == 0:
-        raise BadTransactionFile(f"{path}: expected amounts that differ, to learn from them how to scale amounts")
+        raise BadTransactionFile(f"{path}: expected amounts that differ, because the scaling is computed from them")
     return AmountScaling(float(finite.mean()), spread)
 
 
@@ -163,11 +163,11 @@ def pages(
     scaling: AmountScaling | None = None,
     start: datetime = PUBLIC_START,
 ) -> Iterator[Page]:
-    """Read the transactions of a file, a page at a time; `scaling` is needed where the Amount is plain.
+    """Read the transactions of a file in pages; `scaling` is needed if the Amount is plain.
 
-    Without Time and ts the rows are taken to be a second apart, from `start`, in the order of the file.
+    Without Time and ts the rows are dated one second apart, from `start`, in the order of the file.
 
-    Raises BadTransactionFile at the first line that is no transaction.
+    Raises BadTransactionFile at the first line that is not a transaction.
     """
     with open_table(path) as table:
         parser = _Parser(table, features, layout, scaling, start)
@@ -178,7 +178,7 @@ def pages(
 
 
 class _Parser:
-    """Makes pages of chunks, and counts their rows."""
+    """Turns chunks into pages, and counts their rows."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ class _Parser:
         return self.each(chunk, texts[self.layout.id_place], _read_id, expected)
 
     def each(self, chunk: Chunk, values: Iterable[T], read: Callable[[T], R], expected: str) -> list[R]:
-        """Read every value of a column; the first that `read` refuses is an error of its row."""
+        """Read every value of a column; raises the error of the first row whose value `read` rejects."""
         found: list[R] = []
         try:
             for value in values:
@@ -274,7 +274,7 @@ def _read_id(text: str) -> str | None:
 
 
 def read_truth(text: str) -> bool | None:
-    """Return whether a field says fraud, None when it is empty; raises ValueError.
+    """Return whether a field says fraud, None if it is empty; raises ValueError.
 
     >>> read_truth("1"), read_truth("false"), read_truth("")
     (True, False, None)

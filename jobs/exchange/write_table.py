@@ -1,4 +1,4 @@
-"""Writes tables for people with pandas, a chunk at a time: CSV into a text stream, Parquet into a binary one."""
+"""Writes tables in chunks with pandas: CSV into a text stream, Parquet into a binary one."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _TYPES = {str: ("string", pa.string()), int: ("Int64", pa.int64()), float: ("flo
 
 
 class TableWriter:
-    """An open table; leaving its block without an error completes it.
+    """An open table, which is complete when its block ends without an error.
 
     >>> out = io.StringIO()
     >>> with TableWriter(out, {"name": str, "row": int, "score": float}) as table:

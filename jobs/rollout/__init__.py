@@ -1,1 +1,1 @@
-"""From a version that passed the gate to one that serves."""
+"""Promotion: makes a version that passed the gate serve, and verifies it."""

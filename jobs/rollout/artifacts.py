@@ -1,4 +1,4 @@
-"""Keep the artefact locations in a local MLflow database true wherever the installation is moved or restored to."""
+"""Keeps the artefact locations in a local MLflow database valid when the installation is moved or restored."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ _LOCATIONS = (
     sa.table("model_versions", sa.column("storage_location")),
     sa.table("logged_models", sa.column("artifact_location")),
 )
-"""Where MLflow records absolute locations. It has no API that changes them after a move."""
+"""Columns in which MLflow records absolute locations. It has no API that changes them after a move."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def artifacts_uri(folder: Path) -> str:
 
 
 def have_moved(folder: Path) -> bool:
-    """Say whether the database, if there is one, records locations of a folder where the installation was before."""
+    """Return whether the database, if there is one, records locations in a former folder of the installation."""
     if not (folder / DATABASE).exists():
         return False
     with _engine(folder).connect() as connection:
@@ -38,10 +38,10 @@ def have_moved(folder: Path) -> bool:
 
 
 def follow_move(folder: Path) -> None:
-    """Rewrite locations of a former folder to this one, in one transaction; leave all other locations alone.
+    """Rewrite locations in a former folder to this one, in one transaction; leave all other locations unchanged.
 
-    Call it only under the promoter's lock. A run's files that an earlier program wrote to the former folder after the
-    move are copied here, if they are still there.
+    The caller holds the promoter's lock. An earlier program may have written a run's files to the former folder after
+    the move: they are copied here if they still exist.
 
     Raises SQLAlchemyError.
     """
@@ -59,8 +59,8 @@ def follow_move(folder: Path) -> None:
 
 
 def _engine(folder: Path) -> sa.Engine:
-    # Without a pool nothing stays open. Python's own sqlite3 as in MLflow: two SQLite libraries would drop each
-    # other's locks.
+    # Without a pool no connection stays open. This uses Python's own sqlite3, as MLflow does, because two SQLite
+    # libraries in one process drop each other's locks.
     return sa.create_engine(
         sa.URL.create("sqlite", database=str(folder.absolute() / DATABASE)), poolclass=sa.pool.NullPool
     )
@@ -74,7 +74,7 @@ def _former_locations(connection: sa.Connection, folder: Path) -> list[str]:
 
 
 def _is_ours(location: str | None) -> bool:
-    """Say whether an installation recorded this location: only ours name a folder `mlartifacts` in a file URI."""
+    """Return whether an installation recorded this location: only ours name a folder `mlartifacts` in a file URI."""
     parts = urlsplit(location or "")
     return parts.scheme == "file" and PurePosixPath(unquote(parts.path)).name == ARTIFACTS
 
@@ -92,6 +92,6 @@ def _copy_if_left_behind(uri: str, former: str, folder: Path) -> None:
         partial = target.with_name(f".{target.name}-partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(source, partial)
-        partial.rename(target)  # so that a killed job leaves no half a copy that passes for a whole one
-    except OSError as error:  # a former folder may be another user's; the run's figures are still here
+        partial.rename(target)  # so that a killed job leaves no half copy that looks complete
+    except OSError as error:  # a former folder may belong to another user; the run's metrics are still here
         logger.warning("the artefacts in %s could not be copied here: %s", source, error)

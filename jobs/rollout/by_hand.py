@@ -1,4 +1,4 @@
-"""Which version served before the current one, and bringing any version back by hand."""
+"""Finds the previous version, and promotes any version by hand."""
 
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.read import current_version, versions
@@ -8,13 +8,13 @@ from jobs.rollout.running_api import RunningApi
 
 
 class NothingToGoBackTo(ExpectedError):
-    """No other version served before the current one, or none is kept."""
+    """There is no previous version, or it is no longer kept."""
 
 
 def served_before(here: Installation) -> str:
-    """Return the version that served before the current one and is still kept.
+    """Return the newest previous version that is still kept.
 
-    Going back twice goes back two: what was left by going back does not count as having served before.
+    Two rollbacks go back two versions: a version that a rollback replaced does not count as a previous version.
 
     Raises NothingToGoBackTo.
     """
@@ -29,7 +29,9 @@ def served_before(here: Installation) -> str:
     for version in reversed(served):
         if version != current and version in kept:
             return version
-    raise NothingToGoBackTo(f"{here.models_dir}: no other version served before {current or 'now'}")
+    raise NothingToGoBackTo(
+        f"{here.models_dir}: no other version served before {current or 'now'}, so there is none to roll back to"
+    )
 
 
 def promote_by_hand(
@@ -40,7 +42,7 @@ def promote_by_hand(
     reason: str,
     api: RunningApi | None = None,
 ) -> None:
-    """Bring a version into service without a gate.
+    """Promote a version without a gate.
 
     Raises as `put_into_service`, LockHeld, DatabaseRefused and TrackingFailed.
     """
@@ -49,7 +51,7 @@ def promote_by_hand(
 
 
 def roll_back(here: Installation, *, actor: str, reason: str, api: RunningApi | None = None) -> str:
-    """Bring the version that served before back into service and return its name.
+    """Promote the previous version again and return its name.
 
     Raises NothingToGoBackTo, and as `promote_by_hand`.
     """

@@ -1,4 +1,4 @@
-"""Run MLflow's UI on this installation's runs: on 127.0.0.1, without telemetry, in a process of its own."""
+"""Runs MLflow's UI on this installation's runs: on 127.0.0.1, without telemetry, in a separate process."""
 
 import contextlib
 import http.client
@@ -24,16 +24,16 @@ _STOPS_WITHIN_SECONDS = 15
 
 
 class CannotOpen(ExpectedError):
-    """The UI cannot be shown; the message says why and what to do."""
+    """The UI cannot run; the message says why and what to do."""
 
 
 def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready: Callable[[str], None]) -> None:
-    """Serve the UI of the database in `folder` until SIGINT or SIGTERM comes.
+    """Serve the UI of the database in `folder` until SIGINT or SIGTERM arrives.
 
-    Calls `when_ready` with the address once the UI answers. All processes of MLflow have ended when it returns. Call it
-    in the main thread.
+    Calls `when_ready` with the address when the UI answers. When it returns, all processes of MLflow have ended. Call
+    it in the main thread.
 
-    Raises CannotOpen if there is no database, the port is taken or the server ends by itself.
+    Raises CannotOpen if there is no database, the port is taken or the server stops unexpectedly.
     """
     if not (folder / DATABASE).exists():
         raise CannotOpen(f"{folder / DATABASE}: does not exist. `fraudctl retrain` records the first run.")
@@ -43,7 +43,7 @@ def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready:
             _command(folder, port),
             cwd=scratch,
             env=_environment(environ, scratch),
-            start_new_session=True,  # so that Ctrl-C reaches only us, and we can end the whole group
+            start_new_session=True,  # so that Ctrl-C reaches only this process, which then ends the whole group
         )
         try:
             _wait_until_it_answers(server, port)
@@ -57,7 +57,7 @@ def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready:
 
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just closed is free
         try:
             probe.bind((HOST, port))
         except OSError as error:
@@ -78,21 +78,21 @@ def _command(folder: Path, port: int) -> list[str]:
 
 
 def _environment(environ: Mapping[str, str], scratch: str) -> dict[str, str]:
-    """Return all that the server may know: no token, no address of a database, none of the user's MLFLOW_ variables."""
+    """Return the server's environment: no token, no database address, none of the user's MLFLOW_ variables."""
     return {
         **{name: environ[name] for name in _INHERITED if name in environ},
         **NO_TELEMETRY,
         "HOME": scratch,  # MLflow keeps its assistant's and telemetry's files there
-        "PATH": scratch,  # it looks for docker at its start, and its assistant for programs to run
+        "PATH": scratch,  # MLflow looks for docker when it starts, and its assistant for programs to run
         "GIT_PYTHON_REFRESH": "quiet",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else five more processes wait for work
-        "PYTHONWARNINGS": "ignore",  # what SQLAlchemy deprecates is for MLflow's developers
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # otherwise five more processes wait for work
+        "PYTHONWARNINGS": "ignore",  # deprecations in SQLAlchemy concern MLflow's developers
     }
 
 
 @contextlib.contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, whatever a shell set."""
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell ignores them."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -116,7 +116,7 @@ def _wait_until_it_answers(server: "subprocess.Popen[bytes]", port: int) -> None
 
 
 def _ended_by_itself(status: int) -> CannotOpen:
-    return CannotOpen(f"MLflow's server ended by itself with status {status}. Its own messages are above.")
+    return CannotOpen(f"MLflow's server stopped with status {status}. Its own messages are above.")
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

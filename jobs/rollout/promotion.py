@@ -1,4 +1,4 @@
-"""Bring a version into service, see that it serves, and go back to the previous one when it does not."""
+"""Promotes a version, verifies that it serves, and restores the previous version if it does not."""
 
 import logging
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 
 
 class Restored(ExpectedError):
-    """A promoted version did not serve; the previous one does again. The message says what was wrong."""
+    """A promoted version did not serve, so the previous version was restored. The message says what was wrong."""
 
     exit_code = ExitCode.RESTORED
 
     @property
     def paragraph(self) -> str:
-        """What the job tells people at its end."""
+        """Return the paragraph that the job prints at its end."""
         return f"{self}. Find the cause before the next retraining."
 
 
 def tracking_of(here: Installation) -> Tracking:
-    """Connect to the MLflow of an installation; raises TrackingFailed."""
+    """Connect to MLflow as an installation configures it; raises TrackingFailed."""
     return Tracking(
         here.settings.mlflow_tracking_uri,
         here.mlflow_folder,
@@ -48,14 +48,14 @@ def put_into_service(
     description: str | None = None,
     api: RunningApi | None = None,
 ) -> None:
-    """Promote a version, see that it serves, and only then let it be the champion in MLflow and `verified` on disk.
+    """Promote a version, verify that it serves, and only then make it MLflow's champion and `verified` on disk.
 
-    Only under the promoter's lock. With an `api` that one is brought to the version, and asked what it serves. The
-    model's run gets the `description` before anything changes, and another one when the version does not serve.
+    The caller holds the promoter's lock. If there is an `api`, it is brought to the version and asked what it serves.
+    The model's run gets the `description` before anything changes, and another one if the version does not serve.
 
-    Raises Restored when it did not serve and the version before was restored; ModelRefused when the version is not
-    whole (nothing has changed then) or when it did not serve and there is nothing to go back to; and as
-    `require_rollout`, before anything has changed.
+    Raises Restored if it did not serve and the previous version was restored; ModelRefused if the version is not whole
+    (then nothing has changed), or if it did not serve and there is no previous version; and as `require_rollout`,
+    before anything has changed.
     """
     read_version(here.models_dir / version, here.features)
     require_rollout(here.settings, api)
@@ -72,14 +72,14 @@ def finish_promotion(
     actor: str,
     api: RunningApi | None = None,
 ) -> None:
-    """Verify the current version if whoever promoted it did not live to do so; promises and errors as above."""
+    """Verify the current version if its job was killed before doing so; raises as `put_into_service`."""
     version = current_version(here.models_dir)
     if version is None or _is_verified(version, here):
         return
     logger.info("finishing the promotion of %s, which was never verified", version)
     require_rollout(here.settings, api)
     previous, tracking = _previous(version, here), tracking_of(here)
-    if not (here.models_dir / PICKLE).exists():  # killed between the two links of the very first promotion
+    if not (here.models_dir / PICKLE).exists():  # a job was killed between the two links of the first promotion
         promote(here.models_dir, version, actor=actor, reason="finishing a promotion")
     _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
 
@@ -97,12 +97,12 @@ def _verify_or_restore(
     if problem is None:
         digest = read_manifest(here.models_dir / version).digest
         tracking.move_champion(digest)
-        # Last, so that a job that is killed before leaves a promotion that the next one finishes.
+        # Last, so that if this job is killed earlier, the next job finishes the promotion.
         record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
         return
     if previous is None or previous == version:
         refused = ModelRefused(
-            "missing", f"{version} does not serve ({problem}), and there is no version to go back to"
+            "missing", f"{version} does not serve ({problem}), and there is no previous version to restore"
         )
         _describe_failure(version, f"Nothing was promoted. {refused}", here, tracking)
         raise refused
@@ -115,14 +115,14 @@ def _verify_or_restore(
         outcome = Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
     else:
         outcome = Restored(
-            f"{version} did not serve ({problem}); {previous} was restored, but is not seen to serve ({still})"
+            f"{version} did not serve ({problem}); {previous} was restored, but does not serve either ({still})"
         )
     _describe_failure(version, outcome.paragraph, here, tracking)
     raise outcome
 
 
 def _describe_failure(version: str, description: str, here: Installation, tracking: Tracking) -> None:
-    """Let the run of a version say that it does not serve; what went wrong before counts more than a failure here."""
+    """Describe a version's run as not serving; a failure here is only logged, because the first error matters more."""
     try:
         tracking.describe(read_manifest(here.models_dir / version).digest, description)
     except (TrackingFailed, ModelRefused) as error:
@@ -130,18 +130,18 @@ def _describe_failure(version: str, description: str, here: Installation, tracki
 
 
 def _does_not_serve(version: str, here: Installation, api: RunningApi | None) -> str | None:
-    """Bring a promoted version into service; return why it does not serve, None when it does as far as can be seen."""
+    """Bring the API to a promoted version; return why it does not serve, None if no problem is found."""
     try:
         model = here.served_model()
     except ModelRefused as error:
         return str(error)
     if model.version != version:
-        return f"{here.settings.model_path} leads to {model.version}"
+        return f"{here.settings.model_path} points at {model.version}"
     return None if api is None else does_not_come_to(model.digest, here.settings, api)
 
 
 def _is_verified(version: str, here: Installation) -> bool:
-    """Whether the journal's last change names this version, and a verification follows it."""
+    """Return whether the journal's last change names this version, and a verification follows it."""
     for entry in reversed(here.journal()):
         if entry.get("event") in {"promoted", "restored"}:
             return False
@@ -151,14 +151,14 @@ def _is_verified(version: str, here: Installation) -> bool:
 
 
 def _previous(version: str, here: Installation) -> str | None:
-    """Return the version to go back to: the previous one, as the journal says, else the manifest's parent.
+    """Return the version to restore: the previous version in the journal, else the manifest's parent.
 
-    None where this one was itself gone back to: the previous one is the one that somebody did not want, and an API that
-    takes up neither has another fault than its model.
+    None if this version was itself restored: then the previous version was rejected. If the API loads neither, the
+    cause is not the model.
     """
     for entry in reversed(here.journal()):
         if entry.get("event") in {"promoted", "restored"}:
-            if entry["version"] != version:  # killed between the link and its line in the journal
+            if entry["version"] != version:  # a job was killed between the link and its line in the journal
                 return str(entry["version"])
             before: str | None = entry["previous"] if entry["event"] == "promoted" else None
             return before

@@ -1,4 +1,4 @@
-"""Bring the running API to a promoted model, by itself or restarted by Kubernetes, and ask it what it serves."""
+"""Brings the running API to a promoted model, by reload or by a restart in Kubernetes, and asks what it serves."""
 
 import logging
 import time
@@ -12,9 +12,9 @@ from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.rollout.deployment import Deployment, KubernetesAway, KubernetesRefused, NotRolledOut
 
 SERVED_WITHIN_SECONDS = 30.0
-"""How long an API may take that need not be restarted."""
+"""Seconds within which an API must serve a model if it needs no restart."""
 KUBERNETES_ANSWERS_WITHIN_SECONDS = 30.0
-ANSWERS_IN_A_ROW = 5  # behind a Service the old pod still answers for seconds, and every replica has its turn
+ANSWERS_IN_A_ROW = 5  # an old pod behind a Service still answers for seconds, and each replica answers in turn
 _ASK_EVERY_SECONDS = 0.25
 
 logger = logging.getLogger(__name__)
@@ -22,36 +22,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunningApi:
-    """How to ask the API what it serves and, in Kubernetes, how to restart it."""
+    """The address of the API and, in Kubernetes, its Deployment."""
 
     client: ClientSettings
     deployment: Deployment | None = None
 
 
 def running_api(settings: JobSettings, environ: Mapping[str, str]) -> RunningApi | None:
-    """Return how to reach the API that serves the models; None where none is named, and nobody is asked then.
+    """Return how to reach the API that serves the models; None if no API is named: then none is asked.
 
     Raises BadSetting.
     """
     if settings.rollout_mode == "restart" and settings.rollout_deployment is None and environ.get("API_URL"):
         raise BadSetting(
             "ROLLOUT_DEPLOYMENT is not set; with ROLLOUT_MODE=restart and API_URL a promotion would count as verified "
-            "although nobody restarted that API and asked it: set ROLLOUT_DEPLOYMENT to the API's Deployment in "
-            "Kubernetes, or ROLLOUT_MODE=reload, or leave API_URL empty where somebody else restarts and checks"
+            "although the API was neither restarted nor asked. Set ROLLOUT_DEPLOYMENT to the API's Deployment in "
+            "Kubernetes, or set ROLLOUT_MODE=reload. If another system restarts and checks the API, leave API_URL empty"
         )
     if settings.rollout_deployment is None or settings.rollout_mode == "none":
         return RunningApi(ClientSettings.from_env(environ)) if environ.get("API_URL") else None
     if not environ.get("API_URL"):
         raise BadSetting(
-            "API_URL is not set; with ROLLOUT_DEPLOYMENT it is required: the address of the Service of its pods, "
-            "which are asked what they serve"
+            "API_URL is not set; with ROLLOUT_DEPLOYMENT it is required. Set it to the address of the Service of the "
+            "pods, because the job asks them what they serve"
         )
     deployment = Deployment.of_this_cluster(settings.rollout_deployment, environ)
     return RunningApi(ClientSettings.from_env(environ), deployment)
 
 
 def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:
-    """Find out beforehand whether Kubernetes would let a model be rolled out.
+    """Check in advance that Kubernetes allows the rollout of a model.
 
     Raises KubernetesRefused, KubernetesAway.
     """
@@ -65,9 +65,9 @@ def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:
 
 
 def does_not_come_to(digest: str, settings: JobSettings, api: RunningApi) -> str | None:
-    """Bring the API to the current model, as ROLLOUT_MODE says; return why it does not serve it, None when it does.
+    """Bring the API to the current model, as ROLLOUT_MODE says; return why it does not serve it, None if it does.
 
-    None too where nothing has to serve it at the moment: the API that starts next verifies it before it is ready.
+    None also if no API needs to serve it now: the next API to start verifies the model before it is ready.
     """
     try:
         if settings.rollout_mode == "reload":
@@ -84,7 +84,7 @@ def _taken_up(digest: str, api: RunningApi) -> str | None:
     if api.deployment is None:
         return _served(digest, api.client, deadline, may_be_stopped=True)
     if api.deployment.look(deadline).replicas == 0:
-        logger.warning("%s: has 0 replicas, so that nothing serves", api.deployment)
+        logger.warning("%s: has 0 replicas, so no pod serves", api.deployment)
         return None
     return _served(digest, api.client, deadline)
 
@@ -93,22 +93,22 @@ def _restarted(digest: str, client: ClientSettings, deployment: Deployment, time
     deadline = time.monotonic() + timeout_seconds
     restarted_for = deployment.look(deadline).model_digest
     if restarted_for is None and _served(digest, client, time.monotonic()) is None:
-        return None  # the model with which the installation began
+        return None  # the first model of the installation
     if restarted_for == digest:
         logger.info("%s: was restarted for this model before", deployment)
         if deployment.wait_until_rolled_out(deadline) == 0:
             return None
         if _served(digest, client, min(deadline, time.monotonic() + SERVED_WITHIN_SECONDS)) is None:
             return None
-        # Somebody went back to another model since and restarted the pods by hand; they serve that one.
+        # Since then, another model was promoted and the pods were restarted by hand: they serve that model.
     deployment.restart(digest, deadline)
     return None if deployment.wait_until_rolled_out(deadline) == 0 else _served(digest, client, deadline)
 
 
 def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stopped: bool = False) -> str | None:
-    """Ask until several answers in a row name the model; return what was wrong with the last one at the deadline.
+    """Ask until several answers in a row name the model; at the deadline return what is wrong with the last answer.
 
-    Where the API `may_be_stopped`, an address at which nobody listens is fine.
+    If the API `may_be_stopped`, a refused connection is no problem.
     """
     answers = 0
     while True:
@@ -127,10 +127,10 @@ def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stop
 
 
 def _ask(client: ClientSettings, digest: str) -> str | None:
-    """Return what is wrong with one answer; over a connection of its own, for an open one leads to the same old pod."""
+    """Return what is wrong with one answer; uses a new connection, because an open one leads to the same old pod."""
     try:
         with requests.Session() as session:
-            session.trust_env = False  # our own API is not behind the proxy
+            session.trust_env = False  # the API is not behind the proxy that HTTP_PROXY names
             answer = session.get(
                 f"{client.api_url}/model", headers={"Authorization": f"Bearer {client.api_token}"}, timeout=5
             )

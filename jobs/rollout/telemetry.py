@@ -1,3 +1,3 @@
-"""Name the variables that keep MLflow from reporting to its makers."""
+"""Names the variables that switch off MLflow's telemetry."""
 
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

@@ -1,4 +1,4 @@
-"""What was trained, and which model is the champion: kept in MLflow, which no other module imports."""
+"""Records trainings and the champion in MLflow, which no other module imports."""
 
 import logging
 import os
@@ -17,8 +17,8 @@ from jobs.rollout.telemetry import NO_TELEMETRY
 
 os.environ.update(NO_TELEMETRY)  # before MLflow is imported
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages go where ours go
-# Its own defaults wait more than ten minutes for a server that is away.
+os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages go to our log
+# With its defaults MLflow waits more than ten minutes for a server that does not answer.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
@@ -34,14 +34,14 @@ ARTIFACTS = "model"
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow's UI shows as the description of a run."""
 _DIGEST = "digest"
-_PARAM_LENGTH = 6000  # what MLflow's store takes
+_PARAM_LENGTH = 6000  # the limit of MLflow's store
 
 for _noisy in ("mlflow", "alembic"):
-    logging.getLogger(_noisy).setLevel(logging.WARNING)  # a line for each table it creates
+    logging.getLogger(_noisy).setLevel(logging.WARNING)  # otherwise they log a line for each table
 
 
 class TrackingFailed(ExpectedError):
-    """MLflow could not be reached or refused; nothing may be promoted then."""
+    """MLflow could not be reached or rejected a request; then nothing may be promoted."""
 
 
 class Tracking:
@@ -51,9 +51,9 @@ class Tracking:
     """
 
     def __init__(self, uri: str | None, folder: Path, *, experiment: str, registered_model: str) -> None:
-        """Connect to the server at `uri`, or to mlflow.db in `folder`, which is made, with mlartifacts beside it.
+        """Connect to the server at `uri`, or to mlflow.db in `folder`, which is created, with mlartifacts beside it.
 
-        If the folder has moved, the locations in its mlflow.db follow: without `uri` hold the promoter's lock.
+        If the folder has moved, this rewrites the locations in mlflow.db: without `uri`, hold the promoter's lock.
         """
         self._registered_model = registered_model
         folder = folder.absolute()
@@ -62,7 +62,7 @@ class Tracking:
             warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
             if uri is None:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / DATABASE).touch()  # SQLite itself would not let the group write
+                (folder / DATABASE).touch()  # SQLite itself would create it without write access for the group
             self._client = MlflowClient(uri or f"sqlite:///{folder / DATABASE}")
             if uri is None:
                 follow_move(folder)
@@ -85,7 +85,7 @@ class Tracking:
         files: Mapping[str, bytes],
         description: str,
     ) -> str:
-        """Record a finished training and return its run id; `files` are artefacts by path."""
+        """Record a completed training and return its run id; `files` are artefacts by path."""
         with _translated():
             told = {**tags, DESCRIPTION: description}
             run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=told).info.run_id
@@ -109,7 +109,7 @@ class Tracking:
         return run_id
 
     def register(self, run_id: str, *, digest: str, version: str) -> str:
-        """Register the model of a run under its digest and return the registry's number; it is no champion yet."""
+        """Register the model of a run under its digest and return the registry's number; it is not champion yet."""
         with _translated():
             known = self._version_with(digest)
             if known is not None:
@@ -135,9 +135,9 @@ class Tracking:
                 self._client.set_tag(run.info.run_id, DESCRIPTION, description)
 
     def move_champion(self, digest: str) -> str | None:
-        """Let the alias `champion` name the registered model with this digest, and return its number.
+        """Set the alias `champion` to the registered model with this digest, and return its number.
 
-        None, and no alias, when it was never registered (the synthetic baseline).
+        If the model was never registered (the synthetic baseline), remove the alias and return None.
         """
         with _translated():
             registered = self._version_with(digest)
@@ -149,12 +149,12 @@ class Tracking:
         return None
 
     def champion(self) -> str | None:
-        """Return the digest of the registered champion, None when there is none."""
+        """Return the digest of the registered champion, None if there is none."""
         with _translated():
             try:
                 champion = self._client.get_model_version_by_alias(self._registered_model, CHAMPION)
             except MlflowException as error:
-                # one code on SQL, the other from a server, for no such alias and for no such model
+                # for a missing alias or model: one code from SQL, the other from a server
                 if error.error_code in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}:
                     return None
                 raise

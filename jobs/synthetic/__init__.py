@@ -1,1 +1,1 @@
-"""Made-up transactions and the statistics that they are drawn from."""
+"""Synthetic transactions and the statistics that they are drawn from."""

@@ -1,4 +1,4 @@
-"""Train the baseline, the first model of an installation, on synthetic transactions."""
+"""Trains the baseline, the first model of an installation, on synthetic transactions."""
 
 import shutil
 import tempfile
@@ -35,14 +35,14 @@ def seed_baseline(
 ) -> Manifest:
     """Train on `rows` synthetic transactions, hold out as many, and write the version directory `out` whole.
 
-    An earlier baseline there is replaced. Equal arguments give an equal model.onnx.
+    It replaces an earlier baseline there. Equal arguments give an equal model.onnx.
 
-    Raises BadStatistics when the statistics are of other features, FileExistsError when `out` is something else.
+    Raises BadStatistics if the statistics are of other features, FileExistsError if `out` is not a baseline.
     """
     if tuple(statistics.genuine.quantiles) != features.names:
         raise BadStatistics(f"{statistics.source}: describes other features than the {len(features)} of FEATURES_FILE")
     if out.exists() and not (out / MANIFEST).exists():
-        raise FileExistsError(f"{out} exists and is no baseline of ours; name another folder with --out")
+        raise FileExistsError(f"{out} exists and is not a baseline; name another folder with --out")
     training = synthetic(rows, seed, statistics=statistics)
     heldout = synthetic(rows, seed + 1, statistics=statistics)
     forest = fit(training.matrix, training.is_fraud, seed, progress=progress)

@@ -1,4 +1,4 @@
-"""Writes synthetic transactions with the truth about them, for trying things out."""
+"""Writes labelled synthetic transactions, for demonstrations."""
 
 from typing import BinaryIO, TextIO
 
@@ -11,7 +11,7 @@ from jobs.synthetic.transactions import synthetic
 def write_demo_data(
     out: TextIO | BinaryIO, here: Installation, *, rows: int, seed: int, fraud_share: float | None = None
 ) -> int:
-    """Write `rows` transactions and return how many of them are fraud; the same seed gives the same ones.
+    """Write `rows` transactions and return how many of them are fraud; the same seed gives the same transactions.
 
     They are drawn from the same statistics as the baseline's, with other random numbers. A text stream gets CSV, a
     binary one Parquet.

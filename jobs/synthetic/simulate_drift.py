@@ -1,4 +1,4 @@
-"""A drill: sends transactions through a running API that differ from what its model knows."""
+"""Runs a drift drill: sends a running API transactions that differ from its model's reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from jobs.installation import Installation
 
 
 class UnknownFeature(ExpectedError):
-    """A shift of a feature that this installation does not have; the message names those it has."""
+    """A shift names a feature that this installation does not have; the message names its features."""
 
 
 @dataclass(frozen=True)
 class Drill:
-    """What was sent."""
+    """Counts of the transactions that were sent, and their id."""
 
     rows: int
     flagged: int
     transaction_id: str
-    """The one under which all of it is stored, so that `forget` takes it out again."""
+    """The id under which all of them are stored, so that `forget` can erase them."""
 
 
 def shifted(reference: Matrix, features: FeatureList, shifts: Mapping[str, float]) -> Matrix:
-    """Move features by so many of their standard deviations, within the bounds of each.
+    """Shift features by multiples of their standard deviations, within the bounds of each.
 
     >>> from fraud_detection.features import Feature
     >>> two = FeatureList((Feature("amount", maximum=10), Feature("age_days")))
@@ -41,7 +41,7 @@ def shifted(reference: Matrix, features: FeatureList, shifts: Mapping[str, float
     """
     unknown = sorted(set(shifts) - set(features.names))
     if unknown:
-        raise UnknownFeature(f"{unknown[0]}: no such feature; there are {', '.join(features.names)}")
+        raise UnknownFeature(f"{unknown[0]}: no such feature; choose from {', '.join(features.names)}")
     amounts = np.array([shifts.get(name, 0.0) for name in features.names])
     moved: Matrix = np.clip(reference + amounts * reference.std(axis=0), features.minimums, features.maximums)
     return moved
@@ -56,11 +56,11 @@ def simulate_drift(
     seed: int,
     run: str,
 ) -> Drill:
-    """Draw `rows` transactions from the reference of the current model, shift them, have them scored and stored.
+    """Draw `rows` transactions from the reference of the current model, shift them, and let the API score them.
 
     Raises UnknownFeature, ModelRefused, ApiRefused, ApiAway.
     """
-    here.served_model()  # refuses a model of other features before its reference is read
+    here.served_model()  # rejects a model of other features before its reference is read
     reference = read_reference(here.models_dir / CURRENT, here.features)
     drawn = np.random.default_rng(seed).choice(reference, rows)
     matrix = shifted(drawn, here.features, shifts)

@@ -1,6 +1,6 @@
-"""The table of statistics that synthetic transactions are drawn from: chosen, made from labelled ones, read, written.
+"""Chooses, computes, reads and writes the table of statistics that synthetic transactions are drawn from.
 
-It keeps, for each class, quantiles of every feature and how the features move together (a Gaussian copula).
+It holds, for each class, quantiles of every feature and how the features move together (a Gaussian copula).
 """
 
 import json
@@ -26,14 +26,14 @@ _MIN_ROWS = 50
 
 
 class BadStatistics(ExpectedError):
-    """A table of statistics that cannot be used or made; the message says what was expected."""
+    """A table of statistics that cannot be used or computed; the message says what was expected."""
 
     exit_code = ExitCode.UNUSABLE
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """What the transactions of one class look like."""
+    """Statistics of the transactions of one class."""
 
     quantiles: dict[str, list[float]]
     """For each feature, its values at LEVELS."""
@@ -43,7 +43,7 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the transactions of a data set look like, without any of them."""
+    """Statistics of the transactions of a data set, without any single transaction."""
 
     source: str
     fraud_share: float
@@ -53,12 +53,12 @@ class Statistics:
 
 
 def statistics_for(here: Installation) -> Statistics:
-    """Return what the synthetic transactions of an installation are made from.
+    """Return the statistics that an installation's synthetic transactions are drawn from.
 
-    The public data set's statistics for its 29 features. For features of one's own, which nobody else can know, those
-    of the labelled history in the store: the baseline then knows its table of quantiles, no transaction.
+    The 29 default features use the public data set's statistics. Other features use those of the labelled history in
+    the store: the baseline then depends on a table of quantiles, not on single transactions.
 
-    Raises BadStatistics, saying what to do, when the store has too little; DatabaseRefused.
+    Raises BadStatistics, saying what to do, if the store has too few labels; DatabaseRefused.
     """
     if here.features.digest == default_features().digest:
         return read_statistics(PUBLIC_STATISTICS)
@@ -70,9 +70,9 @@ def statistics_for(here: Installation) -> Statistics:
         if isinstance(error, DatabaseRefused) and error.reason != "missing":
             raise
         raise BadStatistics(
-            f"no baseline can be made for the {len(here.features)} features of FEATURES_FILE ({error}): import "
-            "labelled history first (`fraudctl import FILE.csv`), or name a table that "
-            "`python -m jobs.describe FILE.csv --out statistics.json` made "
+            f"no baseline can be trained for the {len(here.features)} features of FEATURES_FILE ({error}): import "
+            "labelled history first (`fraudctl import FILE.csv`), or write a table with "
+            "`python -m jobs.describe FILE.csv --out statistics.json` and name it "
             "(`python -m jobs.seed --statistics statistics.json`)"
         ) from error
 
@@ -88,9 +88,9 @@ def describe(
 ) -> Statistics:
     """Return the statistics of labelled transactions, shapes (n, features) and (n,).
 
-    `fraud_share` is given when the share among these rows is not that of the traffic they were taken from.
+    Give `fraud_share` if the share of fraud among these rows differs from that of real traffic.
 
-    Raises BadStatistics when a class has too few rows to be described without describing its members.
+    Raises BadStatistics if a class has so few rows that its statistics would reveal single transactions.
     """
     for name, rows in (("fraud", is_fraud.sum()), ("genuine", (~is_fraud).sum())):
         if rows < _MIN_ROWS:
@@ -108,7 +108,7 @@ def _describe_class(matrix: Matrix, features: FeatureList) -> ClassStatistics:
     quantiles = np.quantile(matrix, LEVELS, axis=0)
     scores = stats.norm.ppf(stats.rankdata(matrix, axis=0) / (len(matrix) + 1))
     spread = scores.std(axis=0)
-    centred = (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1)  # a constant moves with nothing
+    centred = (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1)  # a constant is correlated with nothing
     correlations = centred.T @ centred / len(matrix)
     return ClassStatistics(
         quantiles={
@@ -138,10 +138,10 @@ def read_statistics(path: Path) -> Statistics:
     except OSError as error:
         raise BadStatistics(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BadStatistics(f"{path}: is no table of `python -m jobs.describe` ({error})") from error
+        raise BadStatistics(f"{path}: is not a table of `python -m jobs.describe` ({error})") from error
 
 
 def to_json(statistics: Statistics) -> str:
-    """Render a table of statistics, a line for each innermost list, so that people can read and compare it."""
+    """Render a table of statistics with one line per innermost list, so that people can read and compare it."""
     text = json.dumps(asdict(statistics), indent=1)
     return re.sub(r"\[[^\[\]{}]*\]", lambda line: " ".join(line[0].split()), text) + "\n"

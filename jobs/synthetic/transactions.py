@@ -1,4 +1,4 @@
-"""Make up transactions from a small table of statistics: enough to learn from, and of no real person."""
+"""Generates synthetic transactions from a small table of statistics: enough to train on, and of no real person."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from jobs.synthetic.statistics import LEVELS, PUBLIC_STATISTICS, ClassStatistics
 
 @dataclass(frozen=True)
 class Transactions:
-    """Transactions in no particular order of time, with the truth: shapes (n, features) and (n,)."""
+    """Labelled transactions without an order of time: shapes (n, features) and (n,)."""
 
     matrix: Matrix
     is_fraud: NDArray[np.bool_]
@@ -21,10 +21,10 @@ class Transactions:
 def synthetic(
     rows: int, seed: int, *, fraud_share: float | None = None, statistics: Statistics | None = None
 ) -> Transactions:
-    """Make up transactions; the same seed gives the same ones.
+    """Generate transactions; the same seed gives the same transactions.
 
-    `fraud_share` (between 0 and 1) defaults to the share in `statistics`, and these to the public data set's.
-    At least one transaction of each class is made.
+    `fraud_share` (between 0 and 1) defaults to the share in `statistics`, which default to the public data set's.
+    The result has at least one transaction of each class.
 
     >>> made = synthetic(1000, seed=1, fraud_share=0.02)
     >>> made.matrix.shape, int(made.is_fraud.sum())
@@ -42,7 +42,7 @@ def _draw(known: ClassStatistics, rows: int, random: np.random.Generator) -> Mat
     width = len(known.quantiles)
     correlations = np.eye(width)
     correlations[np.tril_indices(width, -1)] = [value for line in known.correlations for value in line]
-    # the upper triangle is not read; rounding may have left an eigenvalue just below zero
+    # eigh does not read the upper triangle; rounding may have left an eigenvalue just below zero
     eigenvalues, vectors = np.linalg.eigh(correlations, UPLO="L")
     normal = random.normal(size=(rows, width)) @ (vectors * np.sqrt(np.maximum(eigenvalues, 0))).T
     levels = stats.norm.cdf(normal)

@@ -1,4 +1,4 @@
-"""Takes everything that an installation has learned into one place: database, models, promotions, MLflow's store."""
+"""Writes a backup of an installation: databases, models, promotions, MLflow's store."""
 
 import contextlib
 import errno
@@ -37,16 +37,16 @@ MODELS = "models"
 MLFLOW = "mlflow"
 MLFLOW_FILES = ("mlflow.db", "mlartifacts")
 FEATURES = "features.json"
-_ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than from one night to the next
+_ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than a day
 
 
 class NoRoom(ExpectedError):
-    """A file system without room for what is written; the message names the folder."""
+    """A file system without room for the files to write; the message names the folder."""
 
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds; backup.json says the same."""
+    """The contents of a backup, as backup.json describes them."""
 
     created: str
     features_digest: str
@@ -59,10 +59,10 @@ class Backup:
 
 
 def back_up(target: Path, here: Installation, *, now: datetime) -> Backup:
-    """Write a backup to `target`: a directory, or an archive when it is called .tar or .tar.gz.
+    """Write a backup to `target`: a directory, or an archive if its name ends in .tar or .tar.gz.
 
-    The API may run: databases are copied as they are at one moment, and nothing changes the models meanwhile. In
-    PostgreSQL mode the rows are kept as an SQLite file. Whole or not at all; readable by nobody else.
+    The API may run: each database is copied as of one moment, and the lock keeps the models unchanged meanwhile. Rows
+    of PostgreSQL are stored as an SQLite file. The backup is whole or does not exist; only its owner can read it.
 
     Raises FileExistsError, LockHeld, DatabaseRefused, NoRoom, OSError.
     """
@@ -71,9 +71,9 @@ def back_up(target: Path, here: Installation, *, now: datetime) -> Backup:
 
 
 def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
-    """Do what `back_up` does, only under the promoter's lock: models and MLflow's store change only under it too."""
+    """Do what `back_up` does; the caller holds the promoter's lock, without which models and MLflow could change."""
     if target.exists():
-        raise FileExistsError(f"{target}: exists already; name a new one")
+        raise FileExistsError(f"{target}: exists already; give a new name")
     with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
@@ -95,7 +95,7 @@ def _copy_databases(folder: Path, here: Installation) -> dict[str, int]:
         try:
             store = here.open_store(location)
         except DatabaseRefused as error:
-            if error.reason == "missing" and name == HISTORY:  # nothing was imported yet
+            if error.reason == "missing" and name == HISTORY:  # no history was imported yet
                 continue
             raise
         with closing(store):
@@ -114,7 +114,7 @@ def _copy_postgresql(store: Store, target: Path) -> None:
         copy = Store.create_or_migrate(Path(scratch) / target.name, store.features, allow_network_filesystem=True)
         with closing(copy), history.snapshot(store) as connection:
             copy_contents([(store, connection)], copy)
-            transfer.copy_to(copy, target)  # leaves the write-ahead log behind
+            transfer.copy_to(copy, target)  # copies no write-ahead log
 
 
 def _copy_models(folder: Path, models_dir: Path) -> str | None:
@@ -134,7 +134,7 @@ def _copy_mlflow(folder: Path, here: Installation) -> None:
     folder.mkdir()
     database, artifacts = mlflow_paths(here)
     if here.settings.mlflow_tracking_uri is not None:
-        return  # a server's store is backed up where the server is
+        return  # the server's own backups hold its store
     if database.exists():
         copy_sqlite(database, folder / database.name)
     if artifacts.exists():
@@ -142,13 +142,13 @@ def _copy_mlflow(folder: Path, here: Installation) -> None:
 
 
 def mlflow_paths(here: Installation) -> tuple[Path, Path]:
-    """Return where MLflow's database and its artefacts lie when no server has them."""
+    """Return the paths of MLflow's database and its artefacts if no server has them."""
     database, artifacts = (here.mlflow_folder / name for name in MLFLOW_FILES)
     return database, artifacts
 
 
 def describe_files(folder: Path) -> dict[str, StoredFile]:
-    """Return sha256 and size of every file below a folder but its description, by path; links are left out."""
+    """Return sha256 and size of every file below a folder except its description, by path; links are left out."""
     described = {}
     for path in tqdm(_files(folder), desc="checksums", unit=" files", delay=1, disable=None, leave=False):
         name = path.relative_to(folder).as_posix()
@@ -182,14 +182,16 @@ def _put(folder: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def room_in(folder: Path) -> Iterator[None]:
-    """Turn a full disk inside the block, which writes to this folder alone, into NoRoom, whoever met it first."""
+    """Turn any error of a full disk in the block, which writes only to this folder, into NoRoom."""
     try:
         yield
     except NoRoom:
         raise
     except Exception as error:
         if _is_of_a_full_disk(error):
-            raise NoRoom(f"{folder}: the disk has no room left; free some there, or name another folder") from error
+            raise NoRoom(
+                f"{folder}: the disk has no room left; free some space there, or name another folder"
+            ) from error
         raise
 
 
@@ -207,9 +209,9 @@ def _is_of_a_full_disk(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Give a folder in `parent` for the length of the block, after erasing those whose makers were killed.
+    """Give a folder in `parent` for the block, after deleting the folders of killed jobs.
 
-    Else each of them would keep the room of a whole backup for ever.
+    Otherwise each of them would occupy the space of a whole backup for ever.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f"{prefix}*"):
@@ -220,7 +222,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def sync_tree(top: Path) -> None:
-    """Make a file, or a folder with all that is in it, survive a power cut."""
+    """Flush a file, or a folder with its contents, to disk, so that it survives a power cut."""
     for path in (top, *top.rglob("*")):
         if not path.is_symlink():
             descriptor = os.open(path, os.O_RDONLY)
@@ -231,5 +233,5 @@ def sync_tree(top: Path) -> None:
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a backup of this name is one file."""
+    """Return whether a backup with this name is one file."""
     return path.name.endswith((".tar", ".tar.gz"))

@@ -1,4 +1,4 @@
-"""Looks an installation through, its store and its model, and says what is wrong."""
+"""Checks the stores and the model of an installation, and reports problems."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from jobs.installation import Installation
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, and what is wrong with it; nothing when it is well."""
+    """One part of the installation and its problems; none if it is in order."""
 
     what: str
     problems: list[str]
 
 
 def check(here: Installation) -> list[Finding]:
-    """Look every store and the current model through; whatever is wrong is a finding, nothing raises.
+    """Check every store and the current model; problems are findings, never exceptions.
 
-    Safe while the API runs, whose write-ahead log grows meanwhile: a large SQLite file takes seconds.
+    The API may run meanwhile; its write-ahead log grows, because checking a large SQLite file takes seconds.
     """
     findings = [_check_store(location, here) for location in here.settings.store_locations]
     try:
@@ -40,5 +40,5 @@ def _check_store(location: str | Path, here: Installation) -> Finding:
             return Finding(f"{where} ({store.count_rows(connection):,} rows)", upkeep.problems(store, connection))
     except DatabaseRefused as error:
         if error.reason == "missing" and location == here.settings.train_db != here.settings.latest_db:
-            return Finding(f"{where} (nothing was imported yet)", [])
+            return Finding(f"{where} (no history was imported yet)", [])
         return Finding(where, [str(error).removeprefix(f"{where}: ")])

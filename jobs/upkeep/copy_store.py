@@ -1,4 +1,4 @@
-"""Carries everything that is stored into another, empty store, SQLite or PostgreSQL, and proves that it arrived."""
+"""Copies stores into another, empty store, SQLite or PostgreSQL, and verifies the copy."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.store import FACTS_OF_THE_TABLES, Store, transfer
 
 TABLES = ("requests", "labels", "idempotency")
-"""In the order in which they refer to each other."""
+"""Tables in the order in which they refer to each other."""
 
 
 class CopyFailed(ExpectedError):
@@ -24,9 +24,9 @@ class CopyFailed(ExpectedError):
 
 
 class TableDigest:
-    """Rows and a digest of them in which their order does not matter: the sum of the sha256 of each, modulo 2^256.
+    """A count of rows and a digest without regard to order: the sum of each row's sha256, modulo 2^256.
 
-    Equal sums of equally many rows mean equal rows, short of an attack.
+    Equal sums and equal counts mean equal rows, except after an attack.
 
     >>> one, other = TableDigest(), TableDigest()
     >>> for row in [(1, "a"), (2, "b")]: one.add(row)
@@ -40,8 +40,8 @@ class TableDigest:
         self._sum = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
-        """Count one row."""
-        # SQLite keeps no negative zero: -0.0 + 0.0 is 0.0, and every other number stays itself
+        """Add one row to the count and the digest."""
+        # SQLite stores no negative zero: -0.0 + 0.0 is 0.0, and every other number stays the same
         plain = tuple(value + 0.0 if isinstance(value, float) else value for value in row)
         self.rows += 1
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(repr(plain).encode()).digest(), "big")) % 2**256
@@ -55,10 +55,10 @@ class TableDigest:
 def copy_stores(
     sources: Sequence[str | Path], target: str | Path, features: FeatureList, *, replace: bool = False
 ) -> dict[str, int]:
-    """Copy all of `sources` into the store at `target`, made where there is none, and return the rows of each table.
+    """Copy all of `sources` into the store at `target`, created if missing, and return the rows of each table.
 
-    No API may have any of the SQLite files open. All or nothing: the target is read back and compared with what was
-    read, by count and digest, before the transaction ends. A target that holds rows is refused unless `replace`.
+    No API may have any of the SQLite files open. All or nothing: before the transaction ends, the target is read back
+    and compared with the sources by count and digest. A target that holds rows is rejected unless `replace`.
 
     Raises CopyFailed, StoreInUse, DatabaseRefused.
     """
@@ -71,11 +71,11 @@ def copy_stores(
 def copy_files(
     sources: Sequence[str | Path], target: str | Path, features: FeatureList, *, replace: bool = False
 ) -> dict[str, int]:
-    """As `copy_stores`, for stores that the caller keeps every API away from."""
+    """Do what `copy_stores` does; the caller ensures that no API has the stores open."""
     with ExitStack() as stack:
         opened = []
         for location in sources:
-            # From wherever it lies: only reading, and alone, does no harm, and away from there is where it should go.
+            # A network file system is allowed: reading alone is safe there, and the copy moves the rows away from it.
             store = Store.open(location, features, read_only=True, allow_network_filesystem=True)
             stack.enter_context(closing(store))
             opened.append((store, stack.enter_context(store.begin())))
@@ -105,7 +105,7 @@ def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) ->
         transfer.clear(store, connection)
     rows = store.count_rows(connection)
     if rows:
-        raise CopyFailed(f"the target holds {rows:,} transactions already; --replace erases them first")
+        raise CopyFailed(f"the target already holds {rows:,} transactions; --replace erases them first")
 
 
 def _fill(
@@ -128,8 +128,8 @@ def _carry_facts(source: Store, read: sa.Connection, into: Store, connection: sa
             known = into.get_meta(connection, key)
             if known is not None and known != value and key == AMOUNT_SCALING:
                 raise CopyFailed(
-                    f"the stores scale amounts differently ({known} and {value}), so that their rows do not mean the "
-                    "same; copy one of them only"
+                    f"the stores scale amounts differently ({known} and {value}), so their rows cannot be mixed; "
+                    "copy only one of them"
                 )
             into.set_meta(connection, key, value)
 
@@ -144,14 +144,14 @@ def _verify(store: Store, connection: sa.Connection, expected: dict[str, TableDi
                 advance(table, len(page))
             if arrived != tally:
                 raise CopyFailed(
-                    f"{table}: {tally.rows:,} rows were read and {arrived.rows:,} arrived, or not the same; "
+                    f"{table}: {tally.rows:,} rows were read and {arrived.rows:,} arrived, or they differ; "
                     "nothing was copied"
                 )
 
 
 @contextmanager
 def _bar(what: str, rows: int) -> Iterator[Callable[[str, int], None]]:
-    """Show progress by transactions; the other tables have fewer rows or go faster."""
+    """Show progress by transactions; the other tables have fewer rows or copy faster."""
     with tqdm(total=rows, desc=what, unit=" rows", delay=1, disable=None, leave=False) as bar:
 
         def advance(table: str, done: int) -> None:

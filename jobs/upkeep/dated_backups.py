@@ -1,4 +1,4 @@
-"""A row of backups in one folder: a new one under the date, proved by reading it back, and only then the oldest go."""
+"""Keeps dated backups in one folder: writes and verifies a new one, and only then deletes the oldest."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _OURS = re.compile(r"fraud-detection-\d{8}T\d{6}Z\.tar\.gz")
 
 @dataclass(frozen=True)
 class DatedBackup:
-    """Where the new backup is, what it holds, and which ones made room for it."""
+    """The new backup, its contents, and the older backups that were deleted."""
 
     path: Path
     backup: Backup
@@ -22,22 +22,22 @@ class DatedBackup:
 
 
 def back_up_into(folder: Path, here: Installation, *, now: datetime, keep: int | None = None) -> DatedBackup:
-    """Write a backup named by its moment and, with `keep`, leave only the newest `keep` up to it in the folder.
+    """Write a backup named by its time and, with `keep`, delete all but the newest `keep` up to it in the folder.
 
-    The new one is unpacked and verified as a restore would do it, for which the folder needs room next to the backups;
-    when that fails it goes, and every older one stays. One of a later moment always stays and is not counted: a clock
-    was set back, and nobody knows whether that one was verified.
+    The new backup is unpacked and verified as by a restore, so the folder needs space for that. If this fails, the new
+    backup is deleted, and every older one stays. A backup with a later time always stays and is not counted: a clock
+    was set back, and that backup may not be verified.
 
     Raises as `back_up` and `verify`.
     """
     path = folder / f"fraud-detection-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
-    with here.promoter():  # to the end: two at once would each delete what the other has not verified yet
+    with here.promoter():  # until the end: otherwise two jobs could delete backups while neither has verified its own
         backup = write_backup(path, here, now=now)
         try:
             with unpacked(path, beside=folder) as content:
                 verify(content, here.features)
         except BaseException:
-            path.unlink()  # it could never be restored, and would count as one of those to keep
+            path.unlink()  # it cannot be restored, but would count as one to keep
             raise
         deleted = [] if keep is None else _older(path)[keep - 1 :]
         for old in deleted:
@@ -46,6 +46,6 @@ def back_up_into(folder: Path, here: Installation, *, now: datetime, keep: int |
 
 
 def _older(newest: Path) -> list[Path]:
-    """Return the backups of an earlier moment in the folder of this one, the newest first."""
+    """Return the backups with an earlier time in the same folder, the newest first."""
     ours = [path for path in newest.parent.iterdir() if _OURS.fullmatch(path.name) and path.name < newest.name]
     return sorted((path for path in ours if path.is_file() and not path.is_symlink()), reverse=True)

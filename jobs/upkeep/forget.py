@@ -1,4 +1,4 @@
-"""Erases a transaction everywhere it is stored, and says what was done and what cannot be reached."""
+"""Erases a transaction everywhere it is stored, and reports what was erased and what cannot be reached."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ _WAIT_FOR_READERS_MS = 2000
 
 @dataclass
 class Forgotten:
-    """What was erased where."""
+    """The rows that were erased, by place."""
 
     rows: int = 0
     labels: int = 0
@@ -26,18 +26,20 @@ class Forgotten:
     unreadable: list[str] = field(default_factory=list)
     """Versions whose reference could not be searched, with the reason."""
     still_in_log: list[str] = field(default_factory=list)
-    """Stores whose write-ahead log a reader kept from being emptied."""
+    """Stores whose write-ahead log could not be emptied because of a reader."""
 
 
 def forget(identifier: str, here: Installation) -> Forgotten:
     """Erase what an identifier names, as `decisions.find` reads it: rows, labels and keys of every store, references.
 
-    References come first: they are searched by the keys that only the stores know, so that a run that is killed can
-    be repeated. Safe while the API runs. Raises LockHeld, DatabaseRefused.
+    References come first, because only the stores know the keys in them: a killed run can then be repeated. The API
+    may run.
+
+    Raises LockHeld, DatabaseRefused.
     """
     done = Forgotten()
     with (
-        here.promoter(),  # a retraining under way would write the transaction into a new reference
+        here.promoter(),  # otherwise a running retraining could write the transaction into a new reference
         here.stores(read_only=False, may_be_none=True) as stores,
     ):
         keys: set[tuple[str, int]] = set()
@@ -54,7 +56,7 @@ def forget(identifier: str, here: Installation) -> Forgotten:
 def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Forgotten) -> None:
     for version in versions(models_dir):
         try:
-            # its own features: an older version may have others than the installation has now
+            # its own features: an older version may have other features than the installation
             names = read_manifest(models_dir / version).features
             features = FeatureList(tuple(Feature(name) for name in names))
             erased = forget_in_reference(models_dir, version, features, keys)
@@ -72,13 +74,13 @@ def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
     done.labels += erased.labels
     done.idempotency_keys += erased.idempotency_keys
     if erased.keys and isinstance(store.location, Path):
-        with store.engine.connect() as connection:  # the log still holds the pages as they were before
+        with store.engine.connect() as connection:  # the log still holds the old pages
             if not empty_wal(connection, busy_timeout_ms=_WAIT_FOR_READERS_MS):
                 done.still_in_log.append(str(store.location))
 
 
 def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
-    """Say it in words, also what stays."""
+    """Return a text that says what was erased and what stays."""
     if done.rows == 0:
         lines = [f"{identifier}: nothing is stored under this id."]
     else:
@@ -89,14 +91,14 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
     lines += [f"Erased {rows} rows from the reference of {version}." for version, rows in done.references.items()]
     lines += [f"NOT searched: the reference of {version}." for version in done.unreadable]
     lines += [
-        f"The write-ahead log of {location} still holds old pages because somebody is reading; the running API "
-        "overwrites them soon, or run this again."
+        f"The write-ahead log of {location} still holds old pages because another process is reading. The running API "
+        "overwrites them soon; to empty the log now, run this command again."
         for location in done.still_in_log
     ]
     if settings.database_url:
-        lines.append("PostgreSQL keeps erased rows inside its files until VACUUM has run.")
+        lines.append("PostgreSQL keeps erased rows in its files until VACUUM has run.")
     lines.append(
-        "Out of reach: backups and exports made before, and what a trained model has learned from many transactions "
-        "together (the next retraining does without this one). MLflow's artefacts and manifests hold no transactions."
+        "Out of reach: earlier backups and exports, and what trained models have learned from many transactions "
+        "together (the next retraining does not use this one). MLflow's artefacts and manifests hold no transactions."
     )
     return "\n".join(lines)

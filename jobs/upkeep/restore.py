@@ -1,4 +1,4 @@
-"""Brings a backup back: everything is verified before anything is touched."""
+"""Restores a backup: verifies all of it before changing anything."""
 
 import json
 import shutil
@@ -40,29 +40,29 @@ from jobs.upkeep.copy_store import copy_files
 
 
 class BadBackup(ExpectedError):
-    """A backup that is not whole or does not fit here; nothing was touched."""
+    """A backup that is not whole or does not fit this installation; nothing was changed."""
 
     exit_code = ExitCode.UNUSABLE
 
 
 class WouldOverwrite(ExpectedError):
-    """There is something where the backup would go; the message says what and how to replace it."""
+    """A restore would overwrite data; the message says which and how to replace it."""
 
 
 @dataclass(frozen=True)
 class RestoredBackup:
-    """What is in place now, and what is gone because the backup has nothing to put in its place."""
+    """The backup that was restored, and the files that were erased because it does not have them."""
 
     backup: Backup
     erased: list[Path]
 
 
 def restore(source: Path, here: Installation, *, actor: str, replace: bool = False) -> RestoredBackup:
-    """Put a backup in the place of the database, the models and MLflow's store.
+    """Replace the databases, the models and MLflow's store by those of a backup.
 
-    No API may have the SQLite files open. What is there already is erased, if `replace` says so, only after the
-    backup has been verified whole: also what the backup lacks, which would be taken for a part of it. Broken off
-    half-way, it is finished by running it again with `replace`.
+    No API may have the SQLite files open. With `replace`, existing data is erased, but only after the whole backup is
+    verified. This includes files that the backup lacks, because they would seem to be part of it. If a restore stops
+    half-way, run it again with `replace`.
 
     Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
@@ -78,7 +78,7 @@ def restore(source: Path, here: Installation, *, actor: str, replace: bool = Fal
         with room_in(here.mlflow_folder):
             _restore_mlflow(folder / MLFLOW, here)
         erased = _erase_what_is_lacking(folder, here) if replace else []
-        # Last, so that a service that is started too early finds no model, and not one without its store.
+        # Last, so that an API that starts too early finds no model, instead of a model without its store.
         with room_in(here.models_dir):
             _restore_models(folder / MODELS, here.models_dir, backup, actor=actor)
     return RestoredBackup(backup, erased)
@@ -86,7 +86,7 @@ def restore(source: Path, here: Installation, *, actor: str, replace: bool = Fal
 
 @contextmanager
 def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
-    """Give the folder of a backup, which an archive is unpacked to for the length of the block.
+    """Give the folder of a backup; an archive is unpacked for the duration of the block.
 
     Raises BadBackup, NoRoom.
     """
@@ -99,15 +99,15 @@ def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
                 _extract(archive, scratch)
             (folder,) = scratch.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-            raise BadBackup(f"{source}: is no archive of a backup ({error})") from error
+            raise BadBackup(f"{source}: is not an archive of a backup ({error})") from error
         yield folder
 
 
 def _extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write what a backup is made of and nothing else, only below the folder; Python's own filter came with 3.11.4."""
+    """Unpack only files, folders and links, only below the folder; Python's own filter requires 3.11.4."""
     for member in archive:
         if not _is_below(member.name) or not _is_below(member.linkname):
-            raise BadBackup(f"the archive is not a backup of this program: {member.name} would lead out of it")
+            raise BadBackup(f"the archive is not a backup of this program: {member.name} leads out of its folder")
         place, content = folder / member.name, archive.extractfile(member) if member.isfile() else None
         if member.isdir():
             place.mkdir()
@@ -118,7 +118,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
                 shutil.copyfileobj(content, file)
         else:
             raise BadBackup(
-                f"the archive is not a backup of this program: {member.name} is neither a file nor a folder nor a link"
+                f"the archive is not a backup of this program: {member.name} is not a file, a folder or a link"
             )
 
 
@@ -127,7 +127,7 @@ def _is_below(name: str) -> bool:
 
 
 def verify(folder: Path, features: FeatureList) -> Backup:
-    """Compare every file with its checksum, look every database through, load the current model.
+    """Compare every file with its checksum, check every database, load the current model.
 
     Raises BadBackup, DatabaseRefused, ModelRefused.
     """
@@ -135,12 +135,12 @@ def verify(folder: Path, features: FeatureList) -> Backup:
     if backup.features_digest != features.digest:
         raise BadBackup(
             f"the backup belongs to another feature list than this installation; set FEATURES_FILE to its {FEATURES}, "
-            "or to none where it has no such file"
+            "or leave it empty if the backup has no such file"
         )
     found = describe_files(folder)
     for name in sorted({*backup.files, *found}):
         if backup.files.get(name) != found.get(name):
-            raise BadBackup(f"the backup is not whole: {name} is missing, changed or too much")
+            raise BadBackup(f"the backup is not whole: {name} is missing, changed or surplus")
     for name, rows in backup.rows.items():
         store = Store.open(folder / name, features, read_only=True, allow_network_filesystem=True)
         with closing(store), store.begin() as connection:
@@ -153,11 +153,11 @@ def verify(folder: Path, features: FeatureList) -> Backup:
 
 
 def _description(folder: Path) -> Backup:
-    """Read backup.json and require what `back_up` always writes: else what it leaves out would only be erased."""
+    """Read backup.json and require all that `back_up` writes: a restore would erase what it leaves out."""
     try:
         fields: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if fields.pop("format") != FORMAT:
-            raise BadBackup(f"{folder}: was made by a newer version of this program")
+            raise BadBackup(f"{folder}: was made by a newer version of this program; restore it with that version")
         fields["files"] = {name: StoredFile(**entry) for name, entry in fields["files"].items()}
         backup = Backup(**fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -185,7 +185,7 @@ def _description(folder: Path) -> Backup:
 
 
 def _are(kind: type, *values: object) -> bool:
-    return all(type(value) is kind for value in values)  # not isinstance: True would be a count
+    return all(type(value) is kind for value in values)  # not isinstance, because True would be a count
 
 
 def _are_counts(rows: dict[str, int]) -> bool:
@@ -204,7 +204,7 @@ def _refuse_to_overwrite(here: Installation) -> None:
     for location in here.settings.store_locations:
         held = _held(location, here.features)
         if held:
-            raise WouldOverwrite(f"{held}; --replace erases it (take a backup of it first)")
+            raise WouldOverwrite(f"{held}; --replace erases it (make a backup of it first)")
     current = current_version(here.models_dir)
     if current is not None:
         raise WouldOverwrite(
@@ -213,12 +213,12 @@ def _refuse_to_overwrite(here: Installation) -> None:
 
 
 def _held(location: str | Path, features: FeatureList) -> str | None:
-    """Say what a store holds, None when there is nothing to lose."""
+    """Return what a store holds, None if there is nothing to lose."""
     where = location if isinstance(location, Path) else "PostgreSQL"
     try:
         store = Store.open(location, features, read_only=True, allow_network_filesystem=True)
     except DatabaseRefused as error:
-        return None if error.reason == "missing" else f"a database is there that cannot be looked into ({error})"
+        return None if error.reason == "missing" else f"there is a database that cannot be read ({error})"
     with closing(store), store.begin() as connection:
         rows = store.count_rows(connection)
     return f"{where}: holds {rows:,} transactions" if rows else None
@@ -232,12 +232,12 @@ def _restore_databases(folder: Path, here: Installation) -> None:
         return
     if len(copies) > len(locations):
         raise BadBackup(
-            "the backup has imported history in a file of its own: let TRAIN_DB name another than LATEST_DB"
+            "the backup has imported history in a separate file; set TRAIN_DB to another file than LATEST_DB"
         )
     for copy, location in zip(copies, here.settings.store_locations, strict=False):
         with room_in(Path(location).parent):
             _replace_sqlite(copy, Path(location))
-            # makes of a copy a store again: write-ahead log, marker, and the tables of today
+            # turns the copy into a store: write-ahead log, marker, newest tables
             here.create_store(location).close()
 
 
@@ -254,7 +254,7 @@ def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:
             shutil.rmtree(path)
         else:
             _erase_sqlite(path)
-    for location in stores:  # else its loss would be noticed, and nothing imported any more
+    for location in stores:  # otherwise the store would count as lost, and imports would be rejected
         location.with_name(f".{location.name}.initialised").unlink(missing_ok=True)
     return erased
 
@@ -268,9 +268,9 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(copy, partial)
-    partial.chmod(0o660)  # as the API makes it: it may run as another user of the group than whoever restores
+    partial.chmod(0o660)  # as the API creates it: the API may run as another user of the group
     sync_tree(partial)
-    # All of the old one before the new one comes: an old write-ahead log would be played into the new file.
+    # Delete all of the old one first: SQLite would replay an old write-ahead log into the new file.
     _erase_sqlite(target)
     partial.rename(target)
     sync_folder(target.parent)

@@ -59,4 +59,4 @@ def test_a_shift_needs_a_feature_and_an_amount(
 
     assert "'V1': expected FEATURE=AMOUNT, such as V14=1.5" in malformed.stderr
     assert "'V1=nan': expected FEATURE=AMOUNT" in infinite.stderr
-    assert "V99: no such feature; there are V1" in unknown.stderr
+    assert "V99: no such feature; choose from V1" in unknown.stderr

@@ -559,7 +559,10 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
 
 @pytest.mark.parametrize(
     ("refusal", "exit_code", "message"),
-    [((403, "forbidden"), 2, "needs a Role"), ((503, "etcd is away"), 1, "cannot be asked about Deployment")],
+    [
+        ((403, "forbidden"), 2, "give the service account a Role"),
+        ((503, "etcd is away"), 1, "no usable answer about Deployment"),
+    ],
 )
 def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
     installation: SmallInstallation,

@@ -110,5 +110,8 @@ def test_does_not_blame_the_api_for_a_body_that_is_no_json() -> None:
 
 
 def test_says_where_nobody_answers(serve: Serve) -> None:
-    with client_of(1) as client, pytest.raises(ApiAway, match=r"http://127\.0\.0\.1:1: no answer .* `fraudctl serve`"):
+    with (
+        client_of(1) as client,
+        pytest.raises(ApiAway, match=r"http://127\.0\.0\.1:1: the API does not answer .* `fraudctl serve`"),
+    ):
         client.served_model()

@@ -45,7 +45,10 @@ def test_reads_files_of_any_length(tmp_path: Path) -> None:
     [
         (["Class,Time"], "line 1: expected a header line that names the features"),
         (["amount,Class"], "holds no transactions"),
-        (["amount,shop", "1,corner"], "line 2: column shop: expected a number; .*`--leave-out shop`"),
+        (
+            ["amount,shop", "1,corner"],
+            "line 2: column shop: expected a number, because a feature is one number; .*`--leave-out shop`",
+        ),
         (["amount", "1", "nan"], "line 3: column amount: expected a number"),
         (["amount,age", "1"], "line 2: expected 2 columns, got 1"),
     ],

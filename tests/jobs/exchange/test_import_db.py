@@ -138,12 +138,16 @@ def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
     [
         ("V1 REAL", (1,), "no column Amount_scaled; expected all 2 features"),
         ("V1 REAL, Amount_scaled REAL, shop TEXT", (1, 2, "x"), "column 'shop' would be dropped; .*`--ignore shop`"),
-        ("V1 REAL, Amount_scaled REAL", None, "its table `requests` is empty"),
+        ("V1 REAL, Amount_scaled REAL", None, "the table `requests` is empty"),
         ("V1 REAL, Amount_scaled REAL", (1, None), "row 1 in order of time: feature Amount_scaled: expected a number"),
         ("V1 REAL, Amount_scaled REAL, Class", (1, 2, "yes"), "row 1 in order of time: Class: expected 0, 1"),
         ("V1 REAL, Amount_scaled REAL, Class BOOLEAN", (1, 2, 2), "row 1 in order of time: Class: expected 0, 1"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "noon"), "row 1 in order of time: ts: expected a time"),
-        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "2062-01-01"), "row 1 in order of time: ts: expected .* has come"),
+        (
+            "V1 REAL, Amount_scaled REAL, ts",
+            (1, 2, "2062-01-01"),
+            "row 1 in order of time: ts: expected .* not in the future",
+        ),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 1e300), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, transaction_id", (1, 2, "a b"), "row 1 in order of time: transaction_id"),
     ],
@@ -171,7 +175,7 @@ def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
 def test_refuses_a_store_of_ours(tmp_path: Path) -> None:
     Store.create_or_migrate(tmp_path / "other.db", TWO).close()
 
-    with pytest.raises(BadOldDatabase, match="name it in TRAIN_DB"):
+    with pytest.raises(BadOldDatabase, match="set TRAIN_DB to it"):
         imported(tmp_path / "other.db", tmp_path / "requests.db")
 
 

@@ -74,7 +74,7 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
         (["transaction_id,is_fraud", "a"], "line 2: expected 2 columns, got 1"),
         (["transaction_id,is_fraud", "a,1", "b,maybe"], "line 3: column is_fraud: expected 0, 1 or nothing"),
         (["transaction_id,is_fraud", ",1"], "line 2: expected a transaction_id, or request_id and row"),
-        (["request_id,row,is_fraud", "r,first,1"], "line 2: column row: expected the place"),
+        (["request_id,row,is_fraud", "r,first,1"], "line 2: column row: expected the position"),
         (["transaction_id,is_fraud,reported_at", "a,1,soon"], "line 2: column reported_at: expected a time"),
     ],
 )

@@ -177,7 +177,7 @@ def test_csv_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> No
     path = tmp_path / "table.csv"
     path.write_bytes("naïve,b\n1,2\n".encode(encoding))
 
-    with pytest.raises(BadTransactionFile, match=r"is (UTF-16 text; save it as UTF-8|no UTF-8 text)"):
+    with pytest.raises(BadTransactionFile, match=r"is (UTF-16 text; save it as UTF-8|not UTF-8 text)"):
         read(path, [0], [1])
 
 

@@ -117,8 +117,11 @@ def test_a_file_to_be_scored_may_hold_other_columns_and_no_truth(tmp_path: Path)
         (["amount,age_days,amount,Class"], "line 1: a column name appears twice"),
         (["amount,age_days,amount,Class"], "line 1: a column name appears twice: 'amount'$"),
         (["amount,age_days,Class,,"], "line 1: a column name appears twice, because several columns have no name$"),
-        ([",amount,age_days,Class"], "line 1: column 1 has no name .an index that pandas wrote.. .*`--ignore ''`"),
-        (["amount,age_days,Unnamed: 0,Class"], "would be dropped; say so with `--ignore 'Unnamed: 0'`"),
+        (
+            [",amount,age_days,Class"],
+            "line 1: column 1 has no name .perhaps an index that pandas wrote. .*`--ignore ''`",
+        ),
+        (["amount,age_days,Unnamed: 0,Class"], "would be dropped; to drop it, add `--ignore 'Unnamed: 0'`"),
         (["amount,age_days,Class,ts", "1,2,0,20230808120000Z"], "line 2: column ts: expected a time such as"),
         (["amount,age_days,Class,ts", "1,2,0,9999-12-31T23:00:00-02:00"], "line 2: column ts: expected a time such"),
         (["amount,age_days"], "line 1: expected a column Class .* `fraudctl score`"),
@@ -154,7 +157,7 @@ def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"amount,age_days,Class\n\xff\xfe,1,0\n", "is no UTF-8 text"),
+        ("a.csv", b"amount,age_days,Class\n\xff\xfe,1,0\n", "is not UTF-8 text"),
         ("a.csv.gz", b"no gzip", "cannot be read as CSV"),
         # Without the time of day, which would give the test another name in each process that runs tests.
         ("a.csv.gz", gzip.compress(b"amount,age_days,Class\n" * 100, mtime=0)[:30], "cannot be read as CSV"),

@@ -59,14 +59,18 @@ def test_a_rollout_is_over_when_only_new_pods_run(cluster: Cluster, deployment: 
 @pytest.mark.parametrize(
     ("replicas", "status", "missing"),
     [
-        (2, {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, "has not begun"),
-        (2, {}, "Kubernetes has not begun"),
+        (
+            2,
+            {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2},
+            "has not started it yet",
+        ),
+        (2, {}, "Kubernetes has not started it yet"),
         (2, {"observedGeneration": 2, "replicas": 2}, "0 of 2 pods are new"),
         (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "1 of 2 pods are new"),
         (
             2,
             {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},
-            "1 of the old pods still run",
+            "1 old pods are still running",
         ),
         (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "0 of 2 pods are ready"),
         (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, "1 of 2 pods are"),
@@ -220,7 +224,7 @@ def test_a_token_that_is_refused_twice_is_given_up(cluster: Cluster, deployment:
     [
         (
             403,
-            r'does not allow patch on Deployment .* \(why\); .*the service account needs a Role .* verbs \["get", "pat',
+            r'does not allow patch on Deployment .* \(why\); .*give the service account a Role .* verbs \["get", "pat',
         ),
         (404, r"ROLLOUT_DEPLOYMENT: there is no Deployment payments/fraud-detection-api \(why\)"),
         (422, r"answers 422 to patch on Deployment payments/fraud-detection-api: why"),
@@ -261,7 +265,7 @@ def test_a_restart_whose_answer_was_lost_is_not_a_second_one(cluster: Cluster, d
 def test_what_does_not_pass_ends_with_the_deadline(cluster: Cluster, deployment: Deployment, status: int) -> None:
     cluster.refused = {"GET": (status, "later")}
 
-    with pytest.raises(KubernetesAway, match=f"cannot be asked about Deployment .* answers {status}"):
+    with pytest.raises(KubernetesAway, match=f"gives no usable answer about Deployment .* answers {status}"):
         deployment.look(time.monotonic() + 2)
 
     assert len(cluster.requests) > 1
@@ -309,7 +313,7 @@ def test_a_file_that_went_away_is_named(cluster: Cluster, deployment: Deployment
 def test_a_token_that_cannot_be_sent_is_not_repeated(cluster: Cluster, deployment: Deployment, token: bytes) -> None:
     (cluster.folder / "token").write_bytes(token)
 
-    with pytest.raises(KubernetesAway, match="/token holds no token that can be sent") as refused:
+    with pytest.raises(KubernetesAway, match="/token has no token that can be sent") as refused:
         deployment.look(at_once())
 
     assert not any(part in str(refused.value) for part in ("secret", "sec\\n"))
@@ -331,7 +335,7 @@ def test_what_kubernetes_leaves_empty_may_be_null(cluster: Cluster, deployment: 
     empty = deployment.look(at_once())
 
     assert (filled.model_digest, filled.failure, filled.missing) == (None, None, None)
-    assert empty.missing == "Kubernetes has not begun"
+    assert empty.missing == "Kubernetes has not started it yet"
 
 
 @pytest.mark.parametrize("file", ["token", "ca.crt", "namespace"])

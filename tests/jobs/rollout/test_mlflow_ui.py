@@ -168,5 +168,5 @@ def test_without_any_run_there_is_nothing_to_show(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_said(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
 
-    with pytest.raises(CannotOpen, match="MLflow's server ended by itself with status 1"):
+    with pytest.raises(CannotOpen, match="MLflow's server stopped with status 1"):
         serve(tmp_path, int(free_port()))

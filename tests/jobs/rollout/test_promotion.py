@@ -166,7 +166,7 @@ def test_when_no_api_runs_the_one_that_starts_next_verifies_it(
 def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: SmallInstallation) -> None:
     installation.variables |= {"ROLLOUT_MODE": "restart", "API_URL": "http://127.0.0.1:9", "API_TOKEN": "t"}
 
-    with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* or leave API_URL empty"):
+    with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* leave API_URL empty"):
         running_api.running_api(installation.settings, installation.variables)
 
     del installation.variables["API_URL"]
@@ -254,7 +254,7 @@ def test_a_first_version_that_does_not_serve_has_nothing_to_go_back_to(
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES)
 
-    with pytest.raises(ModelRefused, match="there is no version to go back to"):
+    with pytest.raises(ModelRefused, match="there is no previous version to restore"):
         put(installation, version, client=api_that_stays("another"))
 
 
@@ -343,7 +343,7 @@ def test_a_first_version_that_does_not_serve_is_described_so(
     version = make_version(installation.models_dir, of=FEATURES, seed=1)
     register(installation, version)
 
-    with pytest.raises(ModelRefused, match="there is no version to go back to") as refused:
+    with pytest.raises(ModelRefused, match="there is no previous version to restore") as refused:
         put(installation, version, client=api_that_stays("another"))
 
     assert description_of(installation, version) == f"Nothing was promoted. {refused.value}"
@@ -388,7 +388,7 @@ def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
 
     problem = rollout._does_not_serve(next_version, installation.here, None)
 
-    assert problem == f"{elsewhere} leads to {served}"
+    assert problem == f"{elsewhere} points at {served}"
 
 
 # -- in Kubernetes ---------------------------------------------------------------------------------------------------
@@ -511,10 +511,10 @@ def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well
 ) -> None:
     old, new = rolled_out
     cluster.crashing = {digest_of(installation, version) for version in rolled_out}
-    with pytest.raises(Restored, match=f"{old} was restored, but is not seen to serve"):
+    with pytest.raises(Restored, match=f"{old} was restored, but does not serve either"):
         put_in_cluster(installation, new)
 
-    with pytest.raises(ModelRefused, match="there is no version to go back to"):
+    with pytest.raises(ModelRefused, match="there is no previous version to restore"):
         finish_in_cluster(installation)
     still = current_version(installation.models_dir)
     cluster.crashing = set()

@@ -167,7 +167,7 @@ def test_pods_that_never_become_ready_take_no_longer_than_they_may(
     problem = come_to(new, installation)
 
     assert problem is not None
-    assert "was not rolled out in time: 1 of the old pods still run" in problem
+    assert "was not rolled out in time: 1 old pods are still running" in problem
 
 
 def test_pods_that_serve_another_model_after_all_are_seen(

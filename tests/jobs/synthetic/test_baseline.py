@@ -60,7 +60,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path, features: Fe
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(FileExistsError, match="is no baseline of ours"):
+    with pytest.raises(FileExistsError, match="is not a baseline"):
         seed(tmp_path / "home", features)
 
     assert (tmp_path / "home" / "thesis.txt").exists()

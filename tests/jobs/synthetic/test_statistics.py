@@ -49,9 +49,9 @@ def test_a_class_too_small_to_be_described_without_its_members_is_refused() -> N
     ("content", "message"),
     [
         (None, "cannot be read"),
-        ("{", "is no table of"),
-        ('{"source": "x"}', "is no table of"),
-        ("[]", "is no table of"),
+        ("{", "is not a table of"),
+        ('{"source": "x"}', "is not a table of"),
+        ("[]", "is not a table of"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, content: str | None, message: str) -> None:

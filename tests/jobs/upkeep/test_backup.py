@@ -178,7 +178,7 @@ def test_imported_history_in_a_file_of_its_own_comes_along(
 
     assert one.rows == {"requests.db": 0}
     assert two.rows == {"requests.db": 0, "history.db": 4}
-    with pytest.raises(BadBackup, match="let TRAIN_DB name another"):
+    with pytest.raises(BadBackup, match="set TRAIN_DB to another file than LATEST_DB"):
         restore(
             tmp_path / "two",
             Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features),
@@ -222,7 +222,7 @@ def test_a_damaged_database_can_be_replaced(
     settings.latest_db.write_bytes(b"damaged" * 1000)
     settings.latest_db.with_name("requests.db-wal").write_bytes(b"an old log")
 
-    with pytest.raises(WouldOverwrite, match="cannot be looked into"):
+    with pytest.raises(WouldOverwrite, match="there is a database that cannot be read"):
         restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test")
     restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
@@ -250,7 +250,7 @@ def flip(path: Path) -> None:
     [
         (lambda backup: flip(backup / "requests.db"), "requests.db is missing, changed"),
         (lambda backup: (backup / "models" / "promotions.jsonl").unlink(), "promotions.jsonl is missing"),
-        (lambda backup: (backup / "models" / "extra").write_text("x"), "models/extra is missing, changed or too much"),
+        (lambda backup: (backup / "models" / "extra").write_text("x"), "models/extra is missing, changed or surplus"),
         (lambda backup: (backup / "backup.json").write_text("{}"), "is not a backup of this program"),
         (lambda backup: (backup / "backup.json").unlink(), "is not a backup of this program"),
         (lambda backup: (backup / "backup.json").write_text('{"format": 2}'), "by a newer version"),
@@ -413,7 +413,7 @@ def test_refuses_an_archive_of_something_else(
 ) -> None:
     (tmp_path / "b.tar").write_bytes(b"x" * 2000)
 
-    with pytest.raises(BadBackup, match="is no archive of a backup"):
+    with pytest.raises(BadBackup, match="is not an archive of a backup"):
         restore(tmp_path / "b.tar", Installation(JobSettings.from_env(sqlite_environment), features), actor="test")
 
 
@@ -426,12 +426,12 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> tarf
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (member("../outside"), r"\.\./outside would lead out"),
-        (member("/outside"), "/outside would lead out"),
-        (member("backup/link", tarfile.SYMTYPE, "/etc"), "backup/link would lead out"),
-        (member("backup/link", tarfile.SYMTYPE, "models/../.."), "backup/link would lead out"),
-        (member("backup/hard", tarfile.LNKTYPE, "backup/backup.json"), "neither a file nor a folder nor a link"),
-        (member("backup/pipe", tarfile.FIFOTYPE), "neither a file nor a folder nor a link"),
+        (member("../outside"), r"\.\./outside leads out of its folder"),
+        (member("/outside"), "/outside leads out of its folder"),
+        (member("backup/link", tarfile.SYMTYPE, "/etc"), "backup/link leads out of its folder"),
+        (member("backup/link", tarfile.SYMTYPE, "models/../.."), "backup/link leads out of its folder"),
+        (member("backup/hard", tarfile.LNKTYPE, "backup/backup.json"), "is not a file, a folder or a link"),
+        (member("backup/pipe", tarfile.FIFOTYPE), "is not a file, a folder or a link"),
     ],
     ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
 )

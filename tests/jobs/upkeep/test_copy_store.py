@@ -116,7 +116,7 @@ def test_a_target_with_rows_is_replaced_only_on_request(
     append(before, rows=9)
     before.close()
 
-    with pytest.raises(CopyFailed, match="holds 10 transactions already; --replace"):
+    with pytest.raises(CopyFailed, match="already holds 10 transactions; --replace"):
         copy_stores([sqlite_store.location], target, features)
     copied = copy_stores([sqlite_store.location], target, features, replace=True)
 

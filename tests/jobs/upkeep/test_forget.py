@@ -162,8 +162,8 @@ def test_says_what_it_did_and_what_it_could_not_reach(
     assert "gone: erased 1 stored rows with their features and scores, 1 labels and 1 idempotency keys." in story
     assert f"Erased 1 rows from the reference of {model.version}." in story
     assert f"NOT searched: the reference of {damaged.name}" in story
-    assert "still holds old pages because somebody is reading" in story
-    assert "Out of reach: backups" in story
+    assert "still holds old pages because another process is reading" in story
+    assert "Out of reach: earlier backups" in story
 
 
 def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) -> None:
