@@ -6,7 +6,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Extras stay in the lock, because older pip treats `coverage[toml]` as unpinned beside `coverage==7`.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
-SPREAD := -n auto --maxprocesses 4 --dist loadfile
+# Long files first, as tests/conftest.py orders them: xdist itself keeps a long file of few tests for last.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that need neither Docker nor Helm, spread over the cores.
 ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
 

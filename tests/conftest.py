@@ -41,6 +41,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("at any speed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files come first, so that no process is left with one of them when the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("long_file") is None)
+
+
 @pytest.fixture(autouse=True)
 def _umask_ends_with_the_test() -> Iterator[None]:
     """Programs set it, and some tests run them in this process."""

@@ -26,6 +26,8 @@ from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.sample import CALM, Sample, made_up_sample, read_sample, shifted
 
+pytestmark = pytest.mark.long_file
+
 SERVED_WITHIN_SECONDS = 5.0
 
 

@@ -27,6 +27,8 @@ from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 
+pytestmark = pytest.mark.long_file
+
 ROW = [0.5] * 29
 PATIENCE_SECONDS = 30
 

@@ -29,6 +29,8 @@ from jobs.synthetic.transactions import synthetic
 from jobs.training.foreign import CannotAdopt
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 
+pytestmark = pytest.mark.long_file
+
 
 def bring_in(path: Path, installation: SmallInstallation) -> Adopted:
     return adopt(path, installation.here, actor="an analyst", now=NOW)

@@ -27,6 +27,8 @@ from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
 
+pytestmark = pytest.mark.long_file
+
 EXPERIMENT_ID = "1"  # MLflow's own default experiment is 0
 
 
