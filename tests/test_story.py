@@ -25,6 +25,7 @@ from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.sample import CALM, Sample, made_up_sample, read_sample, shifted
+from tests.support.waiting import answers, wait_until
 
 pytestmark = pytest.mark.long_file
 
@@ -73,16 +74,13 @@ class ServingInstallation:
         with (self.folder / "server.log").open("wb") as log:
             command = [sys.executable, "-m", "fraudctl", "serve"]
             server = subprocess.Popen(command, cwd=self.folder, env=self.environment, stderr=log)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                if requests.get(f"{self.url}/health", timeout=5).ok:
-                    return server
-            except requests.RequestException:
-                time.sleep(0.05)
-        server.kill()
-        server.wait()
-        raise AssertionError((self.folder / "server.log").read_text())
+        try:
+            wait_until(lambda: answers(f"{self.url}/health"), process=server)
+        except AssertionError:
+            server.kill()
+            server.wait()
+            raise AssertionError((self.folder / "server.log").read_text()) from None
+        return server
 
     def get(self, path: str) -> dict[str, Any]:
         answer = requests.get(self.url + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)

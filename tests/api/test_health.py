@@ -1,5 +1,4 @@
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from api.app import Api
 from api.health import ProbeServer
 from api.writer import NotStored
 from fraud_detection.store import Store
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def ready_api(api: Api) -> Api:
-    deadline = time.monotonic() + 20
-    while api.writer.problem is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: api.writer.problem is None)
     return api
 
 

@@ -1,11 +1,7 @@
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +11,7 @@ from fraud_detection.model.read import current_version
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
-
-PATIENCE_SECONDS = 30
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 
 @pytest.fixture
@@ -44,20 +39,15 @@ def start(environment: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_until_healthy(environment: dict[str, str], server: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(urllib.error.URLError):
-            urllib.request.urlopen(f"http://127.0.0.1:{environment['PORT']}/health", timeout=PATIENCE_SECONDS).close()
-            return
-        time.sleep(0.05)
+def log_of(server: subprocess.Popen[str]) -> str:
     server.kill()
-    raise AssertionError(server.communicate()[1])
+    return server.communicate()[1]
 
 
 def test_makes_what_is_missing_becomes_the_server_and_ends_in_order(fresh: dict[str, str]) -> None:
     server = start(fresh)
-    wait_until_healthy(fresh, server)
+    health = f"http://127.0.0.1:{fresh['PORT']}/health"
+    wait_until(lambda: answers(health), process=server, otherwise=lambda: log_of(server))
 
     runs = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
     assert runs[1:5] == [b"-m", b"gunicorn", b"-c", b"python:api.gunicorn_conf"]

@@ -1,6 +1,5 @@
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from fraud_detection.model.files import MANIFEST, ONNX, PICKLE
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -134,10 +134,7 @@ def test_the_watching_thread_takes_a_version_up_by_itself(
     version = make_version(models_dir, seed=1)
     promote(models_dir, version, actor="test", reason="better")
 
-    deadline = time.monotonic() + 20
-    while served.current.version != version:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: served.current.version == version)
 
 
 def test_there_is_no_service_without_a_model(tmp_path: Path, features: FeatureList, metrics: Metrics) -> None:

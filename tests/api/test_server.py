@@ -26,11 +26,11 @@ from fraud_detection.model.write import promote
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.long_file
 
 ROW = [0.5] * 29
-PATIENCE_SECONDS = 30
 
 
 @dataclass
@@ -43,11 +43,7 @@ class Server:
     log: Path
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not is_so():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        wait_until(is_so, process=self.process, otherwise=self.log.read_text)
 
     def get(self, path: str, *, probe: bool = False) -> tuple[int, dict[str, Any]]:
         request = urllib.request.Request(
@@ -301,7 +297,7 @@ def test_a_request_that_does_not_come_to_its_end_is_closed_after_5_s(connect: Co
         closed.append(connection.is_closed())
 
     assert closed == [True] * 4
-    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+    assert time.monotonic() - began < 15  # well above the 5 s that the server allows
 
 
 def test_a_trickle_does_not_buy_time(connect: Connect, lasting_server: Server) -> None:
@@ -313,7 +309,7 @@ def test_a_trickle_does_not_buy_time(connect: Connect, lasting_server: Server) -
             connection.send(b"P" if time.monotonic() - began < 0.1 else b"O")
             time.sleep(0.2)
 
-    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+    assert time.monotonic() - began < 15  # well above the 5 s that the server allows
 
 
 def test_slow_clients_hold_up_nobody(connect: Connect, lasting_server: Server) -> None:

@@ -1,7 +1,6 @@
 import contextlib
 import resource
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.store import Store, decisions, labels
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.store.labels import NewLabel, UnknownTransaction
+from tests.support.waiting import wait_until
 
 clock = Clock()
 
@@ -50,7 +50,7 @@ class Service:
         self.store = store
         self.writer = Writer(store, self.metrics, give_up=self.exits.append)
         self.writer.start()
-        self.wait_until(lambda: self.writer.problem is None)
+        wait_until(lambda: self.writer.problem is None, pause=gevent.sleep)
 
     def figure(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -58,12 +58,6 @@ class Service:
     def rows(self) -> int:
         with self.store.engine.connect() as connection:
             return self.store.count_rows(connection)
-
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not is_so():
-            assert time.monotonic() < deadline
-            gevent.sleep(0.01)
 
 
 @pytest.fixture
@@ -199,7 +193,7 @@ def test_what_is_not_stored_in_time_is_not_acknowledged(service: Service) -> Non
         service.writer.append(scored())
 
     assert refused.value.code == "storage_busy"
-    service.wait_until(lambda: service.writer.problem is None)
+    wait_until(lambda: service.writer.problem is None, pause=gevent.sleep)
     service.writer.append(scored())
     assert service.figure("fraud_storage_errors_total", reason="busy") <= 1
     assert service.figure("fraud_late_commit_total") == service.rows() - 1
@@ -214,13 +208,13 @@ def test_a_request_that_was_given_up_before_its_turn_is_not_stored(sqlite_servic
         go_on.wait(30)
 
     first = gevent.spawn(service.writer.run, dawdle)
-    service.wait_until(has_begun.is_set)
+    wait_until(has_begun.is_set, pause=gevent.sleep)
     second = gevent.spawn(service.writer.append, scored())
     gevent.sleep(0.1)
     waited = service.writer.oldest_wait_seconds
     gevent.joinall([first, second])
     go_on.set()
-    service.wait_until(lambda: service.writer.oldest_wait_seconds == 0)
+    wait_until(lambda: service.writer.oldest_wait_seconds == 0, pause=gevent.sleep)
 
     assert isinstance(first.exception, NotStored)
     assert isinstance(second.exception, NotStored)
@@ -258,7 +252,7 @@ def test_a_full_disk_is_answered_and_heals_by_itself(sqlite_store: Store, start:
     assert (refused.value.code, service.writer.problem) == ("storage_full", "full")
     assert service.figure("fraud_storage_ok") == 0
     limits[0] = 2**31
-    service.wait_until(lambda: service.writer.problem is None)
+    wait_until(lambda: service.writer.problem is None, pause=gevent.sleep)
     service.writer.append(scored())
     assert service.rows() == 2
     assert service.exits == []
@@ -290,7 +284,7 @@ def test_a_commit_that_fails_is_not_acknowledged_and_twice_in_a_row_ends_the_pro
 
     assert (first.value.code, second.value.code) == ("storage_failed", "storage_failed")
     assert (exits_after_one, service.exits[:1]) == ([], [ExitCode.STORAGE_FAILED])
-    service.wait_until(lambda: service.writer.problem is None)
+    wait_until(lambda: service.writer.problem is None, pause=gevent.sleep)
     service.writer.append(scored())
     assert service.rows() == 2
 
@@ -356,7 +350,7 @@ def test_a_lost_connection_is_replaced(postgresql_database: str, features: Featu
 
     with pytest.raises(NotStored) as refused:
         service.writer.append(scored())
-    service.wait_until(lambda: service.writer.problem is None)
+    wait_until(lambda: service.writer.problem is None, pause=gevent.sleep)
     service.writer.append(scored())
 
     assert refused.value.code == "storage_failed"

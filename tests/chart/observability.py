@@ -3,7 +3,6 @@
 import contextlib
 import json
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,8 +15,7 @@ import yaml
 from tests.support.dashboards import metrics_in
 from tests.support.ports import free_port
 from tests.support.programs import program
-
-PATIENCE_SECONDS = 30
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 
 def promtool() -> str:
@@ -65,23 +63,11 @@ def _running(command: Sequence[str], url: str, log: Path) -> Iterator[str]:
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _is_ready(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_until(lambda: answers(f"{url}/-/ready"), process=process, otherwise=log.read_text)
         yield url
     finally:
         process.terminate()
         process.wait(PATIENCE_SECONDS)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=5):  # noqa: S310  an address of ours
-            return True
-    except OSError:
-        return False
 
 
 def ask(prometheus_url: str, path: str, **parameters: str) -> Any:

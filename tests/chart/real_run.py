@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +20,13 @@ import numpy as np
 from fraud_detection.model.files import ONNX
 from fraud_detection.model.read import current_version
 from fraud_detection.model.write import promote
-from tests.chart.observability import PATIENCE_SECONDS, ask, prometheus, pushgateway
+from tests.chart.observability import ask, prometheus, pushgateway
 from tests.support.environment import TOKEN
 from tests.support.installation import SmallInstallation, made_up
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.service import api_process
+from tests.support.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -135,10 +135,10 @@ def _scrape(what: str, url: str) -> dict[str, Any]:
 
 
 def _wait_for(prometheus_url: str, expression: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not ask(prometheus_url, "query", query=expression)["result"]:
-        assert time.monotonic() < deadline, f"{expression} found nothing"
-        time.sleep(0.2)
+    def found() -> object:
+        return ask(prometheus_url, "query", query=expression)["result"]
+
+    wait_until(found, otherwise=lambda: f"{expression} found nothing")
 
 
 @contextlib.contextmanager

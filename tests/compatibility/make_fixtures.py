@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +24,7 @@ from tests.support.client import ask
 from tests.support.installation import FEATURES, made_up
 from tests.support.ports import free_port
 from tests.support.project import ROOT
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 COMMIT = "af489ea7431797f22468e5720f042b5f95e59145"
 """The last commit before jobs, store and model became packages."""
@@ -95,22 +94,11 @@ def serving(environment: Mapping[str, str], folder: Path, url: str) -> Iterator[
     command = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
     server = subprocess.Popen(command, cwd=folder, env=dict(environment))
     try:
-        deadline = time.monotonic() + 60
-        while not is_healthy(url):
-            assert server.poll() is None
-            assert time.monotonic() < deadline, "the older API does not answer"
-            time.sleep(0.1)
+        wait_until(lambda: answers(f"{url}/health"), process=server, otherwise=lambda: "the older API does not answer")
         yield
     finally:
         server.terminate()
-        server.wait(60)
-
-
-def is_healthy(url: str) -> bool:
-    """Say whether GET /health answers 200."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  an address of ours
-        return True
-    return False
+        server.wait(PATIENCE_SECONDS)
 
 
 def use(url: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pytest
 
 from fraud_detection.features import FeatureList
 from tests.faults.invariants import Acknowledged, Expected, Sent, violations
-from tests.support.service import PATIENCE_SECONDS, Service, family, post, service
+from tests.support.service import Service, family, post, service
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.faults
 

@@ -4,13 +4,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 
 from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
@@ -22,6 +20,7 @@ from jobs.synthetic.baseline import seed_baseline
 from tests.support.command_line import Fraudctl
 from tests.support.ports import free_port
 from tests.support.project import ROOT
+from tests.support.waiting import answers, wait_until
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_serve_makes_what_is_missing_and_the_printed_command_works(fresh: dict[s
         )
     try:
         command = printed_command(server)
-        wait_for(f"http://127.0.0.1:{fresh['PORT']}/health")
+        wait_until(lambda: answers(f"http://127.0.0.1:{fresh['PORT']}/health"), process=server)
         answer = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     finally:
         server.send_signal(signal.SIGINT)
@@ -78,18 +77,6 @@ def printed_command(server: "subprocess.Popen[str]") -> str:
             if line.endswith("}'\n"):
                 return printed[printed.index("curl ") :]
     raise AssertionError(printed)
-
-
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            requests.get(url, timeout=5)
-        except (requests.ConnectionError, requests.Timeout):  # a busy machine may take longer to answer
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"{url} does not answer")
 
 
 def test_serve_becomes_the_server(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,11 @@ import psutil
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
-PATIENCE_SECONDS = 30
+
+class ApiDidNotStart(Exception):
+    """The API ended before it answered, or did not answer; the message is the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,17 @@ class Service:
     port: int
     log: Path
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
     @contextlib.contextmanager
     def running(self, *, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """Run gunicorn, if wanted under another program, until the block ends; then SIGTERM and wait."""
         process = self.start(under=under)
         try:
-            self.wait_until_ready()
+            self.wait_until_ready(process)
             yield process
         finally:
             end(process)
@@ -48,16 +54,12 @@ class Service:
                 [*under, *command], cwd=ROOT, env=dict(self.environment), stdout=log, stderr=log, start_new_session=True
             )
 
-    def wait_until_ready(self) -> None:
-        """Return when GET /health answers 200."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError, http.client.HTTPException), self.connection() as connection:
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    return
-            time.sleep(0.05)
-        raise TimeoutError(f"the service is not ready after {PATIENCE_SECONDS} s: {self.log.read_text()[-4000:]}")
+    def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Return when GET /health answers 200; raises ApiDidNotStart."""
+        try:
+            wait_until(lambda: answers(f"{self.url}/health"), process=process)
+        except AssertionError:
+            raise ApiDidNotStart(self.log.read_text()[-4000:]) from None
 
     def connection(self) -> "contextlib.closing[http.client.HTTPConnection]":
         """An HTTP connection, closed when its block ends."""
@@ -105,37 +107,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class ApiDidNotStart(Exception):
-    """The API ended before it answered; the message is its log."""
-
-
 @contextlib.contextmanager
-def api_process(environment: dict[str, str], log: Path) -> Iterator[str]:
+def api_process(environment: Mapping[str, str], log: Path) -> Iterator[str]:
     """Run the API of an installation as a process, and give the address where it answers; raises ApiDidNotStart."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as stderr:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"],
-            env={"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()},
-            cwd=ROOT,
-            stderr=stderr,
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not _is_healthy(url):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise ApiDidNotStart(log.read_text())
-            time.sleep(0.05)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  an address of ours
-            return True
-    except OSError:
-        return False
+    started = service(environment, log)
+    with started.running():
+        yield started.url

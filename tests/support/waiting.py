@@ -1,0 +1,36 @@
+"""Wait until something is so, for as long as a busy machine may need."""
+
+import contextlib
+import http.client
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_SECONDS = 60
+
+
+def wait_until(
+    is_so: Callable[[], object],
+    *,
+    process: "subprocess.Popen[Any] | None" = None,
+    otherwise: Callable[[], object] = str,
+    pause: Callable[[float], object] = time.sleep,
+) -> None:
+    """Return when `is_so`; fail with what `otherwise` tells if it takes too long or if the process ends before."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert process is None or process.poll() is None, otherwise()
+        assert time.monotonic() < deadline, otherwise()
+        pause(0.02)
+
+
+def answers(url: str) -> bool:
+    """Say whether GET answers with success."""
+    with (
+        contextlib.suppress(OSError, http.client.HTTPException),
+        urllib.request.urlopen(url, timeout=PATIENCE_SECONDS),  # noqa: S310  an address of ours
+    ):
+        return True
+    return False
