@@ -35,16 +35,27 @@ def megabytes(name):
     return int(line.split()[1]) / 1024
 
 bare = megabytes("VmRSS")
+file, folder, now = Path(sys.argv[1]), Path(sys.argv[2]), datetime.now(UTC)
+database = folder / "history.db"
 from fraud_detection.features import default_features
 try:
+    from jobs.exchange.import_csv import import_csv
+except ModuleNotFoundError:  # today's tree
+    from fraud_detection.settings import JobSettings
     from jobs.exchange.import_file import import_file
-except ModuleNotFoundError:
-    from jobs.exchange.import_csv import import_csv as import_file
+    from jobs.installation import Installation
+
+    def run():
+        environment = {"LATEST_DB": database, "TRAIN_DB": database, "MODEL_PATH": folder / "rf_model.pkl"}
+        settings = JobSettings.from_env({name: str(path) for name, path in environment.items()})
+        return import_file(file, Installation(settings, default_features()), now=now)
+else:
+
+    def run():
+        return import_csv(file, database, default_features(), models_dir=folder, now=now)
+
 ready, began = megabytes("VmRSS"), time.perf_counter()
-folder = Path(sys.argv[2])
-done = import_file(
-    Path(sys.argv[1]), folder / "history.db", default_features(), models_dir=folder, now=datetime.now(UTC)
-)
+done = run()
 seconds, peak = time.perf_counter() - began, megabytes("VmHWM")
 print(json.dumps({"rows": done.rows, "seconds": seconds, "above_bare": peak - bare, "above_imports": peak - ready}))
 """
