@@ -58,6 +58,8 @@ class CsvTable:
         if "\0" in body or "\t" in body or body.count(_MARK) >= len(lines):
             return None  # pandas ends a field at a NUL and drops a tab before a text; csv does neither
         try:
+            # pandas 3.1 rounds to the nearest float64 by default and deprecates `float_precision`. pyproject.toml
+            # bounds pandas for this reason; a test compares 10,000 numbers with float().
             frame = pd.read_csv(
                 io.StringIO(f"{'0.5,' * width}{_MARK}\n{body}{end}"),
                 header=None,
