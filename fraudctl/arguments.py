@@ -98,11 +98,12 @@ def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
 @contextmanager
 def _stream(file: Path, out: Path) -> Iterator[TextIO | BinaryIO]:
     with file.open("wb") as binary:
-        if out.suffix == ".parquet":
+        ending = out.suffix.lower()
+        if ending == ".parquet":
             yield binary
             return
         with (
-            gzip.GzipFile(out.stem, "wb", fileobj=binary) if out.suffix == ".gz" else nullcontext(binary) as unpacked,
+            gzip.GzipFile(out.stem, "wb", fileobj=binary) if ending == ".gz" else nullcontext(binary) as unpacked,
             io.TextIOWrapper(unpacked, encoding="utf-8", newline="") as text,
         ):
             yield text

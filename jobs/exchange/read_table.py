@@ -32,14 +32,14 @@ def open_table(path: Path) -> Iterator[Table]:
     try:
         with path.open("rb") as raw:
             begin = raw.peek(4)[:4]
-            if begin == _PARQUET or path.suffix == ".parquet":
+            if begin == _PARQUET or path.suffix.lower() == ".parquet":
                 with _parquet_errors(path):
                     yield ParquetTable(path, raw)
                 return
             for other, meaning in _OTHERS.items():
                 if begin.startswith(other):
                     raise BadTransactionFile(f"{path}: {meaning}")
-            is_packed = begin.startswith(_GZIP) or path.suffix == ".gz"
+            is_packed = begin.startswith(_GZIP) or path.suffix.lower() == ".gz"
             with (
                 gzip.open(raw) if is_packed else contextlib.nullcontext(raw) as unpacked,
                 io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text,

@@ -195,6 +195,14 @@ def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
     assert numbers_of(path).tolist() == [1]
 
 
+@pytest.mark.parametrize("name", ["table.csv.gz", "TABLE.CSV.GZ"])
+def test_a_file_that_is_packed_by_its_name_alone_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"a\n1\n")
+
+    with pytest.raises(BadTransactionFile, match=rf"{name}: cannot be read as CSV \(Not a gzipped file"):
+        read(tmp_path / name, [0], [])
+
+
 # -- Parquet ---------------------------------------------------------------------------------------------------------
 
 
@@ -286,12 +294,13 @@ def test_parquet_comes_in_chunks_across_row_groups(tmp_path: Path) -> None:
     assert chunks[-1].bytes_read == path.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["table.parquet", "TABLE.PARQUET"])
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1"])
-def test_a_broken_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "table.parquet").write_bytes(content)
+def test_a_broken_parquet_file_is_refused(tmp_path: Path, content: bytes, name: str) -> None:
+    (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(BadTransactionFile, match=r"table\.parquet: cannot be read as Parquet \("):
-        read(tmp_path / "table.parquet", [0], [])
+    with pytest.raises(BadTransactionFile, match=rf"{name}: cannot be read as Parquet \("):
+        read(tmp_path / name, [0], [])
 
 
 def test_a_damaged_page_is_found_when_its_writer_added_a_checksum(tmp_path: Path) -> None:
