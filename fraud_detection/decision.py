@@ -1,4 +1,4 @@
-"""The decision on a transaction: the one place that compares a score with the threshold."""
+"""Decides on a transaction: the one place that compares a score with the threshold."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -18,7 +18,7 @@ def flagged(scores: Sequence[float], threshold: float) -> list[bool]: ...
 def flagged(scores: NDArray[np.float64] | Sequence[float], threshold: float) -> NDArray[np.bool_] | list[bool]:
     """Return for each score whether its transaction is flagged: if the score is at least the threshold.
 
-    A list gives a list: for the few rows of a request, that is faster than an array.
+    A list gives a list, which is faster than an array for the few rows of a request.
 
     >>> flagged([0.39, 0.4, 1.0], 0.4)
     [False, True, True]

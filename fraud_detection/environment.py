@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class BadSetting(ExpectedError):
-    """A variable that is missing or wrong; the message names it, what was expected and, if no secret, its value."""
+    """A variable that is missing or wrong; the message names it, what was expected and its value, unless secret."""
 
     exit_code = ExitCode.BAD_CONFIGURATION
 
 
 def text(value: str) -> str:
-    """Return the value as it is."""
+    """Return the value unchanged."""
     return value
 
 
@@ -121,7 +121,7 @@ REQUIRED: Final = _Default.REQUIRED
 
 @dataclass(frozen=True)
 class Variable:
-    """What a person needs to know of one environment variable, and how it is read."""
+    """The description of one environment variable, and how it is read."""
 
     name: str
     meaning: str
@@ -166,7 +166,7 @@ def variable(
 ) -> Any:
     """Declare a field of a settings class and the variable that it is read from.
 
-    The type that `parse` returns is the field's: with another one, mypy fails. A default that is text is parsed like
+    The field has the type that `parse` returns: with another type, mypy fails. A default that is text is parsed like
     any value. Only a secret without a default may name a file that is missing.
     """
     declared = Variable(
@@ -206,7 +206,7 @@ def _read(variable: Variable, environ: Mapping[str, str]) -> Any:
     value = environ.get(name, "")
     if variable.secret and environ.get(f"{name}_FILE"):
         if value:
-            raise BadSetting(f"{name} and {name}_FILE are both set; keep the one that counts")
+            raise BadSetting(f"{name} and {name}_FILE are both set; remove one of them")
         try:
             value = read_secret_file(f"{name}_FILE", Path(environ[f"{name}_FILE"]))
         except BadSetting as error:
@@ -226,9 +226,9 @@ def _read(variable: Variable, environ: Mapping[str, str]) -> Any:
 
 
 def read_secret_file(variable: str, path: Path) -> str:
-    """Return what the file that `variable` names holds, without a trailing newline.
+    """Return the content of the file that `variable` names, without a trailing newline.
 
-    Raises BadSetting when it cannot be read.
+    Raises BadSetting if it cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")

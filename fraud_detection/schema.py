@@ -15,13 +15,13 @@ REVISION = 1
 SOURCES = (*LABEL_SOURCES, "import")
 """Who can report a label, strongest first; only a job imports labels."""
 
-# SQLite's STRICT tables know REAL and INTEGER; PostgreSQL's REAL would have half the precision.
+# SQLite's STRICT tables have REAL and INTEGER; PostgreSQL's REAL has half the precision.
 NUMBER: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")
 ID: sa.types.TypeEngine[int] = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 
 
 class Role(Enum):
-    """What fills a column of `requests`; INSERTs, history and reserved names derive from it."""
+    """How a column of `requests` is filled; INSERTs, history and reserved names derive from it."""
 
     ROW = "every INSERT"
     FEATURE = "every INSERT, with the features of the transaction"
@@ -67,7 +67,7 @@ def _column(role: Role, name: str, kind: sa.types.TypeEngine[Any], **options: An
 
 
 RESERVED_NAMES = frozenset(column.name.lower() for column in columns_of_requests([]))
-"""Names in lower case that no feature may have: SQLite does not tell column names apart by case."""
+"""Names in lower case that no feature may have, because SQLite ignores case in column names."""
 
 
 def names_of(requests: sa.Table, *roles: Role) -> list[str]:

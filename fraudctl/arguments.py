@@ -1,4 +1,4 @@
-"""Argument types that several commands share."""
+"""Argument types and files that several commands share."""
 
 import errno
 import gzip
@@ -20,7 +20,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class Moment(click.ParamType[datetime]):
-    """A time; UTC without an offset."""
+    """A time, in UTC if it has no offset."""
 
     name = "time"
 
@@ -40,10 +40,10 @@ _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 @contextmanager
 def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
-    """Give a file that can be read more than once: the path itself or, for a pipe, a copy of what comes in there.
+    """Give a file that can be read more than once: the path itself or, for a pipe, a copy of its content.
 
-    The copy is in the folder that TMPDIR names. Its name ends in `suffix`, in .gz as well when it is packed, in
-    .parquet when it is Parquet.
+    The copy is in the folder that TMPDIR names. Its name ends in `suffix`, followed by .gz if it is gzipped, or in
+    .parquet if it is Parquet.
     """
     if path != STDIN and not path.is_fifo():
         yield path
@@ -51,15 +51,15 @@ def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fraudctl-") as folder:
         copy = Path(folder) / f"{path.name}{suffix}"
         try:
-            # Standard input is not opened by its name: the file behind it may belong to another user.
+            # Standard input is not opened by its name, because its file may belong to another user.
             with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as pipe, copy.open("wb") as file:
                 shutil.copyfileobj(pipe, file)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
             raise click.ClickException(
-                f"{tempfile.gettempdir()}: no room for standard input after {_megabytes(copy)}; let TMPDIR name a "
-                "folder with more, such as one on the volume of the backups"
+                f"{tempfile.gettempdir()}: no room for standard input after {_megabytes(copy)}; set TMPDIR to a "
+                "folder with more room, such as one on the volume of the backups"
             ) from error
         click.echo(f"read {_megabytes(copy)} from standard input", err=True)
         with copy.open("rb") as file:
@@ -73,19 +73,19 @@ def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
 
 @contextmanager
 def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
-    """Give the stream for a table: a binary one for .parquet, a text one that is packed for .gz, else a plain one.
+    """Give the stream for a table: binary for .parquet, gzipped text for .gz, else plain text.
 
-    A file appears, or is replaced, only when the block ends without an error. None is the terminal.
+    A file appears, or is replaced, only if the block ends without an error. None is the terminal.
     """
     if out is None:
         yield sys.stdout
         return
-    if out.exists() and not out.is_file():  # a pipe, a device: written to, never replaced
+    if out.exists() and not out.is_file():  # a pipe or a device is written to, never replaced
         with _stream(out, out) as stream:
             yield stream
         return
-    # Only a result that is whole takes its place: what is there may be the input, or the only one that there is.
-    target = out.resolve()  # a link stays one
+    # Only a whole result replaces an existing file, because that may be the input, or the only result.
+    target = out.resolve()  # a link stays a link
     partial = target.with_name(f".{target.name}.partial")
     try:
         with _stream(partial, out) as stream:

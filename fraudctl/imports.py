@@ -1,4 +1,4 @@
-"""Bring transactions in from elsewhere: import, import-db."""
+"""Import labelled history: import, import-db."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from jobs.exchange.import_file import Imported
 
 IGNORE = click.option(
-    "--ignore", "ignored", multiple=True, metavar="COLUMN", help="Leave a column behind; may be given several times."
+    "--ignore",
+    "ignored",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column to leave behind; repeat the option for several.",
 )
-AGAIN = click.option("--again", is_flag=True, help="Import it although it was imported before.")
+AGAIN = click.option("--again", is_flag=True, help="Import the file even if it was imported before.")
 
 
 @click.command("import")
@@ -26,7 +30,7 @@ AGAIN = click.option("--again", is_flag=True, help="Import it although it was im
     "--start",
     type=Moment(),
     show_default="2013-09-01, when the public data set was collected",
-    help="The moment from which the column Time counts seconds.",
+    help="Time from which the column Time counts seconds.",
 )
 @IGNORE
 @AGAIN
@@ -34,8 +38,8 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
     """Import labelled history from a CSV (.csv, .csv.gz) or Parquet file into TRAIN_DB: all of it or nothing.
 
     The columns are those of the public credit-card data set (Time, V1 to V28, Amount, Class), the same with
-    Amount_scaled in place of Amount, or the features of your FEATURES_FILE with Class (1 fraud, 0 genuine, empty where
-    nobody knows). Optional: Time (seconds) or ts (a time), transaction_id.
+    Amount_scaled in place of Amount, or the features of your FEATURES_FILE with Class (1 fraud, 0 genuine, empty if
+    unknown). Optional: Time (seconds) or ts (a time), transaction_id.
 
     \b
       fraudctl import creditcard.csv
@@ -44,7 +48,7 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
       TRAIN_DB=data/history.db fraudctl import history.csv   # while the API runs
       kubectl exec -i job/admin -- fraudctl import /dev/stdin < history.csv.gz
 
-    The first import of a plain Amount fixes how amounts are scaled; later ones, and GET /model, follow it.
+    The first import of a plain Amount fixes how amounts are scaled; later imports and GET /model use the same scaling.
     """
     from jobs.exchange.import_file import import_file
     from jobs.exchange.transaction_file import PUBLIC_START
@@ -63,14 +67,14 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
     if done.scaling is not None:
         click.echo(
             f"Amount_scaled = (Amount - {done.scaling.mean:g}) / {done.scaling.standard_deviation:g}, "
-            "here and from now on."
+            "in this import and all later ones."
         )
 
 
 @click.command("import-db")
 @click.argument("file", type=FILE)
 @click.option(
-    "--without-labels", is_flag=True, help="Leave Class behind: it was filled from scores, not from the truth."
+    "--without-labels", is_flag=True, help="Leave Class behind, because it was filled from scores, not from labels."
 )
 @IGNORE
 @AGAIN
@@ -81,8 +85,8 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
       fraudctl import-db old/requests.db
       fraudctl import-db old/requests.db --without-labels
 
-    Its Class, where it is filled, becomes a true label; if it was copied from the model's own decisions, say
-    --without-labels. Its scores stay behind: nobody knows the model and the threshold behind them.
+    A Class that is filled becomes a true label; if it was copied from the model's own decisions, add --without-labels.
+    Its scores stay behind, because their model and threshold are unknown.
     """
     from jobs.exchange.import_db import import_db
 
@@ -108,7 +112,7 @@ def _told(file: Path, done: Imported) -> str:
     )
 
 
-# The name of before Parquet could be imported: scripts that use it keep working.
+# The previous name of `import`, so that scripts that use it keep working.
 import_csv_command = click.Command(
     "import-csv",
     callback=import_command.callback,

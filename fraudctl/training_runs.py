@@ -1,4 +1,4 @@
-"""Look at what each training tried and how it was judged: mlflow."""
+"""Show each training and its judgement: mlflow."""
 
 import os
 from urllib.parse import urlsplit
@@ -14,16 +14,16 @@ from jobs.rollout.mlflow_ui import DEFAULT_PORT, HOST, serve_ui
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help=f"Port on {HOST}.")
 def mlflow(port: int) -> None:
-    """Open MLflow's UI on the runs of this installation, for this machine alone; Ctrl-C ends it.
+    """Open MLflow's UI on the runs of this installation, reachable only from this machine; Ctrl-C stops it.
 
     \b
       fraudctl mlflow
       fraudctl mlflow --port 5060
 
-    Use it to read. MLflow refuses no change, but what you delete or rename there is missing at the next retraining.
-    Telemetry is off. If MLFLOW_TRACKING_URI names a server, the command only says where that server's UI is.
+    Use it only to read. MLflow allows changes, but what you delete or rename there is missing at the next retraining.
+    Telemetry is off. If MLFLOW_TRACKING_URI names a server, the command only prints the address of its UI.
 
-    In a container it needs TMPDIR or /tmp to be writable, and a way to 127.0.0.1 inside: `kubectl port-forward`, or
+    In a container, it needs a writable TMPDIR or /tmp, and a way to 127.0.0.1 inside: `kubectl port-forward`, or
     `docker run --network host`.
     """
     here = installation()
@@ -40,12 +40,12 @@ def mlflow(port: int) -> None:
 def _without_password(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
-        raise BadSetting("MLFLOW_TRACKING_URI names no server: expected http://HOST:PORT or https://HOST")
+        raise BadSetting("MLFLOW_TRACKING_URI: expected an address such as http://HOST:PORT or https://HOST")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _say_where(address: str) -> None:
-    click.echo(f"MLflow's UI is at {address} (read it, change nothing there). Ctrl-C ends it.")
+    click.echo(f"MLflow's UI is at {address} (read it, change nothing there). Ctrl-C stops it.")
 
 
 COMMANDS = (mlflow,)

@@ -1,4 +1,4 @@
-"""Score and label transactions through the running API, and take them out as tables."""
+"""Score and label transactions through the running API, and write them as tables."""
 
 from __future__ import annotations
 
@@ -22,37 +22,35 @@ if TYPE_CHECKING:
 OUT = click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file instead of the terminal: CSV, packed if it ends in .gz, or Parquet if in .parquet.",
+    help="File to write instead of the terminal: .parquet for Parquet, .gz for gzipped CSV, else CSV.",
 )
 SOURCE = click.option(
     "--source",
     type=click.Choice(LABEL_SOURCES),
     default="analyst",
     show_default=True,
-    help="Who says so.",
+    help="Source of the label.",
 )
-SINCE = click.option("--since", type=Moment(), help="Only transactions from this moment on.")
-LIMIT = click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+SINCE = click.option("--since", type=Moment(), help="Earliest time of the transactions.")
+LIMIT = click.option("--limit", type=click.IntRange(min=1), help="Maximum number of transactions.")
 
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each transaction to this file."
-)
-@click.option("--run", metavar="NAME", help="Complete a run that broke off under the name that it printed.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write, one row per transaction.")
+@click.option("--run", metavar="NAME", help="Name that an interrupted run printed, to complete it.")
 def score(file: Path, out: Path | None, run: str | None) -> None:
-    """Have the running API score a CSV or Parquet file of transactions, and store every one of them.
+    """Score a CSV or Parquet file of transactions with the running API, which stores every decision.
 
-    The columns are those of `fraudctl import`; Class is optional, and others are passed over.
+    The columns are those of `fraudctl import`; Class is optional, and other columns are ignored.
 
     \b
       fraudctl score new.csv
       fraudctl score new.csv.gz --out scored.csv
       fraudctl score new.parquet --out scored.parquet
 
-    With --out each transaction comes with its request_id and row; with the truth in its column is_fraud the file is
-    one for import-labels.
+    With --out, each transaction gets its request_id and row. When you have filled in the column is_fraud, import-labels
+    reads the file.
     """
     from jobs.exchange.score_file import score_file
 
@@ -71,21 +69,21 @@ def _told(total: ScoredFile) -> str:
     )
     if total.frauds + total.genuine:
         told += (
-            f" As the file knows: of {total.frauds:,} frauds {total.frauds_flagged:,} were flagged, of "
-            f"{total.genuine:,} genuine ones {total.genuine_flagged:,}."
+            f" By the labels in the file: of {total.frauds:,} frauds, {total.frauds_flagged:,} were flagged; of "
+            f"{total.genuine:,} genuine transactions, {total.genuine_flagged:,}."
         )
     return told
 
 
 @click.command()
 @click.argument("transaction")
-@click.option("--fraud/--genuine", "is_fraud", required=True, help="What it turned out to be.")
+@click.option("--fraud/--genuine", "is_fraud", required=True, help="The label.")
 @SOURCE
-@click.option("--reporter", help="Who exactly: a name or a case number.")
+@click.option("--reporter", help="Reporter: a name or a case number.")
 def label(transaction: str, is_fraud: bool, source: str, reporter: str | None) -> None:
-    """Say what one transaction turned out to be.
+    """Label one transaction through the running API.
 
-    TRANSACTION is your own id of it, or REQUEST_ID:ROW as the API answered it.
+    TRANSACTION is your own id of it, or REQUEST_ID:ROW from the API's reply.
 
     \b
       fraudctl label order-1001 --fraud --source chargeback
@@ -102,7 +100,7 @@ def label(transaction: str, is_fraud: bool, source: str, reporter: str | None) -
     with ApiClient(client_settings()) as client:
         new = client.label([said])
     click.echo(
-        f"{transaction}: {'fraud' if is_fraud else 'genuine'}, says {source}{'' if new else ' (known already)'}."
+        f"{transaction}: {'fraud' if is_fraud else 'genuine'}, says {source}{'' if new else ' (already known)'}."
     )
 
 
@@ -117,11 +115,11 @@ def _is_request_id(text: str) -> bool:
 @click.argument("file", type=FILE)
 @SOURCE
 def import_labels(file: Path, source: str) -> None:
-    """Tell the running API what the transactions of a CSV or Parquet file turned out to be.
+    """Send the labels in a CSV or Parquet file to the running API.
 
-    Repeating it changes nothing. Columns: transaction_id, or request_id and row; is_fraud (or Class), empty where
-    nobody knows yet; optional source, reported_at, reporter. What `score --out` and `unlabelled --out` write can be
-    filled in and given back.
+    Repeating the command changes nothing. Columns: transaction_id, or request_id and row; is_fraud (or Class), empty if
+    not known yet; optional source, reported_at, reporter. You can fill in the files that `score --out` and
+    `unlabelled --out` write.
 
     \b
       fraudctl unlabelled --out todo.csv       # fill in is_fraud
@@ -132,7 +130,7 @@ def import_labels(file: Path, source: str) -> None:
 
     with seekable(file) as readable, ApiClient(client_settings()) as client:
         done = label_file(readable, client, source=source)
-    click.echo(f"{file.name}: {done.labels:,} labels, {done.new:,} of them new; {done.empty:,} lines without one.")
+    click.echo(f"{file.name}: {done.labels:,} labels, {done.new:,} of them new; {done.empty:,} lines without a label.")
 
 
 @click.command()
@@ -140,7 +138,7 @@ def import_labels(file: Path, source: str) -> None:
 @SINCE
 @LIMIT
 def unlabelled(out: Path | None, since: datetime | None, limit: int | None) -> None:
-    """List decisions of which nobody has said what they were, the highest scores first.
+    """List decisions without a label, the highest scores first.
 
     \b
       fraudctl unlabelled --limit 100 --out todo.csv
@@ -178,13 +176,19 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
 
 
 @click.command("demo-data")
-@click.option("--rows", type=click.IntRange(2, 1_000_000), default=2000, show_default=True, help="How many.")
+@click.option(
+    "--rows", type=click.IntRange(2, 1_000_000), default=2000, show_default=True, help="Number of transactions."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Seed of the random rows.")
-@click.option("--fraud-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of fraud.")
-@click.option("--send", is_flag=True, help="Have the running API score them, and label them, instead of writing them.")
+@click.option(
+    "--fraud-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of fraud, above 0 and below 1.",
+)
+@click.option("--send", is_flag=True, help="Score and label them through the running API instead of writing them.")
 @OUT
 def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: Path | None) -> None:
-    """Make up transactions with the truth about them, nobody's and yet plausible.
+    """Generate labelled synthetic transactions: plausible, and of no real person.
 
     \b
       fraudctl demo-data --out demo.csv

@@ -1,4 +1,4 @@
-"""Names what SQLite and PostgreSQL can fail at; the modules beside this one open them and speak to them."""
+"""Defines the errors of SQLite and PostgreSQL; the modules beside this one open and query them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ Reason = Literal[
 ]
 
 Trouble = Literal["full", "busy", "failed", "corrupt"]
-"""What the storage below a database can fail at."""
+"""The kind of failure of the storage below a database."""
 
 
 class DatabaseRefused(ExpectedError):
@@ -46,4 +46,7 @@ def reachable(location: str | Path) -> Iterator[None]:
         raise DatabaseRefused("unreachable", f"{where}: cannot be reached ({error.orig})") from error
     except sa.exc.DatabaseError as error:
         where = location if isinstance(location, Path) else "PostgreSQL"
-        raise DatabaseRefused("corrupt", f"{where}: cannot be read ({error.orig})") from error
+        raise DatabaseRefused(
+            "corrupt",
+            f"{where}: cannot be read ({error.orig}); if it is damaged, restore a backup (`fraudctl db restore`)",
+        ) from error

@@ -1,4 +1,4 @@
-"""Opens PostgreSQL: durable settings required, timeouts set, its errors sorted.
+"""Opens PostgreSQL: requires durable settings, sets timeouts, classifies errors.
 
 SQLAlchemy imports psycopg when DATABASE_URL names PostgreSQL; this module works without it.
 """
@@ -34,7 +34,9 @@ def open_server(url: str, *, read_only: bool) -> sa.Engine:
             value = connection.execute(f"SHOW {name}").fetchone()[0]
             if value not in accepted:
                 raise DatabaseRefused(
-                    "not_durable", f"PostgreSQL: expected {name} {' or '.join(accepted)}, got {value}"
+                    "not_durable",
+                    f"PostgreSQL: expected {name} {' or '.join(accepted)}, got {value}; "
+                    "change it, because commits could be lost",
                 )
         connection.rollback()
 
@@ -42,7 +44,7 @@ def open_server(url: str, *, read_only: bool) -> sa.Engine:
 
 
 def limit_statements(connection: sa.Connection, milliseconds: int) -> None:
-    """Let PostgreSQL stop statements of this connection after a time; SQLite's busy timeout limits its own."""
+    """Let PostgreSQL stop statements of this connection after a time; SQLite has its busy timeout instead."""
     if connection.dialect.name == "postgresql":
         driver: Any = connection.connection.driver_connection
         driver.execute(f"SET statement_timeout = {milliseconds}")
@@ -50,8 +52,10 @@ def limit_statements(connection: sa.Connection, milliseconds: int) -> None:
 
 
 def trouble_of(error: BaseException | None) -> Trouble | None:
-    """Return what storage failed at, None if the statement is to blame or the error is not of PostgreSQL."""
-    psycopg = sys.modules.get("psycopg")  # SQLAlchemy imports it for a PostgreSQL URL; without it no error is its own
+    """Return the kind of storage failure, None if the statement is the cause or the error is not of PostgreSQL."""
+    psycopg = sys.modules.get(
+        "psycopg"
+    )  # SQLAlchemy imports it for a PostgreSQL URL; without it no error can be of PostgreSQL
     if psycopg is None or not isinstance(error, psycopg.Error):
         return None
     state = error.sqlstate or ("08" if isinstance(error, psycopg.OperationalError) else "")

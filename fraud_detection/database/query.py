@@ -14,7 +14,7 @@ _STEPS_BETWEEN_TIME_CHECKS = 10_000  # of SQLite's virtual machine: well below a
 
 
 class TookTooLong(ExpectedError):
-    """A statement was stopped at its time limit; the message says what to do."""
+    """A statement reached its time limit; the message says what to do."""
 
 
 def run_query(
@@ -22,13 +22,14 @@ def run_query(
 ) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """Run one statement, unchanged, and return the names of the columns and the rows.
 
-    Give a connection of a read-only engine; it attaches no other file from then on and keeps the time limit.
+    Give a connection of a read-only engine. From then on it cannot attach another file, and it keeps the time limit.
+    The limit matters because SQLite's write-ahead log cannot shrink while a statement reads, and the client that
+    waits may be gone.
 
-    Raises: TookTooLong, also while you read the rows: the person who waits may be gone, and SQLite's write-ahead log
-    cannot shrink while a statement reads.
+    Raises: TookTooLong, also while you read the rows.
     """
-    plain = connection.execution_options(no_parameters=True, stream_results=True)  # else a % would want a value
-    if connection.dialect.name == "sqlite":  # read-only is only this file: ATTACH would create any other one
+    plain = connection.execution_options(no_parameters=True, stream_results=True)  # otherwise a % would require a value
+    if connection.dialect.name == "sqlite":  # read-only covers only this file: ATTACH could create another
         _driver(connection).set_authorizer(_allow_all_but_attach)
     if timeout_seconds is not None:
         _end_after(connection, timeout_seconds)
@@ -66,8 +67,8 @@ def _in_time(timeout_seconds: int | None) -> Iterator[None]:
         is_postgresql = getattr(error.orig, "sqlstate", None) == "57014"  # query_canceled
         if is_sqlite or is_postgresql:
             raise TookTooLong(
-                f"the statement was ended after {timeout_seconds} seconds; narrow it (WHERE, LIMIT), "
-                "or allow it more with the option timeout"
+                f"the statement was stopped after {timeout_seconds} seconds; narrow it (WHERE, LIMIT), "
+                "or allow more time with --timeout"
             ) from error
         raise
 

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 from fraud_detection.database import DatabaseRefused, Trouble, reachable
 
 SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
-APPLICATION_ID = 0x46726175  # "Frau", so that `file` and we recognise our own
+APPLICATION_ID = 0x46726175  # "Frau", so that `file` and this program recognise a store
 BUSY_TIMEOUT_MS = 5000
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse", "ceph", "glusterfs", "afs")
@@ -23,30 +23,30 @@ _SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "virtiofs", "fuse", "ceph", 
 def open_file(path: Path, *, read_only: bool, allow_network_filesystem: bool) -> sa.Engine:
     """Return an engine on an existing file.
 
-    Every transaction begins IMMEDIATE unless read_only, so that a writer waits for its turn at BEGIN and never fails
-    in the middle.
+    Every transaction starts with BEGIN IMMEDIATE unless read_only, so that a writer waits for its turn there and never
+    fails in the middle.
 
     Raises: DatabaseRefused.
     """
     if not path.exists():
-        raise DatabaseRefused("missing", f"{path}: no database there; `fraudctl bootstrap` makes one")
+        raise DatabaseRefused("missing", f"{path}: no database there; create one with `fraudctl bootstrap`")
     return _engine(path, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
 
 
 def create_file(path: Path, *, allow_network_filesystem: bool) -> sa.Engine:
-    """Return an engine on a file, which is created if it does not exist, closed to all but owner and group.
+    """Return an engine on a file, which is created if it does not exist, readable only by owner and group.
 
-    Raises: DatabaseRefused, with reason `lost` if `remember_file` knows of a store here and the file is gone.
+    Raises: DatabaseRefused, with reason `lost` if `remember_file` marked a store here and the file is gone.
     """
     marker = _marker(path)
     if marker.exists() and not path.exists():
         raise DatabaseRefused(
             "lost",
-            f"{path}: a database was here and is gone; restore it (`fraudctl db restore`) or, "
-            f"to begin anew on purpose, delete {marker}",
+            f"{path}: a database was here and is gone; restore it (`fraudctl db restore`), or "
+            f"delete {marker} if you want to start with an empty one",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The group, because jobs may run as another user of it (`share_with_group`); -wal and -shm take the same mode.
+    # The group can write, because jobs may run as another user of it (`share_with_group`); so do -wal and -shm.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
     return _engine(path, read_only=False, allow_network_filesystem=allow_network_filesystem)
 
@@ -72,7 +72,7 @@ def _engine(path: Path, *, read_only: bool, allow_network_filesystem: bool) -> s
 
     def connect() -> Any:
         mode = "ro" if read_only else "rwc"
-        # autocommit in the driver: its own implicit BEGIN is deferred and leaves DDL outside the transaction
+        # autocommit in the driver, because its implicit BEGIN is deferred and leaves DDL outside the transaction
         return dbapi2.connect(
             f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
         )
@@ -107,10 +107,10 @@ def _set_pragmas(connection: Any, *, read_only: bool) -> None:
     if read_only:
         connection.execute(
             "SELECT COUNT(*) FROM sqlite_master"
-        )  # so that a file that is no database fails here, not later
+        )  # so that a file that is not a database fails here, not later
         return
     if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only a database without tables takes it
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only a database without tables accepts it
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     journal = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     connection.execute("PRAGMA synchronous=FULL")  # NORMAL does not fsync the commit
@@ -131,9 +131,10 @@ def _refusal(path: Path, error: Exception) -> DatabaseRefused:
     text = str(error)
     if "not a database" in text or "malformed" in text:
         return DatabaseRefused(
-            "corrupt", f"{path}: is damaged or no SQLite database ({text}); restore a backup (`fraudctl db restore`)"
+            "corrupt",
+            f"{path}: is damaged or not an SQLite database ({text}); restore a backup (`fraudctl db restore`)",
         )
-    return DatabaseRefused("unreachable", f"{path}: cannot be opened ({text})")
+    return DatabaseRefused("unreachable", f"{path}: cannot be opened ({text}); check its permissions and its disk")
 
 
 def _refuse_network_filesystem(path: Path) -> None:
@@ -141,8 +142,8 @@ def _refuse_network_filesystem(path: Path) -> None:
     if kind.startswith(_SHARED_FILE_SYSTEMS):
         raise DatabaseRefused(
             "network_filesystem",
-            f"{path}: lies on {kind}, where SQLite's locks do not hold; use a local disk, PostgreSQL (DATABASE_URL) "
-            "or, if you know that one host alone mounts it, ALLOW_NETWORK_FILESYSTEM=true",
+            f"{path}: is on {kind}, where SQLite's locks do not work; use a local disk or PostgreSQL (DATABASE_URL). "
+            "If only one host mounts it, you can set ALLOW_NETWORK_FILESYSTEM=true",
         )
 
 
@@ -159,7 +160,7 @@ def file_system(path: Path) -> str:
 
 
 def trouble_of(error: dbapi2.Error) -> Trouble | None:
-    """Return what storage failed at, None if the statement is to blame."""
+    """Return the kind of storage failure, None if the statement is the cause."""
     return _TROUBLE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the higher bits are detail
 
 
@@ -197,12 +198,12 @@ def give_back_pages(connection: sa.Connection, limit: int) -> int:
     The connection must not be inside a transaction.
     """
     driver: Any = connection.connection.driver_connection
-    driver.execute(f"PRAGMA incremental_vacuum({limit})").fetchall()  # it works as its rows are read
+    driver.execute(f"PRAGMA incremental_vacuum({limit})").fetchall()  # it runs while its rows are read
     return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def damage(connection: sa.Connection) -> list[str]:
-    """Read a whole SQLite file and return what is damaged in it; return nothing for PostgreSQL, which checks itself."""
+    """Read a whole SQLite file and return its damage; return nothing for PostgreSQL, which checks itself."""
     if connection.dialect.name != "sqlite":
         return []
     driver: Any = connection.connection.driver_connection
@@ -213,7 +214,7 @@ def damage(connection: sa.Connection) -> list[str]:
         orphans = len(driver.execute("PRAGMA foreign_key_check").fetchall())
     except dbapi2.DatabaseError as error:
         return [f"integrity check: {error}"]
-    return [f"{orphans} rows refer to rows that are not there"] if orphans else []
+    return [f"{orphans} rows refer to rows that do not exist"] if orphans else []
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
@@ -225,7 +226,7 @@ def copy_sqlite(source: Path, target: Path) -> None:
         raise FileExistsError(target)
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
-    # mode=ro, not query_only: query_only refuses VACUUM INTO
+    # mode=ro, because query_only rejects VACUUM INTO
     engine = open_file(source, read_only=True, allow_network_filesystem=True)
     try:
         with reachable(source), engine.connect() as connection:
@@ -235,7 +236,7 @@ def copy_sqlite(source: Path, target: Path) -> None:
             driver.execute("VACUUM INTO ?", (str(partial),))
     except dbapi2.DatabaseError as error:
         partial.unlink(missing_ok=True)
-        if trouble_of(error) == "full":  # the source is only read
+        if trouble_of(error) == "full":  # of the copy, because the source is only read
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
         raise _refusal(source, error) from error
     finally:

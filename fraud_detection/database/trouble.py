@@ -1,4 +1,4 @@
-"""Sorts errors: what storage failed at, and what the statement is to blame for."""
+"""Classifies errors: by the kind of storage failure, or as caused by the statement."""
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
@@ -7,7 +7,7 @@ from fraud_detection.database import DatabaseRefused, Trouble, postgresql, sqlit
 
 
 def trouble(error: BaseException | None) -> Trouble | None:
-    """Return what storage failed at, None if the statement, its values or something else is to blame."""
+    """Return the kind of storage failure, None if the statement, its values or something else is the cause."""
     if isinstance(error, DatabaseRefused):
         return "corrupt" if error.reason == "corrupt" else "failed"
     driver_error = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -1,1 +1,1 @@
-"""Steps from one version of the tables to the next, run by Alembic."""
+"""Migrations from one revision of the tables to the next, run by Alembic."""

@@ -1,4 +1,4 @@
-"""Runs the steps on the connection and inside the transaction that the store hands over."""
+"""Runs the migrations on the connection and in the transaction that the store passes."""
 
 from alembic import context
 

@@ -24,7 +24,7 @@ from fraud_detection.schema import REVISION, Role, Tables, names_of, tables
 FACTS_OF_THE_TABLES = ("features", "features_digest", "oldest_writer")
 """The keys that schema_meta holds in every store, also in an empty one."""
 
-PAGE_ROWS = 5000  # that a query of many rows holds in memory at once
+PAGE_ROWS = 5000  # rows of a large query that are in memory at once
 
 
 class Store:
@@ -61,7 +61,8 @@ class Store:
     ) -> Self:
         """Open a store as `open` does, but create missing tables and migrate older ones.
 
-        All steps run in one transaction. A store that is up to date is not written. Two processes may do it at once.
+        All steps run in one transaction. They do not write to a store that is up to date. Two processes may run them at
+        the same time.
 
         Raises: DatabaseRefused.
         """
@@ -95,7 +96,7 @@ class Store:
         return value
 
     def set_meta(self, connection: sa.Connection, key: str, value: str) -> None:
-        """Remember one fact about the store."""
+        """Set one fact about the store."""
         meta = self.tables.schema_meta
         connection.execute(sa.delete(meta).where(meta.c.key == key))
         connection.execute(sa.insert(meta).values(key=key, value=value))
@@ -148,13 +149,15 @@ class Store:
                 raise DatabaseRefused(
                     "not_ours",
                     f"{where}: holds a `requests` table of another program; move it away, then "
-                    "`fraudctl import-db` brings its rows into a store of ours",
+                    "import its rows with `fraudctl import-db`",
                 )
-            raise DatabaseRefused("missing", f"{where}: has no tables yet; `fraudctl bootstrap` makes them")
+            raise DatabaseRefused("missing", f"{where}: has no tables yet; create them with `fraudctl bootstrap`")
         oldest_writer = self.get_meta(connection, "oldest_writer")
         if oldest_writer is None or int(oldest_writer) > REVISION:
             raise DatabaseRefused(
-                "too_new", f"{where}: was written by a newer version that this one (revision {REVISION}) would damage"
+                "too_new",
+                f"{where}: a newer version of this program wrote it, and this one (revision {REVISION}) would damage "
+                "it; use the newer version",
             )
         if self.get_meta(connection, "features_digest") != self.features.digest:
             names = json.loads(self.get_meta(connection, "features") or "[]")
@@ -162,7 +165,7 @@ class Store:
                 "other_features",
                 f"{where}: belongs to another feature list ({len(names)} features: {_ends(names)}), this installation "
                 f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
-                "or name another file in LATEST_DB and TRAIN_DB",
+                "or set LATEST_DB and TRAIN_DB to other files",
             )
 
 

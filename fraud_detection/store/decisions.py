@@ -1,4 +1,4 @@
-"""Appends scored requests, replays the reply to a repeated one, and looks up single decisions: what the API asks."""
+"""Appends scored requests, replays replies to repeated ones, and looks up single decisions, for the API."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ScoredRequest:
 
     @property
     def is_flagged(self) -> list[bool]:
-        """Return the decision on each row."""
+        """Return for each row whether it is flagged."""
         return flagged(self.fraud_probability, self.threshold)
 
 
@@ -69,7 +69,7 @@ def append(store: Store, connection: sa.Connection, requests: Iterable[ScoredReq
 
     The values of a row stand in the order of `names_of(requests, Role.ROW, Role.FEATURE, Role.DECISION)`.
 
-    Raises sqlalchemy.exc.IntegrityError when an idempotency key is taken.
+    Raises: sqlalchemy.exc.IntegrityError if an idempotency key is taken.
     """
     rows: list[tuple[object, ...]] = []
     keys: list[dict[str, str]] = []

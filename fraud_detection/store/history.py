@@ -1,4 +1,4 @@
-"""Reads stored transactions in bulk: what the jobs learn from, measure and list."""
+"""Reads stored transactions in bulk, for jobs that train, measure and list."""
 
 import contextlib
 import tempfile
@@ -29,13 +29,13 @@ class History:
     ts: NDArray[np.str_]
     matrix: Matrix
     fraud_probability: NDArray[np.float64]
-    """NaN where the row was imported and never scored."""
+    """NaN if the row was imported and never scored."""
     is_flagged: NDArray[np.bool_]
-    """False where the row was never scored."""
+    """False if the row was never scored."""
     model_digest: NDArray[np.str_]
-    """Empty where the row was never scored."""
+    """Empty if the row was never scored."""
     is_fraud: NDArray[np.int8]
-    """The label that counts: 1, 0, or -1 where there is none."""
+    """The label that counts: 1, 0, or -1 if there is none."""
     label_source: NDArray[np.str_]
     """Source of that label: one of SOURCES, `external` (Class set in the table by hand), or empty."""
 
@@ -58,7 +58,7 @@ class DecisionCount:
 
 @contextlib.contextmanager
 def snapshot(store: Store, scratch: Path | None = None) -> Iterator[sa.Connection]:
-    """Give a connection to the store as it is now; later writes do not change it and no writer waits for it.
+    """Give a connection to a snapshot of the store: later writes do not change it, and no writer waits for it.
 
     SQLite: a copy by VACUUM INTO in `scratch` (default: the system's), mode 0600, deleted afterwards.
     PostgreSQL: one REPEATABLE READ READ ONLY transaction.
@@ -67,7 +67,7 @@ def snapshot(store: Store, scratch: Path | None = None) -> Iterator[sa.Connectio
         engine = open_engine(store.location, read_only=True)
         try:
             with reachable(store.location), engine.begin() as connection:
-                connection.execute(sa.text("SELECT 1"))  # the snapshot is taken by the first query, not by BEGIN
+                connection.execute(sa.text("SELECT 1"))  # the first query takes the snapshot, not BEGIN
                 yield connection
         finally:
             engine.dispose()

@@ -1,4 +1,4 @@
-"""Adds labels to stored transactions, and decides which label of a transaction counts when it has several."""
+"""Adds labels to stored transactions, and decides which label of a transaction counts if it has several."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fraud_detection.schema import SOURCES
 from fraud_detection.store import Store
 
 _STRENGTH = {source: len(SOURCES) - place for place, source in enumerate(SOURCES)}
-_KEYS_PER_QUERY = 5000  # two values each: fewer than any database allows a query to bind
+_KEYS_PER_QUERY = 5000  # each binds two values: fewer than the limit of either database
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class NewLabel:
     source: str
     reporter: str
     reported_at: str | None
-    """None: the time of receipt, or a repetition if the last label of this source and reporter says the same."""
+    """If None, the time of receipt; a repetition if the last label of this source and reporter says the same."""
     request_id: str | None = None
     row_index: int | None = None
     transaction_id: str | None = None
@@ -82,7 +82,7 @@ def add(store: Store, connection: sa.Connection, labels: Sequence[NewLabel], rec
 def label_that_counts(labels: Iterable[Label]) -> Label:
     """Return the label reported last; on a tie the stronger source, then the one received last.
 
-    The order in which labels arrive does not matter. When even these agree and the verdicts do not, fraud counts.
+    The order in which labels arrive does not matter. If these are equal too and the verdicts differ, fraud counts.
     """
     return max(
         labels,
@@ -139,7 +139,7 @@ def of_rows(
 
 
 def _pages(keys: Collection[Any]) -> Iterator[list[Any]]:
-    """Split keys into as many as one query takes."""
+    """Split keys into lists that each fit into one query."""
     ordered = list(keys)
     for start in range(0, len(ordered), _KEYS_PER_QUERY):
         yield ordered[start : start + _KEYS_PER_QUERY]

@@ -1,4 +1,4 @@
-"""Carries rows into and out of a store in bulk: imported history, copies, whole tables."""
+"""Moves rows into and out of a store in bulk: imported history, copies, whole tables."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

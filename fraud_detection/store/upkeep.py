@@ -1,4 +1,4 @@
-"""Erases transactions, on demand or past their retention, and finds what is wrong with a store."""
+"""Erases transactions, on demand or past their retention, and finds problems of a store."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def forget(store: Store, connection: sa.Connection, identifier: str) -> Erased:
     keys = decisions.rows_of(store, connection, identifier)
     requests, labels = store.tables.requests, store.tables.labels
     named = decisions.named_by(store, identifier)
-    # Two statements, however many rows: the API waits for the end of this transaction.
+    # Two statements for any number of rows, because the API waits for the end of this transaction.
     rows = sa.select(requests.c.request_id, requests.c.row_index).where(named)
     erased = connection.execute(
         sa.delete(labels).where(sa.tuple_(labels.c.request_id, labels.c.row_index).in_(rows))
@@ -73,11 +73,11 @@ def _erase_keys(store: Store, connection: sa.Connection, request_ids: set[str]) 
 
 
 def problems(store: Store, connection: sa.Connection) -> list[str]:
-    """Check the whole store and return what is wrong with it, or nothing."""
+    """Check the whole store and return its problems, if any."""
     requests, labels = store.tables.requests, store.tables.labels
     found = damage(connection)
     if found:
-        return found  # a damaged file answers nothing else reliably
+        return found  # a damaged file gives no other reliable answer
     # The API never writes such rows; a manual UPDATE and SQLite's Inf can.
     out_of_range = sa.or_(
         *(sa.or_(requests.c[name] > LIMIT, requests.c[name] < -LIMIT) for name in store.features.names)
@@ -86,7 +86,7 @@ def problems(store: Store, connection: sa.Connection) -> list[str]:
         labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index
     )
     for meaning, wrong in (
-        ("rows have a feature that is no number in range", out_of_range),
+        ("rows have a feature that is not a number in range", out_of_range),
         ("rows are labelled, but have no Class", sa.and_(requests.c["Class"].is_(None), labelled.exists())),
     ):
         count = connection.scalar(sa.select(sa.func.count()).select_from(requests).where(wrong))

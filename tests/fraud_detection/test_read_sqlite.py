@@ -161,8 +161,8 @@ def test_a_statement_without_end_is_ended(file: Path, capsys: pytest.CaptureFixt
     assert read(["-timeout", "1", str(file), sql]) == 1
 
     assert capsys.readouterr().err == (
-        "Error: the statement was ended after 1 seconds; narrow it (WHERE, LIMIT), "
-        "or allow it more with the option timeout\n"
+        "Error: the statement was stopped after 1 seconds; narrow it (WHERE, LIMIT), "
+        "or allow more time with --timeout\n"
     )
 
 

@@ -59,7 +59,7 @@ def test_query_is_ended_when_its_time_is_up(fraudctl: Fraudctl, filled: Store, e
 
     ended = fraudctl("db", "query", endless, "--timeout", 1, env=environment, exit_code=1)
 
-    assert ended.stderr.startswith("fraudctl: the statement was ended after 1 seconds; narrow it")
+    assert ended.stderr.startswith("fraudctl: the statement was stopped after 1 seconds; narrow it")
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1; SELECT 2", "ATTACH 'other.db' AS other"])

@@ -25,7 +25,7 @@ def test_import_csv_says_what_came_in(fraudctl: Fraudctl, environment: dict[str,
 
     assert result.stdout == (
         "history.csv: imported 2 transactions (1 fraud, 1 genuine, 0 unknown) from 2026-01-01 00:00:00 to "
-        "2026-01-01 01:00:00.\nAmount_scaled = (Amount - 88.35) / 250.12, here and from now on.\n"
+        "2026-01-01 01:00:00.\nAmount_scaled = (Amount - 88.35) / 250.12, in this import and all later ones.\n"
     )
 
 
@@ -157,4 +157,4 @@ def test_standard_input_for_which_there_is_no_room_says_where_more_may_be(
     )  # fmt: skip
 
     assert refused.returncode == 1
-    assert f"{tmp_path}: no room for standard input after 1.0 MB; let TMPDIR name" in refused.stderr.decode()
+    assert f"{tmp_path}: no room for standard input after 1.0 MB; set TMPDIR to a folder" in refused.stderr.decode()

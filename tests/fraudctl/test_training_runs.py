@@ -25,7 +25,7 @@ def test_a_tracking_uri_that_names_no_server_is_refused(fraudctl: Fraudctl, sqli
     result = fraudctl("mlflow", env={**sqlite_environment, "MLFLOW_TRACKING_URI": "databricks"}, exit_code=2)
 
     assert result.stderr == (
-        "fraudctl: MLFLOW_TRACKING_URI names no server: expected http://HOST:PORT or https://HOST\n"
+        "fraudctl: MLFLOW_TRACKING_URI: expected an address such as http://HOST:PORT or https://HOST\n"
     )
 
 

@@ -21,13 +21,13 @@ def test_the_round_from_demo_data_to_labels(fraudctl: Fraudctl, running_api: dic
 
     assert made.stderr == "300 transactions, 30 of them fraud, in demo.csv.\n"
     assert "Scored 300 transactions with 2026" in scored.stdout
-    assert "As the file knows: of 30 frauds" in scored.stdout
+    assert "By the labels in the file: of 30 frauds" in scored.stdout
     assert scored.stderr.startswith("run ")
     assert len(list(csv.DictReader(io.StringIO(listed.stdout)))) == 5
     assert listed.stderr == "5 transactions.\n"
     assert one.stdout == "demo-42-0: genuine, says analyst.\n"
     assert again.stdout.endswith(":1: fraud, says analyst.\n")
-    assert labelled.stdout == "scored.csv: 300 labels, 300 of them new; 0 lines without one.\n"
+    assert labelled.stdout == "scored.csv: 300 labels, 300 of them new; 0 lines without a label.\n"
     assert exported.stderr == "300 transactions in all.csv.\n"
     assert all(line["is_fraud"] for line in _lines("all.csv"))
 
@@ -48,8 +48,8 @@ def test_the_round_goes_through_packed_csv_and_parquet_as_well(
     fraudctl("export", "--out", f"all.{ending}", env=running_api)
     fraudctl("export", "--out", "all.csv", env=running_api)
 
-    assert labelled.stdout == f"scored.{ending}: 30 labels, 30 of them new; 0 lines without one.\n"
-    assert again.stdout == "stdin: 30 labels, 0 of them new; 0 lines without one.\n"
+    assert labelled.stdout == f"scored.{ending}: 30 labels, 30 of them new; 0 lines without a label.\n"
+    assert again.stdout == "stdin: 30 labels, 0 of them new; 0 lines without a label.\n"
     assert not (set(_table(f"todo.{ending}")["is_fraud"]) - {None, ""})
     plain = _table("all.csv")
     if ending == "parquet":  # numbers are numbers there, to the last bit
@@ -146,4 +146,4 @@ def test_nothing_is_listed_of_an_installation_without_a_store(
 ) -> None:
     result = fraudctl(command, env=sqlite_environment, exit_code=3)
 
-    assert "no database there; `fraudctl bootstrap` makes one" in result.stderr
+    assert "no database there; create one with `fraudctl bootstrap`" in result.stderr

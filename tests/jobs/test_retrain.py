@@ -399,7 +399,7 @@ def leave_a_bare_pickle(installation: SmallInstallation) -> None:
         (break_features, 2, "expected 1 to 500 features"),
         (change_features, 3, "belongs to another feature list"),
         (remove_store, 2, "no database there"),
-        (damage_store, 3, "is damaged or no SQLite database"),
+        (damage_store, 3, "is damaged or not an SQLite database"),
         (lose_postgresql, 1, "PostgreSQL: cannot be reached"),
         (damage_model, 3, "model.onnx is not the file that the manifest describes"),
         (leave_a_bare_pickle, 3, "fraudctl models adopt"),

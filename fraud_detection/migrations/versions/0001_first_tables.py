@@ -1,4 +1,4 @@
-"""The first tables: requests, labels, idempotency, schema_meta."""
+"""Creates the first tables: requests, labels, idempotency, schema_meta."""
 
 import sqlalchemy as sa
 from alembic import context, op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create the tables; only the feature columns are not spelled out, they are the installation's own."""
+    """Create the tables; the feature columns come from the installation's feature list."""
     number: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")
     identifier: sa.types.TypeEngine[int] = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
     op.create_table(

@@ -1,1 +1,1 @@
-"""One file a step; a step that has been released is never edited."""
+"""One file per migration; never edit a migration that was released."""

@@ -179,7 +179,7 @@ def test_refuses_a_store_of_ours(tmp_path: Path) -> None:
         imported(tmp_path / "other.db", tmp_path / "requests.db")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no database there"), (b"x" * 4096, "no SQLite database")])
+@pytest.mark.parametrize(("content", "message"), [(None, "no database there"), (b"x" * 4096, "not an SQLite database")])
 def test_refuses_what_is_no_database(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "old.db").write_bytes(content)

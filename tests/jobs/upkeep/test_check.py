@@ -38,7 +38,7 @@ def test_everything_wrong_is_found_in_one_go(
 
     store, served = check(Installation(settings, sqlite_store.features))
 
-    assert "is damaged or no SQLite database" in store.problems[0]
+    assert "is damaged or not an SQLite database" in store.problems[0]
     assert "model.onnx is not the file that the manifest describes" in served.problems[0]
 
 
@@ -48,4 +48,4 @@ def test_no_store_at_all_is_a_problem(sqlite_environment: dict[str, str], model:
     finding = check(Installation(settings, features))[0]
 
     assert finding.what == str(settings.latest_db)
-    assert finding.problems == ["no database there; `fraudctl bootstrap` makes one"]
+    assert finding.problems == ["no database there; create one with `fraudctl bootstrap`"]

@@ -145,7 +145,7 @@ def test_a_backup_that_could_not_be_restored_goes_and_no_older_one_with_it(
         connection.execute(sqlite_store.tables.requests.update().values({"V1": float("inf")}))
     sqlite_store.close()
 
-    with pytest.raises(BadBackup, match="no number in range"):
+    with pytest.raises(BadBackup, match="not a number in range"):
         take(1, keep=1)
 
     assert names(folder) == [name(24)]
