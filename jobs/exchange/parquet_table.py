@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
@@ -17,6 +16,7 @@ from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, bad_row
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
 _EXACT = 2**53  # beyond it a float64 no longer holds every whole number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # numerator, denominator
 
 
 class ParquetTable:
@@ -89,6 +89,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _numbers(column: Any) -> Any:
     if types.is_decimal(column.type):  # float() rounds to the nearest float64, arrow's cast does not always
         return [np.nan if value is None else float(value) for value in column.to_pylist()]
+    # A safe cast refuses whole numbers beyond 2**53; this one gives the nearest float64, as float() of the digits does.
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
@@ -100,16 +101,18 @@ def _is_text(kind: pa.DataType) -> bool:
 def _texts(column: Any) -> list[str | None]:
     """Return the text of each value: empty if it is missing, None if it has no exact text."""
     text_of = next(text_of for is_kind, text_of in _TEXT_OF if is_kind(column.type))
-    if types.is_temporal(column.type):
-        column = _microseconds(column)
-    return ["" if value is None else text_of(value) for value in column.to_pylist()]
+    values = _microseconds(column) if types.is_temporal(column.type) else column.to_pylist()
+    return ["" if value is None else text_of(value) for value in values]
 
 
-def _microseconds(column: Any) -> Any:
+def _microseconds(column: Any) -> list[int | None]:
     """Return times as whole microseconds since 1970, finer digits cut off."""
-    if types.is_timestamp(column.type) and column.type.unit == "ns":
-        column = pc.floor_temporal(column, unit="microsecond")
-    return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
+    if types.is_date(column.type):
+        column = column.cast(pa.timestamp("s" if types.is_date32(column.type) else "ms"))
+    numerator, denominator = _MICROSECONDS[column.type.unit]
+    # Python's integers have no bounds; arrow's unsafe casts and its floor_temporal wrap around at those of an int64.
+    counts = column.cast(pa.int64()).to_pylist()
+    return [None if count is None else count * numerator // denominator for count in counts]
 
 
 def _time_text(microseconds: int) -> str | None:

@@ -244,10 +244,37 @@ def test_parquet_numbers_are_the_nearest_float64(tmp_path: Path, column: Any, nu
             pa.array([-1, None], pa.int64()).cast(pa.timestamp("ns")),
             ["1969-12-31 23:59:59.999999+00:00", ""],
         ),
+        (
+            pa.array([-(2**63), 2**63 - 1]).cast(pa.timestamp("ns")),
+            ["1677-09-21 00:12:43.145224+00:00", "2262-04-11 23:47:16.854775+00:00"],
+        ),
+        (pa.array([date(1, 1, 1), date(9999, 12, 31)]), ["0001-01-01 00:00:00+00:00", "9999-12-31 00:00:00+00:00"]),
+        (pa.array([date(2026, 8, 22)], pa.date64()), ["2026-08-22 00:00:00+00:00"]),
     ],
 )
 def test_parquet_texts_are_what_a_csv_file_would_hold(tmp_path: Path, column: Any, texts: list[str]) -> None:
     assert texts_of(parquet_file(tmp_path, x=column)) == texts
+
+
+@pytest.mark.parametrize(
+    ("count", "kind"),
+    [
+        (18446744073710, pa.timestamp("s")),  # as microseconds beyond int64, where it would wrap around to 1970
+        (18446744073710, pa.timestamp("s", "UTC")),
+        (18446744073709552, pa.timestamp("ms")),
+        (2**61, pa.timestamp("us")),
+        (2**31 - 1, pa.date32()),
+    ],
+    ids=str,
+)
+def test_parquet_times_beyond_the_calendar_are_refused_by_row_and_column(
+    tmp_path: Path, count: int, kind: pa.DataType
+) -> None:
+    counts = pa.array([0, count], pa.int32() if kind == pa.date32() else pa.int64())
+    path = parquet_file(tmp_path, when=counts.cast(kind))
+
+    with pytest.raises(BadTransactionFile, match=r"row 2: column when: expected a text, a whole number or a time$"):
+        read(path, [], [0])
 
 
 @pytest.mark.parametrize(
