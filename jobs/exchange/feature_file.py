@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fraud_detection.features import LIMIT, Feature, FeatureList
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile, bad_row
+from jobs.exchange.table import BadTransactionFile, WrongColumnType, bad_row
 
 NO_FEATURES = frozenset({"Class", "Time", "ts", "transaction_id"})
 _SPANS = 10.0  # beyond the values in the file; a bound must stop broken feeds, not rare customers
@@ -30,22 +30,25 @@ def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureLis
         places = [place for place, name in enumerate(header) if name not in {*NO_FEATURES, *left_out}]
         if not places:
             raise BadTransactionFile(f"{table.header_place}: expected a header line that names the features")
-        for chunk in table.chunks(places, []):
-            bad = np.argwhere(~np.isfinite(chunk.numbers))
-            if len(bad):
-                row, column = bad[0].tolist()
-                name = header[places[column]]
-                raise bad_row(
-                    table,
-                    chunk.lines[row],
-                    f"column {name}: expected a number, because a feature is one number; encode it as numbers, or "
-                    f"leave it out (`--leave-out {name}`)",
-                )
-            lowest, highest = _extended(lowest, highest, chunk.numbers)
+        try:
+            for chunk in table.chunks(places, []):
+                bad = np.argwhere(~np.isfinite(chunk.numbers))
+                if len(bad):
+                    row, column = bad[0].tolist()
+                    name = header[places[column]]
+                    expected = "expected a number, because a feature is one number"
+                    raise bad_row(table, chunk.lines[row], f"column {name}: {expected}; {_way_out(name)}")
+                lowest, highest = _extended(lowest, highest, chunk.numbers)
+        except WrongColumnType as error:
+            raise BadTransactionFile(f"{error}; {_way_out(error.column)}") from error
     if lowest is None or highest is None:
         raise BadTransactionFile(f"{path}: holds no transactions")
     bounds = zip(places, lowest.tolist(), highest.tolist(), strict=True)
     return FeatureList(tuple(_feature(header[place], low, high) for place, low, high in bounds))
+
+
+def _way_out(name: str) -> str:
+    return f"encode it as numbers, or leave it out (`--leave-out {name}`)"
 
 
 def _extended(

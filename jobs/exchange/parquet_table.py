@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, bad_row
+from jobs.exchange.table import CHUNK_ROWS, Chunk, WrongColumnType, bad_row, repeated_column
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
 _EXACT = 2**53  # beyond it a float64 no longer holds every whole number
@@ -34,6 +34,9 @@ class ParquetTable:
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns in chunks, as Table describes."""
         schema = self._file.schema_arrow
+        for place in (*numbers, *texts):
+            if self.header.count(self.header[place]) > 1:
+                raise repeated_column(self.header_place, self.header[place])
         for place in numbers:
             if not _is_number(schema.field(place).type):
                 raise self._wrong_type(place, "numbers")
@@ -66,11 +69,9 @@ class ParquetTable:
             texts.append(text)
         return texts
 
-    def _wrong_type(self, place: int, expected: str) -> BadTransactionFile:
-        kind = self._file.schema_arrow.field(place).type
-        return BadTransactionFile(
-            f"{self.path}: column {self.header[place]}: expected {expected}, the file holds {kind}"
-        )
+    def _wrong_type(self, place: int, expected: str) -> WrongColumnType:
+        kind, name = self._file.schema_arrow.field(place).type, self.header[place]
+        return WrongColumnType(f"{self.path}: column {name}: expected {expected}, the file holds {kind}", name)
 
 
 def _decoded(column: Any) -> Any:

@@ -19,6 +19,14 @@ class BadTransactionFile(ExpectedError):
     exit_code = ExitCode.UNUSABLE
 
 
+class WrongColumnType(BadTransactionFile):
+    """A column whose type cannot be read as requested."""
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Consecutive rows of a table, at most CHUNK_ROWS: the requested columns, by kind."""
@@ -49,10 +57,18 @@ class Table(Protocol):
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns at these places in chunks; no column may be both a number and a text.
 
-        Raises BadTransactionFile at a row that has more or fewer columns than the header, and for a column whose type
-        cannot be read as requested.
+        Raises BadTransactionFile at a row that has more or fewer columns than the header, and for a Parquet column that
+        repeats; raises WrongColumnType for a column whose type cannot be read as requested.
         """
         ...
+
+
+def repeated_column(header_place: str, name: str) -> BadTransactionFile:
+    """Return the error for a name that several columns have, which the caller raises."""
+    return BadTransactionFile(
+        f"{header_place}: a column name appears twice"
+        + (f": {name!r}" if name else ", because several columns have no name")
+    )
 
 
 def bad_row(table: Table, number: int, what: str) -> BadTransactionFile:

@@ -15,7 +15,7 @@ from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, Table, bad_row
+from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, Table, bad_row, repeated_column
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,11 +82,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     places = {name: place for place, name in enumerate(header)}
     if len(places) < len(header):
         repeated = next(name for name in header if header.count(name) > 1)
-        raise BadTransactionFile(
-            f"{where}: a column name appears twice: {repeated!r}"
-            if repeated
-            else f"{where}: a column name appears twice, because several columns have no name"
-        )
+        raise repeated_column(where, repeated)
     wanted = ["Amount" if _to_be_scaled(name, places) else name for name in features.names]
     missing = [name for name in wanted if name not in places]
     if missing:

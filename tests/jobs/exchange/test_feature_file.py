@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fraud_detection.features import BadFeatureList, load_features
@@ -56,6 +58,27 @@ def test_reads_files_of_any_length(tmp_path: Path) -> None:
 def test_names_what_is_no_feature(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(BadTransactionFile, match=message):
         feature_list_of(written(tmp_path, *lines))
+
+
+def test_a_parquet_column_of_text_may_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    pq.write_table(pa.table({"amount": [1.0, 3.0], "shop": ["corner", "mall"]}), path)
+
+    assert feature_list_of(path, left_out=("shop",)).names == ("amount",)
+    expected = (
+        "column shop: expected numbers, the file holds string; "
+        r"encode it as numbers, or leave it out \(`--leave-out shop`\)$"
+    )
+    with pytest.raises(BadTransactionFile, match=expected):
+        feature_list_of(path)
+
+
+def test_a_parquet_column_that_repeats_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    pq.write_table(pa.table([[1.0], [2.0], [3.0]], names=["a", "b", "a"]), path)
+
+    with pytest.raises(BadTransactionFile, match=r"history\.parquet: a column name appears twice: 'a'$"):
+        feature_list_of(path)
 
 
 def test_a_name_that_cannot_be_a_column_is_refused(tmp_path: Path) -> None:

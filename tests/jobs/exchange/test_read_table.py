@@ -300,6 +300,18 @@ def test_parquet_columns_of_other_types_are_refused_by_name(
         read(path, [0] if kind == "number" else [], [0] if kind == "text" else [])
 
 
+def test_a_parquet_column_that_repeats_is_refused_if_it_is_requested(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table([[1], [2], [3], ["b"]], names=["a", "x", "a", "y"]), path)
+
+    assert numbers_of(path, 1).tolist() == [2]
+    for place in (0, 2):
+        with pytest.raises(BadTransactionFile, match=r"table\.parquet: a column name appears twice: 'a'$"):
+            read(path, [1, place], [])
+        with pytest.raises(BadTransactionFile, match=r"table\.parquet: a column name appears twice: 'a'$"):
+            read(path, [], [3, place])
+
+
 def test_parquet_cells_without_a_number_are_marked(tmp_path: Path) -> None:
     path = parquet_file(tmp_path, x=[1.0, None, np.nan])
 
