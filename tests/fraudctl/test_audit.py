@@ -31,7 +31,7 @@ def test_lineage_is_told(fraudctl: Fraudctl, stored: Store, model: Model, enviro
     result = fraudctl("lineage", "order-1", env=environment)
 
     assert result.stdout.startswith("Transaction order-1\n")
-    assert f"{model.version}, in service now" in result.stdout
+    assert f"{model.version}, the current version" in result.stdout
 
 
 def test_lineage_of_nothing_is_an_error(fraudctl: Fraudctl, stored: Store, environment: dict[str, str]) -> None:
