@@ -11,12 +11,10 @@ from pathlib import Path
 
 from fraud_detection import logs
 from fraud_detection.contract import AMOUNT_SCALING
-from fraud_detection.database import DatabaseRefused
-from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
-from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.features import FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
-from fraud_detection.lock import LockHeld, promoter
+from fraud_detection.lock import promoter
 from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, read_version
@@ -32,7 +30,7 @@ class CannotWrite(ExpectedError):
 
     def __init__(self, folder: Path, error: OSError) -> None:
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        self.exit_code = ExitCode.TRY_AGAIN if is_full else ExitCode.UNUSABLE
+        self.exit_code = ExitCode.FAILED if is_full else ExitCode.UNUSABLE
         if is_full:
             advice = "free space there, or mount a larger volume"
         elif error.errno == errno.EROFS:
@@ -56,7 +54,7 @@ def main() -> int:
         settings = SharedSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         bootstrap(settings)
-    except (BadSetting, BadFeatureList, DatabaseRefused, ModelRefused, CannotWrite, LockHeld) as error:
+    except ExpectedError as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return error.exit_code
     return ExitCode.DONE

@@ -9,7 +9,6 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import ClientSettings
 
@@ -47,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = ClientSettings.from_env(os.environ)
         check = metrics if given.metrics else smoke
         found = check(settings.api_url, settings.api_token)
-    except (BadSetting, SmokeFailed) as error:
+    except ExpectedError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     sys.stdout.write(f"{settings.api_url}: {found}, no access without a token\n")

@@ -6,10 +6,8 @@ import sys
 from api.app import Api, create_app
 from api.health import ProbeServer
 from api.server import halt
-from fraud_detection.database import DatabaseRefused
 from fraud_detection.environment import BadSetting
-from fraud_detection.features import BadFeatureList
-from fraud_detection.model.read import ModelRefused
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.settings import ApiSettings
 
 
@@ -19,7 +17,7 @@ def serve() -> Api:
         settings = ApiSettings.from_env(os.environ)
         app = create_app(settings, give_up=halt)
         _answer_probes(app, settings)
-    except (BadSetting, BadFeatureList, DatabaseRefused, ModelRefused) as error:
+    except ExpectedError as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")
         halt(error.exit_code)
     if settings.rollout_mode == "reload":

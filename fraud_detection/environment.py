@@ -74,7 +74,7 @@ class Integer:
 
     def __call__(self, value: str) -> int:
         """Return the number."""
-        if not re.fullmatch(r"\d{1,10}", value) or not self.minimum <= int(value) <= self.maximum:
+        if not re.fullmatch(r"[0-9]{1,10}", value) or not self.minimum <= int(value) <= self.maximum:
             raise ValueError(self.expected)
         return int(value)
 

@@ -16,9 +16,9 @@ class ExitCode(IntEnum):
         return member
 
     DONE = 0, "Done, or no action was needed."
-    TRY_AGAIN = 1, "The attempt failed for a reason that may pass: run it again. The message says what did not respond."
+    FAILED = 1, "The program failed, and the message says why. If something did not respond, run it again."
     BAD_CONFIGURATION = 2, "A variable, an option or an argument is wrong: correct what the message names."
-    UNUSABLE = 3, "Data, features or model cannot be used: the message says what does not fit. Nothing was changed."
+    UNUSABLE = 3, "Data, features or model cannot be used: the message says what does not fit."
     RESTORED = 4, "A new model did not serve, so the previous version was restored: find the cause first."
     STORAGE_FAILED = 70, "The disk failed twice in a row: the API ends, so that a new process reads the database again."
 
@@ -26,4 +26,4 @@ class ExitCode(IntEnum):
 class ExpectedError(Exception):
     """An error whose message says what is wrong: a program prints that line and exits with the error's code."""
 
-    exit_code: ExitCode = ExitCode.TRY_AGAIN
+    exit_code: ExitCode = ExitCode.FAILED

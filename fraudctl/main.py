@@ -23,7 +23,7 @@ class Fraudctl(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            exit_code, message = ExitCode.TRY_AGAIN, str(error)
+            exit_code, message = ExitCode.FAILED, str(error)
             if isinstance(error, ExpectedError):
                 exit_code = error.exit_code
             elif isinstance(error, sa.exc.DBAPIError):  # its own text repeats the statement and the values

@@ -9,7 +9,7 @@ from generate import chart, variables
 from generate.command_line import command_line
 from generate.configuration import configuration
 from generate.dashboards import dashboard
-from generate.openapi import openapi_document
+from generate.openapi import clients, openapi_document
 from generate.third_party_notices import third_party_notices
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "charts/fraud-detection/values.schema.json": variables.schema,
     "charts/fraud-detection/values.yaml": variables.values,
     "compose.yaml": variables.compose,
+    "docs/clients.md": clients,
 }
 """Files of which one section is generated."""
 

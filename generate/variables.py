@@ -4,7 +4,6 @@ A new variable of fraud_detection/settings.py appears in all of these, unless th
 """
 
 import json
-import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import yaml
 
 from fraud_detection.environment import Boolean, Choice, Integer, Number, Variable
 from fraud_detection.settings import ApiSettings, JobSettings, SharedSettings
+from generate.sections import replaced
 
 _ROOT = Path(__file__).parent.parent
 _CHART = _ROOT / "charts" / "fraud-detection"
@@ -88,7 +88,7 @@ def values() -> str:
         note = f" {NOTES[variable.name]}" if variable.name in NOTES else ""
         lines += _comment(f"-- {_sentence(variable)}{note}", "  # ")
         lines.append(f"  {chart_name(variable)}: {_yaml(variable)}")
-    return _replaced(_CHART / "values.yaml", r"^config:\n.*?(?=^\S)", "\n".join(lines) + "\n\n")
+    return replaced(_CHART / "values.yaml", r"^config:\n.*?(?=^\S)", "\n".join(lines) + "\n\n")
 
 
 def schema() -> str:
@@ -99,7 +99,7 @@ def schema() -> str:
         '    "config": {\n      "type": "object",\n      "additionalProperties": false,\n      "properties": {\n'
         f"{properties}\n      }}\n    }},\n"
     )
-    return _replaced(_CHART / "values.schema.json", r'^    "config": \{\n.*?^    \},\n', section)
+    return replaced(_CHART / "values.schema.json", r'^    "config": \{\n.*?^    \},\n', section)
 
 
 def template() -> str:
@@ -117,7 +117,7 @@ def compose() -> str:
         "\n".join([f"x-{group}-variables: &{group}-variables", *(f"  {name}:" for name in _passed_on(variables))])
         for group, variables in groups().items()
     ]
-    return _replaced(_ROOT / "compose.yaml", r"^x-shared-variables:.*?(?=^#)", "\n\n".join(sections) + "\n\n")
+    return replaced(_ROOT / "compose.yaml", r"^x-shared-variables:.*?(?=^#)", "\n\n".join(sections) + "\n\n")
 
 
 def env_example() -> str:
@@ -127,7 +127,7 @@ def env_example() -> str:
         for variable in group:
             if variable.name in _passed_on(group) and variable.default is not None:
                 lines += ["", *_comment(_sentence(variable), "# "), f"#{variable.name}={variable.default}"]
-    return _replaced(_ROOT / ".env.example", r"^# Defaults\. `make.*\Z", "\n".join(lines) + "\n")
+    return replaced(_ROOT / ".env.example", r"^# Defaults\. `make.*\Z", "\n".join(lines) + "\n")
 
 
 def chart_name(variable: Variable) -> str:
@@ -180,10 +180,3 @@ def _template_lines(variable: Variable) -> list[str]:
     if isinstance(variable.parse, Integer):  # Helm reads numbers as floating point, and prints a million as 1e+06
         return [f"{variable.name}: {{{{ {value} | int64 | quote }}}}"]
     return [f"{variable.name}: {{{{ {value} | toString | quote }}}}"]
-
-
-def _replaced(path: Path, section: str, text: str) -> str:
-    replaced, times = re.subn(section, lambda _: text, path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    if times != 1:
-        raise ValueError(f"{path.name}: the generated section was found {times} times")
-    return replaced

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fraud_detection import logs
-from fraud_detection.environment import BadSetting
-from fraud_detection.exit_codes import ExitCode
-from fraud_detection.features import BadFeatureList, FeatureList, load_features
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
-from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import SCALED_AMOUNT, pages, read_layout
-from jobs.synthetic.statistics import PUBLIC_SCALING, BadStatistics, describe, to_json
+from jobs.synthetic.statistics import PUBLIC_SCALING, describe, to_json
 from jobs.synthetic.transactions import Transactions
 
 logger = logging.getLogger(__name__)
@@ -53,10 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         features = load_features(settings.features_file)
-    except (BadSetting, BadFeatureList) as error:
-        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return error.exit_code
-    try:
         labelled = read_labelled(given.file, features, PUBLIC_SCALING)
         statistics = describe(
             labelled.matrix,
@@ -66,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             fraud_share=given.fraud_share,
             amount_scaling=PUBLIC_SCALING if SCALED_AMOUNT in features.names else None,
         )
-    except (BadTransactionFile, BadStatistics) as error:
-        logger.error("%s", error)  # noqa: TRY400
+    except ExpectedError as error:
+        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return error.exit_code
     write_whole(given.out, to_json(statistics).encode())
     logger.info("%s: statistics of %s features in two classes", given.out, len(features))

@@ -16,9 +16,7 @@ import sqlalchemy as sa
 from fraud_detection import logs
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.environment import BadSetting
-from fraud_detection.exit_codes import ExitCode
-from fraud_detection.features import BadFeatureList
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.read import ModelRefused
@@ -42,8 +40,8 @@ def main() -> int:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         report = detect_drift(settings)
-    except (BadSetting, BadFeatureList) as error:
-        logger.critical("%s", error)
+    except ExpectedError as error:
+        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return error.exit_code
     return ExitCode.UNUSABLE if report.state == "error" else ExitCode.DONE
 

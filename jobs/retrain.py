@@ -21,7 +21,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model.read import Model, ModelRefused, journal
+from fraud_detection.model.read import Model, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
@@ -29,7 +29,6 @@ from jobs.installation import Installation
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
 from jobs.reporting.pushgateway import Run, push_retrain
-from jobs.rollout.deployment import KubernetesAway, KubernetesRefused
 from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
@@ -41,17 +40,15 @@ from jobs.training.selection import Held, select
 from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
-_ANSWERS: dict[type[ExpectedError], tuple[RetrainOutcome, str]] = {
-    Restored: ("restored", "{0.paragraph}"),
-    BadSetting: ("failed", "Nothing was trained. {}"),
-    BadFeatureList: ("failed", "Nothing was trained. {}"),
-    ModelRefused: ("failed", "Nothing was promoted. {}"),
-    KubernetesRefused: ("failed", "Nothing was promoted. {}"),
-    KubernetesAway: ("failed", "Nothing was promoted. {}"),
-    TrackingFailed: ("failed", "Nothing was promoted, because MLflow could not record it. {}"),
+_FAILURES: dict[type[ExpectedError], str] = {
+    BadSetting: "Nothing was trained. {}",
+    BadFeatureList: "Nothing was trained. {}",
+    DatabaseRefused: "Nothing was trained. {}",
+    TrackingFailed: "Nothing was promoted, because MLflow could not record it. {}",
 }
+"""How the paragraph tells an error; of any other it says that nothing was promoted."""
 _OF_REASON = {
-    "unreachable": ExitCode.TRY_AGAIN,
+    "unreachable": ExitCode.FAILED,
     **dict.fromkeys(("missing", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION),
 }
 
@@ -119,14 +116,16 @@ def _guarded(
         return Retraining("skipped", f"Nothing was done. {error}.")
     except DatabaseRefused as error:  # a scheduler repeats 1, so here the reason decides
         exit_code = _OF_REASON.get(error.reason, error.exit_code)
-        return Retraining("failed", f"Nothing was trained. {error}", exit_code)
-    except tuple(_ANSWERS) as error:
-        outcome, sentence = _ANSWERS[type(error)]
-        return Retraining(outcome, sentence.format(error), error.exit_code)
+        return Retraining("failed", _FAILURES[DatabaseRefused].format(error), exit_code)
+    except Restored as error:
+        return Retraining("restored", error.paragraph, error.exit_code)
+    except ExpectedError as error:
+        sentence = _FAILURES.get(type(error), "Nothing was promoted. {}")
+        return Retraining("failed", sentence.format(error), error.exit_code)
     except Exception as error:  # so that the outcome is pushed
         logger.exception("retraining failed")
         told = f"Nothing was promoted ({type(error).__name__}; the log says more)."
-        return Retraining("failed", told, ExitCode.TRY_AGAIN)
+        return Retraining("failed", told, ExitCode.FAILED)
 
 
 def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:

@@ -8,14 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fraud_detection import logs
-from fraud_detection.database import DatabaseRefused
-from fraud_detection.environment import BadSetting
-from fraud_detection.exit_codes import ExitCode
-from fraud_detection.features import BadFeatureList
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import JobSettings
 from jobs.installation import Installation
 from jobs.synthetic.baseline import ROWS, seed_baseline
-from jobs.synthetic.statistics import BadStatistics, read_statistics, statistics_for
+from jobs.synthetic.statistics import read_statistics, statistics_for
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
         here = Installation.of(settings)
-    except (BadSetting, BadFeatureList) as error:
-        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
-        return error.exit_code
-    try:
         manifest = seed_baseline(
             given.out,
             here.features,
@@ -50,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
             seed=given.seed,
             progress=True,
         )
-    except (BadStatistics, FileExistsError, DatabaseRefused) as error:
+    except ExpectedError as error:
+        logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
+        return error.exit_code
+    except FileExistsError as error:
         logger.error("%s", error)  # noqa: TRY400
         return ExitCode.UNUSABLE
     logger.info("%s: baseline %s, trained on %s synthetic rows", given.out, manifest.created, given.rows)

@@ -14,7 +14,6 @@ MATURED = "matured"
 DERIVED = "derived"
 EXTERNAL = "external"
 TRUE_SOURCES = (*SOURCES, EXTERNAL, MATURED)
-ALL_SOURCES = (*TRUE_SOURCES, DERIVED)
 
 HOLDOUT_SHARE = 0.3
 COVERAGE_AGES = {"under_7_days": 0, "7_to_30_days": 7, "30_to_90_days": 30, "over_90_days": 90}

@@ -23,6 +23,7 @@ def test_the_contract_has_its_defaults() -> None:
         ({}, "API_TOKEN is not set; it is required: bearer token"),
         ({"API_TOKEN": ""}, "API_TOKEN is not set"),
         (TOKEN | {"PORT": "5000.5"}, "PORT: expected a whole number from 1 to 65535, got '5000.5'"),
+        (TOKEN | {"PORT": "\u0665000"}, "PORT: expected a whole number from 1 to 65535, got '\u0665000'"),
         (TOKEN | {"PORT": "70000"}, "PORT: expected a whole number from 1 to 65535, got '70000'"),
         (TOKEN | {"FRAUD_THRESHOLD": "nan"}, "FRAUD_THRESHOLD: expected a number from 0.001 to 0.999, got 'nan'"),
         (TOKEN | {"FRAUD_THRESHOLD": "high"}, "FRAUD_THRESHOLD: expected a number from 0.001 to 0.999, got 'high'"),
