@@ -65,7 +65,7 @@ def test_the_pipeline_deploys_retrains_and_verifies(pipeline: Release, script: S
 def test_a_promotion_that_changed_nothing_is_refused(script: Script) -> None:
     served = script("served-model.sh").stdout.strip()
 
-    assert "the previous one still serves" in script("verify-model.sh", served, "promoted", exit_code=1).stderr
+    assert "the previous version still serves" in script("verify-model.sh", served, "promoted", exit_code=1).stderr
 
 
 def test_a_job_that_fails_ends_the_pipeline(script: Script) -> None:
