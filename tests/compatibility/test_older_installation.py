@@ -19,8 +19,6 @@ from tests.support.installation import FEATURES
 from tests.support.mlflow_store import mlflow_client
 from tests.support.service import api_process
 
-pytestmark = pytest.mark.long_file
-
 
 @pytest.fixture
 def older(tmp_path: Path) -> OlderInstallation:

@@ -19,8 +19,6 @@ from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
 from tests.support.ports import free_port
 from tests.support.service import ApiDidNotStart, api_process
 
-pytestmark = pytest.mark.long_file
-
 
 @pytest.fixture
 def old(installation: SmallInstallation, pods: Pods, make_version: Callable[..., str]) -> str:
