@@ -122,7 +122,7 @@ def paragraph(report: DriftReport) -> str:
     """Return a paragraph in plain words: what was found and what to do.
 
     >>> paragraph(unable_to_compare("There is no model"))
-    'Drift could not be judged. There is no model. Repair this first: no other figure of the model can be trusted.'
+    'Drift could not be judged. There is no model. Repair this first: other figures cannot be trusted until then.'
     """
     opening, advice = _WORDS[report.state]
     if report.state == "drift":
@@ -180,6 +180,6 @@ _WORDS: dict[State, tuple[str, str]] = {
     "insufficient_data": ("Drift could not be judged yet.", "Wait for more transactions."),
     "error": (
         "Drift could not be judged.",
-        "Repair this first: other figures of the model cannot be trusted until then.",
+        "Repair this first: other figures cannot be trusted until then.",
     ),
 }

@@ -265,7 +265,7 @@ def test_a_classic_pickle_of_the_public_features_needs_no_history(
     manifest = load(settings.model_path, features).manifest
     assert manifest.amount_scaling == PUBLIC_SCALING
     assert adopted.compared_rows == COMPARED_ROWS
-    assert "nothing that drift can compare with" in adopted.notes[0]
+    assert "so drift has no reference until" in adopted.notes[0]
     assert REFERENCE not in manifest.files
 
 
