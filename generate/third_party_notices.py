@@ -121,7 +121,7 @@ class Package:
         """Where the licence text stands in the installed package, or what to read instead."""
         files = [path for path in distribution(self.name).files or [] if _LICENCE_FILE.match(path.name)]
         if not files:
-            return f"not in the wheel; the licence of https://pypi.org/project/{self.name}/"
+            return f"not in the wheel; see the source of {self.name}"
         shortest = min(files, key=lambda path: (".dist-info" not in path.parts[0], len(path.parts), str(path)))
         return str(shortest).partition(".dist-info/")[2] or f"../{shortest}"
 
