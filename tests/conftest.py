@@ -64,7 +64,7 @@ def features() -> FeatureList:
 def real_data() -> Path:
     if not REAL_DATA.parents[
         1
-    ].exists():  # nobody can install it: where it is absent, synthetic transactions have to do
+    ].exists():  # it cannot be installed: if it is absent, synthetic transactions replace it
         pytest.skip("the sample of real transactions is not beside the project")
     return REAL_DATA
 

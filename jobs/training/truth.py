@@ -75,7 +75,7 @@ def truly_labelled(history: History, *, cutoff: datetime, maturity_days: float, 
     still arrive and the newest transactions would look falsely genuine.
 
     With `negatives_by_maturity` an older one without any report is genuine, source `matured`, unless it was flagged (a
-    blocked transaction is never reported, so silence says nothing) or never scored (then nobody knows whether it was).
+    blocked transaction is never reported, so silence says nothing) or never scored (then it is unknown whether it was).
 
     The order in which rows and labels arrived does not matter.
     """
