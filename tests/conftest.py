@@ -62,9 +62,7 @@ def features() -> FeatureList:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    if not REAL_DATA.parents[
-        1
-    ].exists():  # it cannot be installed: if it is absent, synthetic transactions replace it
+    if not REAL_DATA.parents[1].exists():  # it cannot be installed: if it is absent, synthetic transactions replace it
         pytest.skip("the sample of real transactions is not beside the project")
     return REAL_DATA
 
