@@ -214,7 +214,7 @@ def test_down_and_up_keep_what_was_stored(installation: ComposedInstallation) ->
     assert installation.get("/model") == model
     pushed = requests.get(f"{installation.pushgateway}/metrics", timeout=30).text
     assert 'fraud_drift_state{instance="",job="fraud-drift"' in pushed
-    assert installation.figures(f"predictions_total @ {scraped_until:.0f}")
+    assert installation.figures(f"predictions_total @ {scraped_until:.3f}")
 
 
 def test_a_token_that_was_changed_in_its_file_is_valid_without_a_restart(installation: ComposedInstallation) -> None:
