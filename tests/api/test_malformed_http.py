@@ -1,4 +1,4 @@
-"""What is no HTTP, or HTTP that lies about its body, sent to the real server over a raw socket."""
+"""The real server rejects what is no HTTP, and HTTP with a false length of its body, over a raw socket."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
 from tests.support.environment import TOKEN
 from tests.support.service import Service, service
+from tests.support.waiting import PATIENCE_SECONDS
 
 JSON_BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
 AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n".encode()
@@ -41,8 +42,8 @@ def real_service(tmp_path_factory: pytest.TempPathFactory, lasting_environment: 
 
 def exchange(started: Service, sent: bytes) -> bytes:
     """Send bytes, say that no more will come, and return everything until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", started.port), timeout=30) as connection:
-        with contextlib.suppress(OSError):  # it has refused already; the answer is still to be read
+    with socket.create_connection(("127.0.0.1", started.port), timeout=PATIENCE_SECONDS) as connection:
+        with contextlib.suppress(OSError):  # the server has rejected it already, and its answer can still be read
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -108,7 +109,7 @@ def test_malformed_http_is_refused_as_json_and_the_connection_closed(
     assert rows(real_service, features) == 0
 
 
-def test_one_request_is_not_read_as_two(real_service: Service) -> None:
+def test_one_request_is_not_read_as_two_requests(real_service: Service) -> None:
     smuggled = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
 
     received = exchange(
@@ -120,7 +121,7 @@ def test_one_request_is_not_read_as_two(real_service: Service) -> None:
 
 def test_an_anonymous_body_is_not_waited_for(real_service: Service) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", real_service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", real_service.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head)
 
         received = connection.recv(65536)

@@ -18,6 +18,7 @@ from tests.fraudctl.history_csv import history
 from tests.support.command_line import Fraudctl
 from tests.support.project import ROOT
 from tests.support.service import api_process
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def test_import_csv_says_what_came_in(fraudctl: Fraudctl, environment: dict[str, str], tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def piped(content: bytes, *command: str, env: dict[str, str], exit_code: int = 0
         os.close(read)
         with os.fdopen(write, "wb") as pipe:
             pipe.write(content)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == exit_code, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -120,7 +121,7 @@ def test_history_comes_in_through_a_pipe_while_the_api_runs(
     with api_process(environment, tmp_path / "log") as url:
         done = piped(content, "import-csv", "/dev/stdin", env=environment)
         again = piped(content, "import-csv", "/dev/stdin", env=environment, exit_code=1)
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as health:  # noqa: S310  an address of ours
+        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_SECONDS) as health:  # noqa: S310  an address of ours
             assert health.status == 200
 
     assert done.stdout.startswith("stdin: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")

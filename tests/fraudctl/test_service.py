@@ -20,7 +20,7 @@ from jobs.synthetic.baseline import seed_baseline
 from tests.support.command_line import Fraudctl
 from tests.support.ports import free_port
 from tests.support.project import ROOT
-from tests.support.waiting import answers, wait_until
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_serve_makes_what_is_missing_and_the_printed_command_works(fresh: dict[s
         answer = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     finally:
         server.send_signal(signal.SIGINT)
-        status = server.wait(30)
+        status = server.wait(PATIENCE_SECONDS)
 
     assert '"fraud_probability": [' in answer.stdout, answer.stdout
     assert (tmp_path / ".api_token").stat().st_mode & 0o777 == 0o600

@@ -16,6 +16,7 @@ from jobs.rollout import deployment, running_api
 from tests.support.installation import NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import NAME, Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +91,8 @@ def api_that_stays() -> Iterator[Callable[[str], ClientSettings]]:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A Kubernetes cluster in whose pod the test runs, and which is not asked too slowly for a test."""
+    import kubernetes.client  # noqa: F401, PLC0415  takes seconds on a busy machine, and is not for a deadline to pay
+
     account = tmp_path / "serviceaccount"
     account.mkdir()
     monkeypatch.setattr(deployment, "SERVICE_ACCOUNT", account)
@@ -119,7 +122,7 @@ def pods(
         **in_cluster,
         "ROLLOUT_MODE": "restart",
         "ROLLOUT_DEPLOYMENT": NAME,
-        "ROLLOUT_TIMEOUT_SECONDS": "20",
+        "ROLLOUT_TIMEOUT_SECONDS": str(PATIENCE_SECONDS),
         "API_URL": f"http://127.0.0.1:{server.server_port}",
         "API_TOKEN": "the-token",
     }

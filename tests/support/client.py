@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.support.environment import TOKEN
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def ask(
@@ -17,7 +18,7 @@ def ask(
     sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", **(headers or {})}
     request = urllib.request.Request(url + path, content, sent, method=method)  # noqa: S310  an address of ours
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180  # it costs time only when something is wrong
 
 
 def wait_until(

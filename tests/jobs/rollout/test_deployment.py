@@ -20,12 +20,13 @@ from jobs.rollout.deployment import (
     NotRolledOut,
 )
 from tests.support.kubernetes_api import EXCEEDED, NAME, NAMESPACE, PATH, Cluster
+from tests.support.waiting import PATIENCE_SECONDS
 
 DIGEST = "ab" * 32
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + PATIENCE_SECONDS
 
 
 def at_once() -> float:

@@ -24,8 +24,7 @@ from jobs.upkeep.restore import restore
 from tests.support.installation import NOW, SmallInstallation, made_up
 from tests.support.ports import free_port
 from tests.support.project import ROOT
-
-PATIENCE_SECONDS = 30
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 class Ui:

@@ -18,6 +18,7 @@ from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
 from tests.support.ports import free_port
 from tests.support.service import ApiDidNotStart, api_process
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_pods_that_serve_another_model_after_all_are_seen(
 def test_nobody_listening_is_no_success_where_pods_run(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
-    installation.variables |= {"ROLLOUT_TIMEOUT_SECONDS": "1", "API_URL": f"http://127.0.0.1:{free_port()}"}
+    installation.variables |= {"ROLLOUT_TIMEOUT_SECONDS": "3", "API_URL": f"http://127.0.0.1:{free_port()}"}
 
     problem = come_to(new, installation)
 
@@ -232,7 +233,7 @@ class RealPods:
 
         class Service(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                answer = requests.get(pods.url + self.path, headers=dict(self.headers), timeout=10)
+                answer = requests.get(pods.url + self.path, headers=dict(self.headers), timeout=PATIENCE_SECONDS)
                 self.send_response(answer.status_code)
                 self.end_headers()
                 self.wfile.write(answer.content)
@@ -259,14 +260,19 @@ def real_pods(installation: SmallInstallation, cluster: Cluster, pods: Pods, old
     server.server_close()
 
 
+def digest_at(url: str) -> str:
+    answer = requests.get(f"{url}/model", headers={"Authorization": "Bearer the-token"}, timeout=PATIENCE_SECONDS)
+    return str(answer.json()["digest"])
+
+
 def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
     installation: SmallInstallation, cluster: Cluster, real_pods: RealPods, new: str
 ) -> None:
-    before = requests.get(f"{real_pods.url}/model", headers={"Authorization": "Bearer the-token"}, timeout=5).json()
+    before = digest_at(real_pods.url)
 
     problem = come_to(new, installation)
 
-    assert before["digest"] != new
+    assert before != new
     assert problem is None
     assert len(real_pods.logs) == 2
 
@@ -281,8 +287,7 @@ def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_
     assert problem is not None
     assert EXCEEDED in problem
     assert "model.onnx is not the file" in real_pods.logs[-1].read_text()
-    still = requests.get(f"{real_pods.url}/model", headers={"Authorization": "Bearer the-token"}, timeout=5).json()
-    assert still["digest"] == old
+    assert digest_at(real_pods.url) == old
 
 
 # -- reload ----------------------------------------------------------------------------------------------------------
