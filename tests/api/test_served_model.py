@@ -35,7 +35,7 @@ def refused(metrics: Metrics, reason: str) -> float | None:
     return metrics.registry.get_sample_value("fraud_model_refused_total", {"reason": reason})
 
 
-def test_a_promoted_version_takes_the_place_of_the_old_one(
+def test_a_promoted_version_replaces_the_old_one(
     served: ServedModel, models_dir: Path, make_version: Callable[..., str], metrics: Metrics
 ) -> None:
     before = served.current
@@ -70,7 +70,7 @@ def empty_manifest(version: Path) -> None:
     ("spoil", "reason"),
     [(spoil_digest, "digest"), (remove_manifest, "missing"), (empty_manifest, "manifest"), (shutil.rmtree, "missing")],
 )
-def test_a_bad_version_is_refused_once_and_the_old_one_serves_on(
+def test_a_bad_version_is_refused_once_and_the_old_one_keeps_serving(
     *,
     served: ServedModel,
     models_dir: Path,
@@ -108,7 +108,7 @@ def test_a_refused_version_does_not_keep_the_next_one_out(
     assert served.current.version == good
 
 
-def test_a_model_that_raises_what_nobody_expects_is_refused_too(
+def test_a_model_that_raises_an_unexpected_error_is_refused_too(
     served: ServedModel,
     models_dir: Path,
     make_version: Callable[..., str],
@@ -126,15 +126,26 @@ def test_a_model_that_raises_what_nobody_expects_is_refused_too(
     assert refused(metrics, "unreadable") == 1
 
 
-def test_the_watching_thread_takes_a_version_up_by_itself(
+def test_the_watcher_serves_a_promoted_version_from_its_next_check_on(
     served: ServedModel, models_dir: Path, make_version: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    served_after_check: list[str] = []
+    look = served.look
+
+    def look_and_note() -> None:
+        look()
+        served_after_check.append(served.current.version)
+
+    assert served_model.LOOK_EVERY_SECONDS == 1.0  # as docs/operations.md says
     monkeypatch.setattr(served_model, "LOOK_EVERY_SECONDS", 0.01)
-    served.watch()
+    monkeypatch.setattr(served, "look", look_and_note)
     version = make_version(models_dir, seed=1)
     promote(models_dir, version, actor="test", reason="better")
 
-    wait_until(lambda: served.current.version == version)
+    served.watch()
+    wait_until(lambda: served_after_check)
+
+    assert served_after_check[0] == version
 
 
 def test_there_is_no_service_without_a_model(tmp_path: Path, features: FeatureList, metrics: Metrics) -> None:
