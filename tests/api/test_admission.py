@@ -12,11 +12,12 @@ from api.metrics import Metrics
 from api.writer import NotStored, Writer
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
+from tests.support.waiting import PATIENCE_SECONDS
 
 BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
 
 
-def test_as_many_as_the_limit_are_inside_at_once(sqlite_store: Store) -> None:
+def test_no_more_requests_than_the_limit_are_inside_at_once(sqlite_store: Store) -> None:
     admission = Admission(2, Writer(sqlite_store, Metrics()))
 
     with admission, admission, pytest.raises(TooManyInside, match="repeat this one after Retry-After seconds"):
@@ -25,7 +26,7 @@ def test_as_many_as_the_limit_are_inside_at_once(sqlite_store: Store) -> None:
         pass
 
 
-def test_a_place_is_given_back_whatever_happens_inside(sqlite_store: Store) -> None:
+def test_a_request_that_raises_gives_its_place_back(sqlite_store: Store) -> None:
     admission = Admission(1, Writer(sqlite_store, Metrics()))
 
     for _ in range(3):
@@ -34,7 +35,7 @@ def test_a_place_is_given_back_whatever_happens_inside(sqlite_store: Store) -> N
 
 
 class HeldBody:
-    """A body that does not arrive before somebody lets it."""
+    """A body that arrives when the test says so."""
 
     def __init__(self) -> None:
         self.is_awaited = threading.Event()
@@ -51,7 +52,7 @@ class UnreadBody:
         raise AssertionError("the body was read")
 
 
-def test_one_too_many_is_answered_503_before_its_body_is_read(
+def test_a_request_beyond_the_limit_is_answered_503_before_its_body_is_read(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], authorized: dict[str, str]
 ) -> None:
     api = start_api(ApiSettings.from_env(sqlite_environment | {"MAX_IN_FLIGHT": "1"}))
@@ -65,7 +66,7 @@ def test_one_too_many_is_answered_503_before_its_body_is_read(
     held = HeldBody()
     first = threading.Thread(target=lambda: statuses.append(send(held).status_code))
     first.start()
-    held.is_awaited.wait()
+    assert held.is_awaited.wait(PATIENCE_SECONDS)
     surplus = send(UnreadBody())
     figures = api.test_client().get("/metrics", headers=authorized)
     held.arrives.set()
@@ -83,7 +84,7 @@ def held_writer(api: Api) -> Iterator[Api]:
 
     def work(_connection: object) -> None:
         is_busy.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE_SECONDS)
 
     def call() -> None:
         with contextlib.suppress(NotStored):  # on a busy machine the test may take longer than storing may
@@ -91,13 +92,13 @@ def held_writer(api: Api) -> Iterator[Api]:
 
     caller = threading.Thread(target=call)
     caller.start()
-    is_busy.wait()
+    assert is_busy.wait(PATIENCE_SECONDS)
     yield api
     go_on.set()
     caller.join()
 
 
-def test_nobody_joins_a_queue_that_already_waits_too_long(
+def test_a_request_is_answered_503_when_the_queue_waits_too_long_already(
     held_writer: Api, authorized: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admissions, "OLDEST_WAIT_SECONDS", 0.0)

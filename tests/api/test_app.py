@@ -19,7 +19,7 @@ def test_the_service_works_on_each_database(each_client: FlaskClient, authorized
     assert stored.status_code == 200
 
 
-def test_nobody_imports_into_a_store_that_is_served(
+def test_an_import_is_refused_while_the_api_has_the_store_open(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str]
 ) -> None:
     settings = ApiSettings.from_env(sqlite_environment)
@@ -40,7 +40,7 @@ def test_nobody_imports_into_a_store_that_is_served(
         ({"MODEL_PATH": "nowhere/rf_model.pkl"}, ModelRefused),
     ],
 )
-def test_what_cannot_start_leaves_nothing_open(
+def test_an_application_that_cannot_start_leaves_nothing_open(
     sqlite_environment: dict[str, str], wrong: dict[str, str], refused: type[Exception]
 ) -> None:
     settings = ApiSettings.from_env({**sqlite_environment, **wrong})
@@ -54,7 +54,7 @@ def test_what_cannot_start_leaves_nothing_open(
         pass
 
 
-def test_the_end_leaves_no_thread(sqlite_environment: dict[str, str]) -> None:
+def test_closing_the_application_leaves_no_thread(sqlite_environment: dict[str, str]) -> None:
     threads = threading.active_count()
     app = create_app(ApiSettings.from_env(sqlite_environment))
     app.served.watch()

@@ -10,7 +10,7 @@ from api.app import Api
     ("method", "path", "status"),
     [("GET", "/docs", 200), ("GET", "/model", 401), ("GET", "/nowhere", 404), ("PUT", "/predict", 405)],
 )
-def test_every_answer_has_an_id_of_its_own(lasting_client: FlaskClient, method: str, path: str, status: int) -> None:
+def test_every_answer_has_its_own_id(lasting_client: FlaskClient, method: str, path: str, status: int) -> None:
     first, second = (lasting_client.open(path, method=method) for _ in range(2))
 
     assert (first.status_code, second.status_code) == (status, status)
@@ -19,7 +19,7 @@ def test_every_answer_has_an_id_of_its_own(lasting_client: FlaskClient, method: 
     assert ids[0] < ids[1]
 
 
-def test_an_error_of_our_own_has_an_id_too(api: Api, authorized: dict[str, str]) -> None:
+def test_an_error_of_the_api_has_an_id_too(api: Api, authorized: dict[str, str]) -> None:
     def fail() -> str:
         raise ZeroDivisionError
 

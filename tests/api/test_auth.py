@@ -62,7 +62,7 @@ def test_reading_needs_the_token_too(lasting_client: FlaskClient, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs"])
-def test_what_is_public_needs_none(lasting_client: FlaskClient, path: str) -> None:
+def test_a_public_path_needs_no_token(lasting_client: FlaskClient, path: str) -> None:
     assert lasting_client.get(path).status_code != 401
 
 
@@ -78,7 +78,7 @@ def test_the_token_is_asked_for_before_the_body_is_read(lasting_client: FlaskCli
     assert answer.status_code == 401
 
 
-def test_an_unknown_path_or_method_is_answered_as_such_to_everybody(lasting_client: FlaskClient) -> None:
+def test_an_unknown_path_or_method_is_answered_as_such_without_a_token(lasting_client: FlaskClient) -> None:
     assert lasting_client.get("/nothing").status_code == 404
     assert lasting_client.get("/predict").status_code == 405
 
@@ -103,7 +103,7 @@ def test_each_use_of_a_token_is_counted_under_its_name(lasting_client: FlaskClie
     before = counted()
     lasting_client.get("/model", headers=authorized)
 
-    assert counted() == before + 2  # this request and the one that asks
+    assert counted() == before + 2  # this request and the one for the metrics
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def token_files(tmp_path: Path) -> dict[str, str]:
     return {"API_TOKEN_FILE": str(tmp_path / "current"), "API_TOKEN_PREVIOUS_FILE": str(tmp_path / "previous")}
 
 
-def test_a_rotation_by_files_never_turns_a_known_token_away(tmp_path: Path, token_files: dict[str, str]) -> None:
+def test_a_rotation_by_files_never_rejects_a_known_token(tmp_path: Path, token_files: dict[str, str]) -> None:
     rotating = tokens(token_files)
     assert (rotating.identify(b"first"), rotating.identify(b"second")) == ("current", None)
 

@@ -27,7 +27,7 @@ from tests.support.project import ROOT
 
 @pytest.fixture
 def fresh(location: str | Path, tmp_path: Path, make_version: Callable[..., str]) -> dict[str, str]:
-    """The variables of an installation that has nothing but a baseline, on each database in turn."""
+    """The variables of an installation that has only a baseline, on each database in turn."""
     version = make_version(tmp_path / "made")
     (tmp_path / "made" / version).rename(tmp_path / "baseline")
     environment = {
@@ -52,7 +52,7 @@ def test_an_installation_can_serve_after_it(settings: SharedSettings, features: 
     assert (line["event"], line["version"], line["actor"]) == ("promoted", model.version, "bootstrap")
 
 
-def test_the_reference_of_the_model_in_service_has_its_classic_path(settings: SharedSettings) -> None:
+def test_the_reference_of_the_current_model_has_its_classic_path(settings: SharedSettings) -> None:
     bootstrap(settings)
 
     link = settings.latest_db.parent / REFERENCE
@@ -80,7 +80,7 @@ def test_it_finishes_a_first_promotion_that_was_killed(settings: SharedSettings,
     assert load(settings.model_path, features).version == current_version(settings.models_dir)
 
 
-def test_a_model_in_service_stays(settings: SharedSettings, models_dir: Path, make_version: Callable[..., str]) -> None:
+def test_a_current_model_stays(settings: SharedSettings, models_dir: Path, make_version: Callable[..., str]) -> None:
     before = current_version(models_dir)
 
     bootstrap(settings)
@@ -102,7 +102,7 @@ def test_the_baseline_takes_over_the_scaling_that_the_store_has_fixed(
     assert model.manifest.amount_scaling == AmountScaling(12.5, 3.0)
 
 
-def test_somebodys_own_reference_file_stays(settings: SharedSettings) -> None:
+def test_a_reference_file_of_the_user_stays(settings: SharedSettings) -> None:
     link = settings.latest_db.parent / REFERENCE
     link.parent.mkdir(exist_ok=True)
     link.write_text("precious")
@@ -253,15 +253,16 @@ def test_what_one_user_of_the_group_made_another_may_write(volumes: dict[str, st
 
     for ended in (first, second, trained, retrained):
         assert ended.returncode == 0, ended.stderr
-    for ended in (drift, again):  # this baseline has no reference; the finding is written all the same
+    for ended in (drift, again):  # this baseline has no reference; the job writes its finding even so
         assert (ended.returncode, "does not list reference_data.db" in ended.stderr) == (3, True), ended.stderr
     assert (Path(volumes["LATEST_DB"]).parent / "mlflow.db").exists()
     for folder in (Path(volumes["LATEST_DB"]).parent, Path(volumes["MODEL_PATH"]).parent):
         modes = {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*") if not path.is_symlink()}
+        assert len(modes) > 1
         assert {name: oct(mode) for name, mode in modes.items() if mode not in {0o060, 0o070}} == {}
 
 
-def test_a_volume_of_somebody_else_is_one_line(volumes: dict[str, str]) -> None:
+def test_a_volume_of_another_user_is_one_line(volumes: dict[str, str]) -> None:
     ended = run_as(12345, 12345, "api", env=volumes)
 
     assert ended.returncode == 3, ended.stderr
@@ -270,7 +271,7 @@ def test_a_volume_of_somebody_else_is_one_line(volumes: dict[str, str]) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_it_does_not_come_between_another_promoter(run: Callable[..., int], settings: SharedSettings) -> None:
+def test_it_does_not_disturb_another_promoter(run: Callable[..., int], settings: SharedSettings) -> None:
     with promoter(settings.models_dir):
         assert run() == 1
 
@@ -284,7 +285,7 @@ def test_a_pod_starts_while_a_promoter_waits_for_it(run: Callable[..., int], set
         assert run() == 0
 
 
-def test_somebodys_own_model_is_neither_served_nor_replaced(settings: SharedSettings) -> None:
+def test_a_model_of_the_user_is_neither_served_nor_replaced(settings: SharedSettings) -> None:
     settings.models_dir.mkdir()
     settings.model_path.write_bytes(b"somebody's own")
 

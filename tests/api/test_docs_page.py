@@ -29,7 +29,7 @@ def page(features: FeatureList) -> str:
 
 
 def against(document: dict[str, Any], schema: dict[str, Any]) -> OAS31Validator:
-    """A validator of a schema in a document."""
+    """Return a validator of a schema in a document."""
     return OAS31Validator(
         {**schema, "components": document["components"]}, format_checker=OAS31Validator.FORMAT_CHECKER
     )
@@ -76,7 +76,7 @@ def test_every_example_fits_its_own_schema() -> None:
 
 
 def find_media(part: Any) -> list[dict[str, Any]]:
-    """Every media type object of a document."""
+    """Yield every media type object of a document."""
     if isinstance(part, list):
         return [media for item in part for media in find_media(item)]
     if not isinstance(part, dict):
@@ -101,7 +101,7 @@ def test_document_and_code_agree_on_names(api: Any) -> None:
 
 
 @pytest.mark.parametrize("features", [default_features(), THREE], ids=["the default 29", "three others"])
-def test_the_page_tells_every_endpoint_and_every_feature(features: FeatureList) -> None:
+def test_the_page_lists_every_endpoint_and_every_feature(features: FeatureList) -> None:
     text = page(features)
 
     for path, methods in SOURCE["paths"].items():

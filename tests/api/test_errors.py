@@ -46,7 +46,7 @@ def test_a_rejection_is_counted_by_its_code(lasting_client: FlaskClient, authori
 
 
 def raising(api: Api, error: Exception) -> FlaskClient:
-    """A client whose GET /metrics raises: the view is the application's own, so everything around it is real."""
+    """Return a client whose GET /metrics raises in the view of the application, so everything around it is real."""
 
     def fail() -> Any:
         raise error
@@ -88,7 +88,7 @@ def test_a_database_that_cannot_be_read_is_503(
     assert "0.987654321" not in caplog.text
 
 
-def test_what_nobody_expected_is_500_with_its_traceback_in_the_log_alone(
+def test_an_unexpected_error_is_500_with_its_traceback_in_the_log_alone(
     api: Api, authorized: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):

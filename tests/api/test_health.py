@@ -37,7 +37,7 @@ def ask(probes: ProbeServer, path: str) -> tuple[int, dict[str, object]]:
             return error.code, json.load(error)
 
 
-def test_a_service_that_works_says_so_to_everybody(ready_api: Api, probes: ProbeServer) -> None:
+def test_a_working_service_says_so_without_a_token(ready_api: Api, probes: ProbeServer) -> None:
     answer = ready_api.test_client().get("/health")
 
     assert (answer.status_code, answer.get_json()) == (
@@ -71,7 +71,7 @@ def test_storage_trouble_makes_it_unready_and_says_what_to_do(ready_api: Api, sq
     assert "RETENTION_DAYS" in said["problems"][0]["message"]
 
 
-def test_a_writer_that_does_not_move_is_not_live(
+def test_a_service_whose_writer_is_stuck_is_not_live(
     ready_api: Api, probes: ProbeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "HEARTBEAT_LIMIT_SECONDS", -1.0)

@@ -16,7 +16,7 @@ from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 @pytest.fixture
 def fresh(tmp_path: Path, make_version: Callable[..., str]) -> dict[str, str]:
-    """The variables of an installation that has nothing but a token and a baseline."""
+    """The variables of an installation that has only a token and a baseline."""
     version = make_version(tmp_path / "made")
     (tmp_path / "made" / version).rename(tmp_path / "baseline")
     return {

@@ -64,7 +64,7 @@ def test_the_libraries_and_the_model_in_use_are_named(scrape: Scrape) -> None:
     assert re.search(r"^process_resident_memory_bytes$", names, re.MULTILINE)
 
 
-def test_rejections_and_latencies_have_labels_of_ours_only(
+def test_rejections_and_latencies_have_only_our_labels(
     client: FlaskClient, authorized: dict[str, str], scrape: Scrape
 ) -> None:
     for path in ("/<script>", "/a/b", "/predict"):
@@ -93,7 +93,7 @@ def test_a_request_that_fails_is_counted_once(client: FlaskClient, authorized: d
 
     figures = scrape()
 
-    assert figures["fraud_auth_requests_total token_id=current"] == 2  # with the one of this look
+    assert figures["fraud_auth_requests_total token_id=current"] == 2  # with the request for the metrics
     assert figures["fraud_rejected_requests_total reason=invalid_transactions"] == 1
     assert figures["fraud_request_seconds_count handler=predict status=4xx"] == 1
     assert figures["predictions_total decision=passed"] == 0

@@ -149,7 +149,7 @@ def test_the_same_key_and_body_get_the_stored_answer_byte_for_byte(
     with_store.close()
 
 
-def test_a_replay_tells_what_was_answered_by_the_model_of_that_day(
+def test_a_replay_repeats_the_answer_of_the_model_of_that_day(
     api: Api, authorized: dict[str, str], models_dir: Path, make_version: Callable[..., str]
 ) -> None:
     client, headers = api.test_client(), authorized | {"Idempotency-Key": "k"}

@@ -80,7 +80,7 @@ def test_metrics_are_there_for_the_token_alone(api: Api, serve: Callable[[Any], 
     ("status", "message"),
     [("200 OK", "expected 401, got 200"), ("401 Unauthorized", "expected 200, got 401")],
 )
-def test_metrics_for_everybody_or_for_nobody_fail(serve: Callable[[Any], str], status: str, message: str) -> None:
+def test_metrics_open_to_all_or_to_none_fail(serve: Callable[[Any], str], status: str, message: str) -> None:
     with pytest.raises(SmokeFailed, match=message):
         metrics(serve(answering(status, b"{}")), TOKEN)
 

@@ -16,7 +16,7 @@ ROW = [0.5] * 29
 
 
 def body_with(value: str) -> bytes:
-    """A body that is right but for the first feature, which is `value` as it stands."""
+    """Return a body that is right but for the first feature, which is `value` unchanged."""
     return f'{{"data": [[{value}{", 0.5" * 28}]]}}'.encode()
 
 
@@ -97,7 +97,7 @@ def rows(store: Store) -> int:
 
 @pytest.fixture(params=["Content-Length", "chunked"])
 def post(request: pytest.FixtureRequest, lasting_client: FlaskClient, authorized: dict[str, str]) -> Any:
-    """Post bytes to /predict with a declared length or, as the server hands on chunks, without one."""
+    """Post bytes to /predict with a declared length or, as the server passes chunks on, without one."""
 
     def send(body: bytes) -> TestResponse:
         environ: dict[str, Any] = {}

@@ -15,7 +15,7 @@ def score(client: FlaskClient, authorized: dict[str, str], first: float, *transa
     return identifier
 
 
-def test_one_decision_is_told_in_full(
+def test_one_decision_is_returned_in_full(
     each_client: FlaskClient, authorized: dict[str, str], features: FeatureList
 ) -> None:
     request_id = score(each_client, authorized, 3.0, "t")

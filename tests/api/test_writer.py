@@ -20,7 +20,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.store import Store, decisions, labels
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.store.labels import NewLabel, UnknownTransaction
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 clock = Clock()
 
@@ -42,7 +42,7 @@ def scored(*, key: str | None = None, body: str = "a body", rows: int = 1, value
 
 
 class Service:
-    """A writer at work on a store, its figures, and the exit codes it asked for."""
+    """A writer that runs on a store, its figures, and the exit codes it asked for."""
 
     def __init__(self, store: Store) -> None:
         self.metrics = Metrics()
@@ -120,7 +120,7 @@ def test_the_same_key_brings_the_stored_reply_and_no_second_row(service: Service
     assert service.figure("fraud_rows_stored_total") == 1
 
 
-def test_twins_in_one_batch_are_stored_once_and_hold_up_nobody(service: Service) -> None:
+def test_twins_in_one_batch_are_stored_once_and_delay_no_other_request(service: Service) -> None:
     requests = [scored(key="k"), scored(), scored(key="k")]
     waiting = [gevent.spawn(service.writer.append, request) for request in requests]
     gevent.joinall(waiting, raise_error=True)
@@ -180,7 +180,7 @@ def test_work_that_raises_is_undone_whole_and_alone(service: Service) -> None:
 
 
 def lock(store: Store) -> sa.Connection:
-    """A transaction of another program that lets nobody write until it is closed."""
+    """Open a transaction of another program that blocks every writer until it is closed."""
     connection = store.engine.connect()
     connection.begin()
     if store.engine.dialect.name == "postgresql":
@@ -205,7 +205,7 @@ def test_a_request_that_was_given_up_before_its_turn_is_not_stored(sqlite_servic
 
     def dawdle(_connection: sa.Connection) -> None:
         has_begun.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE_SECONDS)
 
     first = gevent.spawn(service.writer.run, dawdle)
     wait_until(has_begun.is_set, pause=gevent.sleep)
@@ -273,7 +273,7 @@ def test_a_commit_that_fails_is_not_acknowledged_and_twice_in_a_row_ends_the_pro
     service.writer.append(scored())
     wal = Path(f"{service.store.location}-wal")
 
-    with service.store.engine.connect():  # while somebody else has it open, SQLite does not begin the log anew
+    with service.store.engine.connect():  # while another connection is open, SQLite does not restart the log
         limit_files(wal.stat().st_size)
         with pytest.raises(NotStored) as first:
             service.writer.append(scored())
@@ -358,7 +358,7 @@ def test_a_lost_connection_is_replaced(postgresql_database: str, features: Featu
     store.close()
 
 
-def test_an_error_that_nobody_foresaw_ends_the_process(sqlite_store: Store) -> None:
+def test_an_unforeseen_error_ends_the_process(sqlite_store: Store) -> None:
     exits: list[int] = []
     with sqlite_store.begin() as connection:
         connection.exec_driver_sql("DROP TABLE schema_meta")
