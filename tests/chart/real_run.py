@@ -53,6 +53,7 @@ def real_run(
             _wait_for(url, "fraud_storage_ok")
             _use(api)
             list(done)
+        running.enter_context(_in_use(api))
         _promote_a_broken_version(installation)
         for expression in (
             "fraud_drift_d_max",
@@ -96,6 +97,24 @@ def _use(api: str) -> None:
     assert _post(f"{api}/labels", {"labels": [label]}) == 200
     assert _post(f"{api}/predict", {"data": [[1, 2]]}) == 422
     assert _post(f"{api}/predict", {"data": rows}, token="wrong") == 401
+
+
+@contextlib.contextmanager
+def _in_use(api: str) -> Iterator[None]:
+    """Use the API every second until the block ends: a rate that falls to 0 makes ratios and quantiles NaN."""
+    is_enough = threading.Event()
+
+    def keep_using() -> None:
+        while not is_enough.wait(1.0):
+            _use(api)
+
+    with ThreadPoolExecutor(1) as pool:
+        using = pool.submit(keep_using)
+        try:
+            yield
+        finally:
+            is_enough.set()
+        using.result()
 
 
 def _post(url: str, body: Mapping[str, Any], token: str = TOKEN) -> int:
