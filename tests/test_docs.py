@@ -44,6 +44,17 @@ def command_lines(document: Path) -> Iterator[list[str]]:
                 yield shlex.split(command_line, comments=True)
 
 
+def links(document: Path) -> list[str]:
+    """Return where the links and pictures of a document lead."""
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", document.read_text(encoding="utf-8"))
+    return [link or picture for link, picture in found]
+
+
+def named_tests(document: Path) -> list[tuple[str, str]]:
+    """Return the path and the name, which may be empty, of each test that a document names."""
+    return re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", document.read_text(encoding="utf-8"))
+
+
 def slug(heading: str) -> str:
     """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -100,6 +111,14 @@ def test_every_command_of_fraudctl_explains_itself(command: str) -> None:
     assert FRAUDCTL[command].help
 
 
+def test_the_readme_and_the_reasons_hold_what_the_tests_of_documents_check() -> None:
+    readme, reasons = ROOT / "README.md", ROOT / "docs" / "why.md"
+
+    assert {words[0] for words in command_lines(readme)} >= {"make", "fraudctl"}
+    assert "LICENSE" in links(readme)
+    assert len(named_tests(reasons)) > 10
+
+
 @documents
 def test_commands_in_documents_exist_with_their_options(document: Path) -> None:
     for words in command_lines(document):
@@ -148,9 +167,7 @@ def test_python_in_documents_compiles(document: Path) -> None:
 
 @documents
 def test_links_in_documents_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text):
-        link = target[0] or target[1]
+    for link in links(document):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
@@ -164,7 +181,7 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 
 @documents
 def test_tests_that_documents_name_exist(document: Path) -> None:
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", document.read_text(encoding="utf-8")):
+    for path, name in named_tests(document):
         assert (ROOT / path).exists(), path
         if name:
             assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

@@ -80,8 +80,10 @@ def _run(program: str, arguments: tuple[str, ...], stdin: str) -> subprocess.Com
 
 
 def parsed(text: str) -> list[Manifest]:
-    """The manifests of what `helm template` printed."""
-    return [manifest for manifest in yaml.load_all(text, Loader=yaml.CSafeLoader) if manifest]
+    """Return the manifests that `helm template` printed; there must be one."""
+    found = [manifest for manifest in yaml.load_all(text, Loader=yaml.CSafeLoader) if manifest]
+    assert found, text
+    return found
 
 
 def find_helm(major: int) -> str | None:
@@ -123,9 +125,11 @@ class Pod:
 
 
 def pods(manifests: list[Manifest]) -> list[Pod]:
-    """Every pod that these manifests bring about, of whatever kind they are."""
+    """Return every pod that these manifests create, of every kind; there must be one."""
     owners = [(f"{manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in manifests]
-    return [pod for owner, manifest in owners for pod in _pods(manifest, owner)]
+    found = [pod for owner, manifest in owners for pod in _pods(manifest, owner)]
+    assert found, [owner for owner, _ in owners]
+    return found
 
 
 def _pods(node: object, owner: str) -> list[Pod]:

@@ -43,6 +43,7 @@ def test_every_part_asks_the_data_source_that_is_chosen(name: str) -> None:
         "prometheus",
     )
     assert [variable["datasource"] for variable in others] == [chosen, chosen]
+    assert panels(name)
     for panel in panels(name):
         assert panel["datasource"] == chosen
         assert [target["datasource"] for target in panel["targets"]] == [chosen] * len(panel["targets"])
@@ -50,6 +51,7 @@ def test_every_part_asks_the_data_source_that_is_chosen(name: str) -> None:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_panel_says_what_it_shows_and_in_which_unit(name: str) -> None:
+    assert panels(name)
     for panel in panels(name):
         assert panel["description"].endswith("."), panel["title"]
         defaults = panel["fieldConfig"]["defaults"]
@@ -88,7 +90,10 @@ def test_every_query_keeps_to_the_installation_that_is_chosen(query: Query) -> N
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_without_kubernetes_everything_is_shown(name: str) -> None:
     """There the series have no such labels, and only `.*` finds those."""
-    for variable in DASHBOARDS[name]["templating"]["list"][1:]:
+    _, *variables = DASHBOARDS[name]["templating"]["list"]
+
+    assert [variable["name"] for variable in variables] == ["namespace", "release"]
+    for variable in variables:
         assert (variable["allValue"], variable["includeAll"]) == (".*", True)
         assert variable["current"]["value"] == "$__all"
 
@@ -165,6 +170,7 @@ def test_only_figures_are_asked_for_that_somebody_exports(filled: str) -> None:
 
     for query in queries():
         assert metrics_of(filled, query.as_asked(".*", ".*")) <= known, query.where
+    assert len(alerts(groups_in(filled))) == len(alerts(in_the_files()))
     for rule in alerts(groups_in(filled)):
         assert metrics_of(filled, rule["query"]) <= known, rule["name"]
 

@@ -91,7 +91,9 @@ def test_monitors_and_rules_carry_what_prometheus_selects_by(helm: Helm) -> None
 
     manifests = helm.render(values, api_versions=OPERATOR)
 
-    for manifest in (m for m in manifests if m["apiVersion"] in OPERATOR):
+    of_the_operator = [m for m in manifests if m["apiVersion"] in OPERATOR]
+    assert {m["kind"] for m in of_the_operator} == {"ServiceMonitor", "PrometheusRule"}
+    for manifest in of_the_operator:
         assert labels.items() <= manifest["metadata"]["labels"].items()
         assert annotations.items() <= manifest["metadata"]["annotations"].items()
     for name in (API, PUSHGATEWAY):

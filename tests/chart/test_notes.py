@@ -65,7 +65,9 @@ def test_what_the_notes_name_is_there(
     short = {"pvc": "persistentvolumeclaim"}
 
     assert "{{ " not in said
-    for kind, name in re.findall(r"\b(deployment|service|cronjob|pvc|secret)/([a-z0-9][-a-z0-9]*)", said):
+    objects = re.findall(r"\b(deployment|service|cronjob|pvc|secret)/([a-z0-9][-a-z0-9]*)", said)
+    assert objects
+    for kind, name in objects:
         assert (short.get(kind, kind), name) in there, f"{kind}/{name}"
 
 

@@ -33,6 +33,7 @@ def test_packages_what_an_installation_needs(helm: Helm, tmp_path: Path) -> None
 
     assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "UPGRADING.md", "LICENSE"} <= names
     assert {"templates/NOTES.txt", "templates/validate.yaml"} <= names
+    assert {"files/rules/jobs.yaml", "files/dashboards/service.json"} <= names
     assert {str(path.relative_to(CHART)) for path in CHART.glob("files/*/*.*")} <= names
     assert {
         name for name in names if name.startswith(("ci/", "files/rules/tests/")) or name.endswith(".gotmpl")

@@ -138,13 +138,18 @@ def alert_of(threshold: str) -> str:
 def test_two_releases_never_raise_each_others_alerts(helm: Helm) -> None:
     """Every selector names this release's namespace, and of ours also the service, CronJob or claim."""
     backups = {"enabled": True, "existingClaim": "payments-fraud-detection-backups"}
-    for rule in alerts(groups(helm, {"jobs": {"backup": backups}}, release="payments")):
-        for metric, matchers in re.findall(r"\b(\w+)\{([^}]*)\}", rule["expr"]):
-            if metric in {"kube_job_failed"}:  # joined to a selection by namespace and job_name
-                continue
-            assert 'namespace="fraud"' in matchers, (rule["alert"], metric)
-            assert "payments-fraud-detection-" in matchers, (rule["alert"], metric)
-            assert not re.search(r'[="|(]fraud-detection-', matchers), (rule["alert"], metric)
+    selectors = [
+        (rule["alert"], metric, matchers)
+        for rule in alerts(groups(helm, {"jobs": {"backup": backups}}, release="payments"))
+        for metric, matchers in re.findall(r"\b(\w+)\{([^}]*)\}", rule["expr"])
+        if metric != "kube_job_failed"  # joined to a selection by namespace and job_name
+    ]
+
+    assert {alert for alert, _, _ in selectors} == names(in_the_files())
+    for alert, metric, matchers in selectors:
+        assert 'namespace="fraud"' in matchers, (alert, metric)
+        assert "payments-fraud-detection-" in matchers, (alert, metric)
+        assert not re.search(r'[="|(]fraud-detection-', matchers), (alert, metric)
 
 
 def test_names_that_contain_each_other_are_not_mixed_up(helm: Helm) -> None:
@@ -171,10 +176,10 @@ def test_a_long_release_is_watched_under_the_names_that_it_really_has(helm: Helm
     rules = yaml.safe_dump(named(manifests, "PrometheusRule")["spec"], width=10_000)
 
     for kind in ("CronJob", "Service"):
-        for manifest in manifests:
-            name = manifest["metadata"]["name"]
-            if manifest["kind"] == kind and not name.endswith("-fraudctl"):
-                assert name in rules
+        watched = {m["metadata"]["name"] for m in manifests if m["kind"] == kind}
+        watched -= {name for name in watched if name.endswith("-fraudctl")}
+        assert len(watched) > 1
+        assert {name for name in watched if name not in rules} == set()
 
 
 def test_figures_at_a_pushgateway_of_yours_are_found_by_the_name_of_the_job_alone(helm: Helm) -> None:
@@ -208,9 +213,10 @@ def test_as_many_cron_jobs_are_expected_as_are_installed(helm: Helm) -> None:
 
 
 def test_alerts_carry_labels_and_runbooks_of_yours(helm: Helm) -> None:
-    rendered = groups(helm, setting(alertLabels={"team": "payments"}, runbookUrl="https://wiki.example/fraud/"))
+    rendered = alerts(groups(helm, setting(alertLabels={"team": "payments"}, runbookUrl="https://wiki.example/fraud/")))
 
-    for rule in alerts(rendered):
+    assert rendered
+    for rule in rendered:
         assert rule["labels"]["team"] == "payments"
         assert rule["annotations"]["runbook_url"] == f"https://wiki.example/fraud/{rule['alert']}.md"
 

@@ -98,9 +98,11 @@ def test_the_token_of_retraining_is_short_lived_and_where_clients_look(helm: Hel
 
 
 def test_no_service_account_mounts_its_token_by_itself(helm: Helm) -> None:
-    for manifest in helm.render(ci="full"):
-        if manifest["kind"] == "ServiceAccount":
-            assert manifest["automountServiceAccountToken"] is False, manifest["metadata"]["name"]
+    accounts = [manifest for manifest in helm.render(ci="full") if manifest["kind"] == "ServiceAccount"]
+
+    assert accounts
+    for account in accounts:
+        assert account["automountServiceAccountToken"] is False, account["metadata"]["name"]
 
 
 def test_retraining_may_get_and_patch_one_deployment(helm: Helm) -> None:
@@ -164,7 +166,9 @@ def test_the_admission_policy_leaves_two_annotations_and_watches_the_rest(helm: 
     rules = " ".join(validation["expression"] for validation in spec["validations"])
 
     assert variables["ours"] == "['fraud-detection.io/model-digest', 'kubectl.kubernetes.io/restartedAt']"
-    for field in fields_of("io.k8s.api.apps.v1.DeploymentSpec") - {"template"}:
+    fields = fields_of("io.k8s.api.apps.v1.DeploymentSpec")
+    assert {"template", "replicas"} < fields
+    for field in fields - {"template"}:
         assert re.search(rf"object\.spec\.\??{field} == oldObject\.spec\.\??{field}\b", rules), field
     assert "object.spec.template.spec == oldObject.spec.template.spec" in rules
 

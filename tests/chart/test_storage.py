@@ -155,7 +155,13 @@ def test_postgresql_runs_several_pods_on_the_node_of_the_models(helm: Helm) -> N
 
 @pytest.mark.parametrize("ci", ["full", "no-persistence"])
 def test_no_pod_can_fill_its_node(helm: Helm, ci: str) -> None:
-    for pod in pods(helm.render(ci=ci)):
-        for volume in pod.spec.get("volumes", []):
-            if "emptyDir" in volume:
-                assert volume["emptyDir"]["sizeLimit"], (pod.owner, volume["name"])
+    found = [
+        (pod.owner, volume)
+        for pod in pods(helm.render(ci=ci))
+        for volume in pod.spec.get("volumes", [])
+        if "emptyDir" in volume
+    ]
+
+    assert found
+    for owner, volume in found:
+        assert volume["emptyDir"]["sizeLimit"], (owner, volume["name"])

@@ -156,12 +156,18 @@ def test_every_value_has_a_reason() -> None:
 
 
 def test_every_value_that_is_read_is_declared() -> None:
-    for path, text in TEMPLATES.items():
-        for dotted in re.findall(r"\.Values((?:\.[A-Za-z]\w*)+)", text):
-            values = VALUES
-            for name in dotted.split(".")[1:]:
-                assert name in values, f"{path.name}: .Values{dotted}"
-                values = values[name] if isinstance(values[name], dict) else {}
+    read = {
+        (path.name, dotted)
+        for path, text in TEMPLATES.items()
+        for dotted in re.findall(r"\.Values((?:\.[A-Za-z]\w*)+)", text)
+    }
+
+    assert {dotted.split(".")[1] for _, dotted in read} >= {"api", "jobs", "config", "metrics"}
+    for file, dotted in read:
+        values = VALUES
+        for name in dotted.split(".")[1:]:
+            assert name in values, f"{file}: .Values{dotted}"
+            values = values[name] if isinstance(values[name], dict) else {}
 
 
 def test_every_field_of_a_template_is_a_value_or_an_argument() -> None:
@@ -172,6 +178,7 @@ def test_every_field_of_a_template_is_a_value_or_an_argument() -> None:
     for path, text in TEMPLATES.items():
         without_texts = re.sub(r'"[^"]*"|{{-? ?/\*.*?\*/ ?-?}}', "", text, flags=re.DOTALL)
         code = " ".join(re.findall(r"{{.*?}}", without_texts, re.DOTALL))
+        assert code, path.name
         assert set(re.findall(r"(?<=\.)[a-z]\w*", code)) - keys - arguments - of_lists == set(), path.name
 
 

@@ -197,12 +197,17 @@ def test_collecting_old_versions_leaves_each_whole_or_gone(
     in_use, *others = [make_version(models_dir, seed=seed) for seed in range(1, 9)]
     serving = version_in_service(models_dir, features)
 
+    kills = 0
+
     for call, killed in sweep.each_kill(COLLECT, models_dir, models_dir / in_use):
+        kills += 1
         for version in versions(killed):
             read_version(killed / version, features)
         collect(killed, {read_manifest(killed / in_use).digest})
         assert versions(killed) == [serving, in_use, *others[-KEPT_VERSIONS:]], call
         assert version_in_service(killed, features) == serving, call
+
+    assert kills > 10
 
 
 def test_replacing_one_file_after_the_other_is_seen_to_tear(

@@ -89,6 +89,7 @@ def test_golden_rows_are_no_transactions_but_look_like_some(files: dict[str, byt
     made = golden(files[ONNX], rows, seed=1)
 
     assert len(made.rows) == len(made.scores) == GOLDEN_ROWS
+    assert made.rows
     assert not any((np.array(row) == rows).all(axis=1).any() for row in made.rows)
     assert all(np.isin(column, rows[:, place]).all() for place, column in enumerate(np.array(made.rows).T))
     assert made == golden(files[ONNX], rows, seed=1)

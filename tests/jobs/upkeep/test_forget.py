@@ -105,6 +105,8 @@ def test_nothing_of_it_remains_in_the_files(
     forget("gone", Installation(settings, sqlite_store.features))
 
     files = [path for path in (*settings.latest_db.parent.iterdir(), *settings.models_dir.rglob("*")) if path.is_file()]
+    assert settings.latest_db in files
+    assert REFERENCE in {path.name for path in files}
     assert not [path for path in files if request_id.encode() in path.read_bytes()]
 
 
