@@ -1,4 +1,4 @@
-"""What every test may ask for: a feature list, an empty store on each database, a tiny real model, the real sample."""
+"""What every test may ask for: a feature list, an empty store on each database, a tiny real model, the sample."""
 
 import dataclasses
 import logging
@@ -34,7 +34,7 @@ from tests.support.programs import skip_or_fail
 from tests.support.project import REAL_DATA
 from tests.support.service import api_process
 
-# A busy machine makes every example slow, and no test asserts how long something takes.
+# On a busy machine every example is slow, and no test asserts how long something takes.
 hypothesis.settings.register_profile(
     "at any speed", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -42,13 +42,13 @@ hypothesis.settings.load_profile("at any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the long files come first, so that no process is left with one of them when the others have ended."""
+    """Put the long files first, so that no process still runs one of them when the others have ended."""
     items.sort(key=lambda item: item.get_closest_marker("long_file") is None)
 
 
 @pytest.fixture(autouse=True)
 def _umask_ends_with_the_test() -> Iterator[None]:
-    """Programs set it, and some tests run them in this process."""
+    """Restore the umask, because programs set it and some tests run them in this process."""
     before = os.umask(0o022)
     os.umask(before)
     yield
@@ -137,7 +137,7 @@ def store(location: str | Path, features: FeatureList) -> Iterator[Store]:
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path, features: FeatureList) -> Iterator[Store]:
-    """An empty store on SQLite alone, for what has nothing to do with the database."""
+    """An empty store on SQLite alone, for what does not depend on the database."""
     opened = Store.create_or_migrate(tmp_path / "data" / "requests.db", features)
     yield opened
     opened.close()

@@ -1,4 +1,4 @@
-"""What the documents say is what the code does: variables, commands, endpoints, links, and named tests."""
+"""Variables, commands, endpoints, links and tests that documents name exist, with the facts that they state."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from tests.support.project import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("k8s-dev/*.md")])
 NOT_OURS = {"NAME_FILE", "POSTGRES_TEST_URL"}  # a pattern, and variables of the tests
-# Variables of the development cluster and of the tests in it: whatever those read.
+# Variables that the development cluster and its tests read.
 NOT_OURS |= {
     name
     for path in (ROOT / "Makefile", ROOT / "k8s-dev" / "up.sh", *ROOT.glob("tests/e2e/*.py"))

@@ -1,4 +1,4 @@
-"""psycopg is an extra: nothing imports it where SQLite serves, and DATABASE_URL without it is one sentence."""
+"""psycopg is an extra: with SQLite no module imports it, and with DATABASE_URL its absence is one sentence."""
 
 import os
 import subprocess

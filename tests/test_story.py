@@ -1,4 +1,4 @@
-"""The whole loop, walked from the command line with the real server: what the front page promises, as a test."""
+"""Walk the whole loop from the command line with the real server, as the README describes it."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long_file
 
 @dataclass
 class ServingInstallation:
-    """Everything of one installation lies in one folder; only the command line and HTTP touch it."""
+    """An installation in one folder, which tests use only by command line and HTTP."""
 
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)
@@ -153,7 +153,7 @@ def serving(installation: ServingInstallation) -> Iterator[ServingInstallation]:
 
 @pytest.fixture(scope="session")
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """The real sample, or what takes its place where it is absent."""
+    """The real sample, or made-up transactions if the test asks for them."""
     is_made_up = getattr(request, "param", "real") == "made_up"
     return made_up_sample() if is_made_up else read_sample(request.getfixturevalue("real_data"))
 
@@ -208,7 +208,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
     suffered = average_precision_score(truths[unseen], scores[unseen])
     assert improved > suffered
 
-    # one decision can be told from end to end
+    # one decision can be traced from end to end
     lineage = serving.fraudctl("lineage", "after-the-promotion")
     assert promoted[:12] in lineage
     with capsys.disabled():
@@ -245,10 +245,10 @@ FEATURES = {
 
 
 def made_up(rows: int, seed: int, *, change: float = 0.0) -> tuple[list[list[float]], list[int]]:
-    """Seven features of other names and scales."""
+    """Make up transactions of seven features with other names and scales."""
     random = np.random.default_rng(seed)
     is_fraud = random.random(rows) < 0.05
-    # an interaction that a table of statistics a feature does not know: expensive and quick, or far away at night
+    # an interaction that statistics of single features miss: expensive and quick, or far away at night
     is_quick = is_fraud & (random.random(rows) < 0.5)
     is_far = is_fraud & ~is_quick
     columns = [

@@ -1,4 +1,4 @@
-"""The workflows of .github hold to their rules, and their scripts decide as they say."""
+"""The workflows of .github keep their rules, and their scripts decide as they say."""
 
 import json
 import os
@@ -27,7 +27,7 @@ workflow_files = pytest.mark.parametrize("file", FILES, ids=lambda file: file.st
 
 
 def parsed(text: str) -> Workflow:
-    """Parse with every scalar as text, or the key `on` would be true."""
+    """Parse YAML with every scalar as text, because the key `on` would become true otherwise."""
     workflow: Workflow = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  it makes nothing but texts
     return workflow
 
@@ -37,7 +37,7 @@ def workflow(name: str) -> Workflow:
 
 
 def steps(of: Workflow) -> Iterator[tuple[str, Workflow]]:
-    """Every step, with the name of its job."""
+    """Return every step with the name of its job."""
     for name, job in of["jobs"].items():
         for step in job["steps"]:
             yield name, step
@@ -74,12 +74,12 @@ def triggers_with_rights_for_strangers(of: Workflow) -> list[str]:
 
 
 def commands_with_expressions(of: Workflow) -> list[str]:
-    """Whatever an expression holds becomes code there; through `env` it stays a text."""
+    """Find `run` steps with an expression: its text becomes code there, while through `env` it stays text."""
     return [job for job, step in steps(of) if "${{" in step.get("run", "")]
 
 
 def shells_that_ignore_failures(of: Workflow) -> list[str]:
-    """Only where bash is named does GitHub run it with pipefail."""
+    """Find steps that do not name bash: GitHub runs it with pipefail only if it is named."""
     named = {name for name, job in of["jobs"].items() if _shell(job) == "bash" or _shell(of) == "bash"}
     return sorted({job for job, step in steps(of) if "run" in step} - named)
 
@@ -95,7 +95,7 @@ def images_without_a_digest(of: Workflow) -> list[str]:
 
 
 def required_without(of: Workflow) -> list[str]:
-    """Jobs that could fail while `required` passes."""
+    """Return jobs that could fail while `required` passes."""
     required = of["jobs"].get("required", {})
     if required.get("if") != "always()":
         return ["if: always()"]

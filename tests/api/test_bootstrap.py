@@ -259,7 +259,6 @@ def test_what_one_user_of_the_group_made_another_may_write(volumes: dict[str, st
     for folder in (Path(volumes["LATEST_DB"]).parent, Path(volumes["MODEL_PATH"]).parent):
         modes = {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*") if not path.is_symlink()}
         assert len(modes) > 1
-        assert len(modes) > 1
         assert {name: oct(mode) for name, mode in modes.items() if mode not in {0o060, 0o070}} == {}
 
 

@@ -52,7 +52,7 @@ class Server:
             headers={"Authorization": f"Bearer {TOKEN}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  an address of ours
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  our own address
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

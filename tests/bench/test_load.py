@@ -12,7 +12,7 @@ QUESTIONS = [question([[float(index)]], [index / 10], token="secret") for index 
 
 
 class Scores(BaseHTTPRequestHandler):
-    """Answers a tenth of the number that it is asked about."""
+    """Answers a tenth of the number in the request."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""What an API server would say of a manifest: of Kubernetes' own kinds in every version, and of two operators'."""
+"""Check a manifest as an API server would: Kubernetes' own kinds in every version, and those of two operators."""
 
 import functools
 import json
@@ -26,12 +26,12 @@ MODULES = {
     "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api@v1.3.0", "config/crd/standard"),
 }
 
-# It would read the megabyte of definitions of a version for every manifest.
+# Without the cache, the validator would read a megabyte of definitions for every manifest.
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 
 def complaint(manifest: Manifest, kubernetes: str) -> str | None:
-    """What is wrong with this manifest for this version of Kubernetes, unknown fields included."""
+    """Return what is wrong with this manifest for this version of Kubernetes, unknown fields included."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     if group in MODULES:
         errors = jsonschema.Draft202012Validator(_of_a_crd(group, version, manifest["kind"])).iter_errors(manifest)
@@ -39,7 +39,7 @@ def complaint(manifest: Manifest, kubernetes: str) -> str | None:
     return _complaint_of_kubernetes(json.dumps(manifest), kubernetes)
 
 
-@functools.cache  # the same manifest comes out of many renders
+@functools.cache  # many renders give the same manifest
 def _complaint_of_kubernetes(manifest: str, version: str) -> str | None:
     try:
         kubernetes_validate.validate(json.loads(manifest), version, strict=True)
@@ -72,7 +72,7 @@ def _download(module: str) -> Path:
 
 
 def closed(schema: Any) -> Any:
-    """The schema without room for unknown fields, which the API server would drop and `kubectl --validate` refuse."""
+    """Return the schema without unknown fields, which the API server would drop and `kubectl --validate` refuse."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):

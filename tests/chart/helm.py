@@ -1,4 +1,4 @@
-"""Run Helm on the chart: what it renders, and the words with which it refuses."""
+"""Run Helm on the chart: read what it renders, and its messages when it refuses."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ Manifest = dict[str, Any]
 
 
 class How(TypedDict, total=False):
-    """What a render depends on beside its values."""
+    """What a render depends on apart from its values."""
 
     ci: str  # a file of the chart's ci folder: default
     release: str
@@ -40,17 +40,17 @@ class Helm:
     major: int
 
     def render(self, values: Values | None = None, **how: Unpack[How]) -> list[Manifest]:
-        """The manifests for these values, which win over those of the ci file."""
+        """Return the manifests for these values, which override those of the ci file."""
         return parsed(self.template(values, **how))
 
     def template(self, values: Values | None = None, **how: Unpack[How]) -> str:
-        """The same as text."""
+        """Return the same as text."""
         done = self._template(values, how)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def refusal(self, values: Values, **how: Unpack[How]) -> str:
-        """The message of the chart's `fail` without its place, or what the schema said."""
+        """Return the message of the chart's `fail` without its place, or that of the schema."""
         done = self._template(values, how)
         assert done.returncode != 0, "this should have been refused"
         return re.sub(r"^Error: execution error at \(.*?\): |\s*Use --debug flag.*", "", done.stderr.strip())
@@ -70,7 +70,7 @@ class Helm:
         return self.run(*command, stdin=json.dumps(values or {}))
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run any command of Helm; equal ones only once."""
+        """Run a command of Helm, or return the result of an equal one."""
         return _run(self.program, arguments, stdin)
 
 
@@ -87,7 +87,7 @@ def parsed(text: str) -> list[Manifest]:
 
 
 def find_helm(major: int) -> str | None:
-    """Path of Helm 3 or 4: what HELM3 or HELM4 names, else from PATH."""
+    """Return the path of Helm 3 or 4, which HELM3 or HELM4 names or which is on PATH."""
     for candidate in (os.environ.get(f"HELM{major}"), f"helm{major}", "helm"):
         program = shutil.which(candidate) if candidate else None
         if program:
@@ -98,7 +98,7 @@ def find_helm(major: int) -> str | None:
 
 
 def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Manifest:
-    """The one manifest of this kind, and of this name if there is a name."""
+    """Return the one manifest of this kind, and of this name if one is given."""
     found = [m for m in manifests if m["kind"] == kind and name in {None, m["metadata"]["name"]}]
     names = [(m["kind"], m["metadata"]["name"]) for m in manifests]
     assert len(found) == 1, f"{len(found)} times {kind} {name or ''} in {names}"
@@ -107,7 +107,7 @@ def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Mani
 
 @dataclass(frozen=True)
 class Pod:
-    """The pod that some manifest brings about."""
+    """The pod that a manifest creates."""
 
     owner: str
     metadata: Manifest
@@ -115,11 +115,11 @@ class Pod:
 
     @property
     def containers(self) -> list[Manifest]:
-        """All containers, those that run first included."""
+        """All containers, init containers included."""
         return [*self.spec.get("initContainers", []), *self.spec["containers"]]
 
     def container(self, name: str) -> Manifest:
-        """The one container of this name."""
+        """Return the one container of this name."""
         [found] = [container for container in self.containers if container["name"] == name]
         return found
 

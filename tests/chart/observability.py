@@ -1,4 +1,4 @@
-"""Run the real Prometheus and Pushgateway, and ask them."""
+"""Run the real Prometheus and Pushgateway, and query them."""
 
 import contextlib
 import json
@@ -24,18 +24,18 @@ def promtool() -> str:
 
 @contextlib.contextmanager
 def pushgateway(arguments: Sequence[str], data: Path, port: str) -> Iterator[str]:
-    """Run a Pushgateway with the chart's arguments, the folder `data` in place of its volume; gives its address."""
+    """Run a Pushgateway with the chart's arguments and the folder `data` as its volume; yield its address."""
     found = program("PUSHGATEWAY", "prometheus-pushgateway", "Debian: apt-get install prometheus-pushgateway")
     ours = [each.replace("/data/", f"{data}/").replace(":9091", f"127.0.0.1:{port}") for each in arguments]
     if not any(each.startswith("--persistence.file=") for each in ours):
-        ours.append("--persistence.file=")  # the upstream default; Debian's keeps figures in a file of its own
+        ours.append("--persistence.file=")  # the upstream default; Debian's package keeps figures in a file
     with _running([found, *ours], f"http://127.0.0.1:{port}", data.parent / "pushgateway.log") as url:
         yield url
 
 
 @contextlib.contextmanager
 def prometheus(scrapes: Sequence[Mapping[str, Any]], rules: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Run a Prometheus that scrapes and evaluates once a second; gives its address."""
+    """Run a Prometheus that scrapes and evaluates once a second; yield its address."""
     found = program("PROMETHEUS", "prometheus", "https://prometheus.io/download")
     (folder / "rules.yaml").write_text(json.dumps(rules))
     (folder / "prometheus.yaml").write_text(
@@ -71,15 +71,15 @@ def _running(command: Sequence[str], url: str, log: Path) -> Iterator[str]:
 
 
 def ask(prometheus_url: str, path: str, **parameters: str) -> Any:
-    """The data with which Prometheus answers a request to its API; what it refuses fails the test."""
+    """Return the data of an answer of Prometheus's API; a refusal fails the test."""
     url = f"{prometheus_url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  an address of ours
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  our own address
             return json.load(answer)["data"]
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{parameters}: {error.read().decode()}") from error
 
 
 def metrics_of(prometheus_url: str, expression: str) -> set[str]:
-    """The names of all metrics that a PromQL expression asks for, as Prometheus itself reads it."""
+    """Return the names of all metrics in a PromQL expression, as Prometheus itself parses it."""
     return set(metrics_in(ask(prometheus_url, "parse_query", query=expression)))

@@ -1,4 +1,4 @@
-"""The Pod Security Standard `restricted`, baseline included, as text: what about a pod violates it.
+"""Say in words how a pod violates the Pod Security Standard `restricted`, baseline included.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
@@ -22,7 +22,7 @@ HANDLERS = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 def violations(pod: Pod) -> list[str]:
-    """What about this pod the admission would refuse in a namespace that enforces `restricted`."""
+    """Return why a namespace that enforces `restricted` would refuse this pod."""
     return [*_of_the_pod(pod), *(f"{c['name']}: {said}" for c in pod.containers for said in _of_a_container(c, pod))]
 
 

@@ -1,4 +1,4 @@
-"""An installation whose API and jobs really run, watched by a real Prometheus as the chart has it watched."""
+"""Run the API and the jobs of an installation, scraped by a real Prometheus as the chart configures it."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 def real_run(
     pushgateway_arguments: Sequence[str], rules: Mapping[str, Any], kubernetes: Mapping[str, list[str]], folder: Path
 ) -> Iterator[str]:
-    """Train, serve, score, label, refuse, look for drift, retrain; gives the address of the Prometheus that saw it.
+    """Train, serve, score, label, refuse, look for drift, retrain; yield the address of the Prometheus that saw it.
 
     `kubernetes` are series that only a cluster has: labels by name.
     """
@@ -66,7 +66,7 @@ def real_run(
 
 
 def _come_into_service(installation: SmallInstallation) -> None:
-    """A model from labelled history, transactions that it scores, and labels from which a worse one will learn."""
+    """Train a model on labelled history, score with it, and import labels from which a worse one will learn."""
     installation.import_labelled(*made_up(2000, seed=1), age_days=100)
     _job(installation, "retrain")
     installation.score(made_up(1200, seed=2)[0], age_days=1)
@@ -89,7 +89,7 @@ def _job(installation: SmallInstallation, name: str, *arguments: str) -> None:
 
 
 def _use(api: str) -> None:
-    """Score and label, with mistakes."""
+    """Score and label, also with requests that the API rejects."""
     rows = made_up(200, seed=4)[0].tolist()
     names = [f"order-{number}" for number in range(len(rows))]
     label = {"transaction_id": "order-1", "is_fraud": True, "source": "chargeback"}
@@ -119,7 +119,7 @@ def _in_use(api: str) -> Iterator[None]:
 
 def _post(url: str, body: Mapping[str, Any], token: str = TOKEN) -> int:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  an address of ours
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  our own address
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return int(answer.status)
@@ -142,9 +142,9 @@ def _scrape_api(url: str) -> dict[str, Any]:
 
 
 def _scrape(what: str, url: str) -> dict[str, Any]:
-    """With the labels that the operator gives to what a ServiceMonitor selects, which win over those of the API."""
+    """Return a scrape with the labels that the operator gives to targets; they override those of the API."""
     labels = {"namespace": "fraud", "service": f"fraud-detection-{what}"}
-    if what == "api":  # the Pushgateway's monitor drops these
+    if what == "api":  # the monitor of the Pushgateway drops these
         labels |= {"endpoint": "http", "pod": "fraud-detection-api-5d4f", "container": "api"}
     return {
         "job_name": f"fraud-detection-{what}",
@@ -162,7 +162,7 @@ def _wait_for(prometheus_url: str, expression: str) -> None:
 
 @contextlib.contextmanager
 def _exposition(series: Mapping[str, list[str]]) -> Iterator[str]:
-    """Serve series of value 1; gives the address."""
+    """Serve series of value 1; yield the address."""
     lines = [
         f'{name}{{namespace="fraud",{labels}}} 1\n' for name, all_labels in series.items() for labels in all_labels
     ]

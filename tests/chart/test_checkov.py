@@ -1,4 +1,4 @@
-"""checkov, a scanner of manifests with opinions of its own, has no complaint save three with reasons."""
+"""checkov, a scanner of manifests, has no complaint except for three with reasons."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ NO_VARIABLES_FROM_SECRETS: dict[str, Any] = {  # such as ci/full-values.yaml add
 
 
 def failed_checks(manifests: list[Manifest], folder: Path) -> list[tuple[str, str, str]]:
-    """Check, meaning and resource of each complaint."""
+    """Return check, meaning and resource of each complaint."""
     if not CHECKOV.exists():
         skip_or_fail("checkov is not installed: `make chart` does it, in an environment of its own")
     rendered = folder / "rendered.yaml"
@@ -32,7 +32,7 @@ def failed_checks(manifests: list[Manifest], folder: Path) -> list[tuple[str, st
     done = subprocess.run(
         [str(CHECKOV), "--config-file", str(CONFIG), "--file", str(rendered), "--compact", "--output", "json"],
         capture_output=True, text=True, check=False, cwd=folder,
-        env={"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},  # where nobody listens
+        env={"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},  # no proxy listens there
     )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["summary"]["parsing_errors"] == 0, done.stdout

@@ -1,4 +1,4 @@
-"""Every query of dashboards and alerts finds something in a real Prometheus that a real installation has filled."""
+"""Every query of dashboards and alerts finds something in a real Prometheus that scraped a real installation."""
 
 import json
 import re
@@ -81,15 +81,15 @@ def test_no_two_panels_overlap_or_have_one_id(name: str) -> None:
 
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: query.where)
-def test_every_query_keeps_to_the_installation_that_is_chosen(query: Query) -> None:
-    """Somewhere in it at least: a joined series follows the one that is selected."""
+def test_every_query_is_limited_to_the_chosen_installation(query: Query) -> None:
+    """At least one selector has them, because a joined series follows the selected one."""
     assert 'namespace=~"$namespace"' in query.expression
     assert "$release" in query.expression
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_without_kubernetes_everything_is_shown(name: str) -> None:
-    """There the series have no such labels, and only `.*` finds those."""
+    """Without Kubernetes the series have no such labels, and only `.*` finds them."""
     _, *variables = DASHBOARDS[name]["templating"]["list"]
 
     assert [variable["name"] for variable in variables] == ["namespace", "release"]
@@ -114,7 +114,7 @@ def test_each_dashboard_reaches_grafanas_sidecar_unchanged(helm: Helm) -> None:
         assert len(json.dumps(manifest)) < 1024 * 1024
 
 
-def test_dashboards_can_be_left_out_or_labelled_otherwise(helm: Helm) -> None:
+def test_dashboards_can_be_omitted_or_get_another_label(helm: Helm) -> None:
     def labelled(name: str, **settings: Any) -> int:
         manifests = helm.render({"metrics": {"dashboards": settings}})
         return sum(name in manifest["metadata"]["labels"] for manifest in manifests)
@@ -135,7 +135,7 @@ def pushgateway_arguments(helm4: Helm) -> list[str]:
 
 @pytest.fixture(scope="module")
 def filled(helm4: Helm, pushgateway_arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prometheus with the chart's rules, after all that happens in an installation has happened; its address."""
+    """The address of a Prometheus with the chart's rules, after every event that an installation can have."""
     rules = {"groups": groups(helm4, AS_IN_THE_FILES)}
     with real_run(pushgateway_arguments, rules, KUBERNETES, tmp_path_factory.mktemp("real")) as url:
         yield url
@@ -157,7 +157,7 @@ def test_no_query_finds_anything_of_another_installation(filled: str, query: Que
 
 
 def exported() -> set[str]:
-    """Every name that the API and the jobs export, as it stands in a query."""
+    """Return every name that the API and the jobs export, as queries write it."""
     metrics = Metrics()
     metrics.watch_volume(ROOT)
     parts = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",), "gauge": ("",)}
@@ -165,7 +165,7 @@ def exported() -> set[str]:
     return {family.name + part for family in families for part in parts[family.type]} | set(METRICS)
 
 
-def test_only_figures_are_asked_for_that_somebody_exports(filled: str) -> None:
+def test_queries_name_only_exported_metrics(filled: str) -> None:
     known = exported() | set(KUBERNETES) | {"up"}
 
     for query in queries():
@@ -175,7 +175,7 @@ def test_only_figures_are_asked_for_that_somebody_exports(filled: str) -> None:
         assert metrics_of(filled, rule["query"]) <= known, rule["name"]
 
 
-def test_every_figure_of_the_code_is_shown(filled: str) -> None:
+def test_every_exported_metric_is_shown(filled: str) -> None:
     shown = {name for query in queries() for name in metrics_of(filled, query.as_asked(".*", ".*"))}
 
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported()}
@@ -196,7 +196,7 @@ def test_prometheus_evaluates_every_rule(filled: str) -> None:
 
 
 def test_a_refused_model_raises_its_alert(filled: str) -> None:
-    """From the file on disk to the alarm, with nothing made up in between."""
+    """The test damages only the file on disk; everything from there to the alert is real."""
     [alert] = [each for each in ask(filled, "alerts")["alerts"] if each["labels"]["alertname"] == "FraudModelRefused"]
 
     assert alert["state"] == "firing"
@@ -212,7 +212,7 @@ def test_a_pushgateway_that_restarts_still_has_the_figures(pushgateway_arguments
 
     with (
         pushgateway(pushgateway_arguments, tmp_path / "figures", port) as url,
-        urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer,  # noqa: S310  an address of ours
+        urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer,  # noqa: S310  our own address
     ):
         text = answer.read().decode()
 

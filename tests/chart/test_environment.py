@@ -1,4 +1,4 @@
-"""What each container is told is what its program reads: no variable too few, none that nobody asks for."""
+"""Each container gets exactly the variables that its program reads."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ POSTGRESQL = {"database": {"mode": "postgresql", "existingSecret": "db"}}
 
 
 def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
-    """What the container's program finds in its environment, ConfigMaps included."""
+    """Return what the program of a container finds in its environment, ConfigMaps included."""
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         found |= named(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
@@ -31,7 +31,7 @@ def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str
 
 
 def containers_of(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """Containers of ours by what they are for: api, bootstrap, detect-drift, retrain, …"""
+    """Return our containers by name: api, bootstrap, detect-drift, retrain, …"""
     found = {c["name"]: c for pod in pods(manifests) for c in pod.containers}
     assert len(found) == sum(len(pod.containers) for pod in pods(manifests)), "two containers of one name"
     return found
@@ -41,7 +41,7 @@ def containers_of(manifests: list[Manifest]) -> dict[str, Manifest]:
 @pytest.mark.parametrize(
     ("name", "reads"),
     [
-        ("bootstrap", [ApiSettings, SharedSettings]),  # it shares the API's ConfigMap
+        ("bootstrap", [ApiSettings, SharedSettings]),  # it has the same ConfigMap as the API
         ("api", [ApiSettings]),
         ("detect-drift", [JobSettings]),
         ("retrain", [JobSettings, ClientSettings]),
@@ -50,7 +50,7 @@ def containers_of(manifests: list[Manifest]) -> dict[str, Manifest]:
         ("smoke", [ClientSettings]),
     ],
 )
-def test_a_container_is_told_what_its_program_reads(
+def test_a_container_gets_the_variables_that_its_program_reads(
     helm: Helm, values: dict[str, Any], name: str, reads: list[type[SharedSettings]], tmp_path: Path
 ) -> None:
     manifests = helm.render(values)
@@ -112,7 +112,7 @@ def test_features_arrive_as_the_file_that_both_images_read(helm: Helm, tmp_path:
         assert environment(container, manifests)["FEATURES_FILE"] == f"{mounts[0]}/features.json"
 
 
-def test_the_token_is_told_to_the_api_the_retraining_and_the_tests_alone(helm: Helm) -> None:
+def test_only_the_api_the_retraining_and_the_tests_get_the_token(helm: Helm) -> None:
     manifests = helm.render(EVERYTHING | {"pushgateway": {"enabled": True}})
     told = {pod.owner for pod in pods(manifests) if mentions_token(pod)}
 
@@ -129,7 +129,7 @@ def mentions_token(pod: Pod) -> bool:
 
 
 def test_a_rotated_token_arrives_without_a_restart(helm: Helm) -> None:
-    """A mount with subPath, or a variable, would stay what it was."""
+    """A mount with subPath, or a variable, would keep its old value."""
     manifests = helm.render(EVERYTHING)
     for name in ("api", "retrain", "smoke"):
         container = containers_of(manifests)[name]

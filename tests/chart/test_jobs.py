@@ -1,4 +1,4 @@
-"""CronJobs that neither pile up, nor repeat what cannot succeed, nor fall silent."""
+"""CronJobs neither pile up, nor repeat what cannot succeed, nor fail unseen."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def test_a_pod_that_cannot_start_fails_visibly(helm: Helm) -> None:
     assert deadlines == {"detect-drift": 3600, "retrain": 7200, "backup": 3600, "fraudctl": 15000}
 
 
-def test_the_pod_for_people_runs_only_when_somebody_asks(helm: Helm) -> None:
+def test_the_pod_for_people_runs_only_on_request(helm: Helm) -> None:
     suspended = {name: cronjob(helm, name)["suspend"] for name in JOBS}
 
     assert suspended == {"detect-drift": False, "retrain": False, "backup": False, "fraudctl": True}
@@ -94,7 +94,7 @@ def test_every_job_can_be_switched_off(helm: Helm, key: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("key", "name"), [("detectDrift", "detect-drift"), ("retrain", "retrain"), ("backup", "backup")]
 )
-def test_schedules_are_the_installations(helm: Helm, key: str, name: str) -> None:
+def test_schedules_can_be_set(helm: Helm, key: str, name: str) -> None:
     theirs = {"schedule": "15 4 * * 1", "timeZone": "Europe/Berlin", "suspend": True}
     values = {**ALL["jobs"], key: ALL["jobs"].get(key, {}) | theirs}
     spec = cronjob(helm, name, {"jobs": values})
@@ -103,7 +103,7 @@ def test_schedules_are_the_installations(helm: Helm, key: str, name: str) -> Non
 
 
 def test_the_chart_makes_cronjobs_and_no_jobs_or_hooks(helm: Helm) -> None:
-    """A Job cannot be changed by an upgrade, and a hook before the claim is bound waits for ever."""
+    """An upgrade cannot change a Job, and a hook that runs before the claim is bound waits for ever."""
     manifests = helm.render(ci="full")
 
     assert "Job" not in {m["kind"] for m in manifests}

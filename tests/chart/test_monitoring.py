@@ -1,4 +1,4 @@
-"""Prometheus finds API and Pushgateway with the right token, and the Pushgateway keeps to itself."""
+"""Prometheus finds the API and the Pushgateway with the right token, and the Pushgateway is isolated."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ KINDS = {"serviceMonitor": {"ServiceMonitor"}, "prometheusRule": {"PrometheusRul
 
 
 def alone(section: str, mode: str) -> Values:
-    """Values that leave only one of the two sections on."""
+    """Return values that switch on only one of the two sections."""
     others = {other: {"enabled": False} for other in KINDS}
     return {"metrics": {**others, section: {"enabled": True, "renderMode": mode}}}
 
@@ -59,7 +59,7 @@ def test_switched_off_nothing_is_rendered_and_nothing_refused(helm: Helm) -> Non
 
 
 def monitor(manifests: list[Manifest], name: str) -> tuple[Manifest, Manifest]:
-    """A ServiceMonitor and its endpoint, after seeing that it selects exactly the Service of its name."""
+    """Return a ServiceMonitor and its endpoint, and check that it selects exactly the Service of its name."""
     found = named(manifests, "ServiceMonitor", name)
     labels = found["spec"]["selector"]["matchLabels"]
     services = [m for m in manifests if m["kind"] == "Service" and labels.items() <= m["metadata"]["labels"].items()]
@@ -114,7 +114,7 @@ def pushgateway(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
 
 
 @pytest.mark.parametrize("url", ["", "http://gateway.elsewhere:9091"])
-def test_without_a_pushgateway_of_its_own_nothing_of_it_is_left(helm: Helm, url: str) -> None:
+def test_without_a_pushgateway_none_of_its_objects_is_rendered(helm: Helm, url: str) -> None:
     manifests = helm.render({"pushgateway": {"enabled": False, "externalUrl": url}}, api_versions=OPERATOR)
 
     assert pushgateway(manifests) == []
@@ -136,7 +136,7 @@ def deployment(helm: Helm, **settings: Any) -> Manifest:
 
 
 def test_the_pushgateway_remembers(helm: Helm) -> None:
-    """A file on the volume, written every minute, by one pod at a time."""
+    """It writes a file on the volume every minute, and only one pod runs at a time."""
     spec = deployment(helm)
     pod = spec["template"]["spec"]
     [container] = pod["containers"]
@@ -170,7 +170,7 @@ def test_the_pushgateways_volume_is_as_wanted(
     assert [claim["resources"] for claim in claims] == [{"requests": {"storage": "5Gi"}}] * makes_claim
 
 
-def test_nobody_can_delete_figures_or_stop_the_pushgateway_over_http(helm: Helm) -> None:
+def test_no_client_can_delete_figures_or_stop_the_pushgateway_over_http(helm: Helm) -> None:
     [container] = deployment(helm)["template"]["spec"]["containers"]
 
     assert {each.partition("=")[0] for each in container["args"]} == {
@@ -180,7 +180,7 @@ def test_nobody_can_delete_figures_or_stop_the_pushgateway_over_http(helm: Helm)
     }
 
 
-def test_the_pushgateway_is_asked_whether_it_is_well(helm: Helm) -> None:
+def test_the_pushgateway_has_probes(helm: Helm) -> None:
     [container] = deployment(helm)["template"]["spec"]["containers"]
 
     assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
@@ -207,7 +207,7 @@ def test_only_jobs_that_push_and_prometheus_reach_the_pushgateway(helm: Helm) ->
     [pod] = [each for each in pods(manifests) if each.owner == f"Deployment {PUSHGATEWAY}"]
     assert policy["podSelector"]["matchLabels"].items() <= pod.metadata["labels"].items()
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert "egress" not in policy  # it calls nobody
+    assert "egress" not in policy  # it opens no connection
     assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
     assert of_prometheus == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "watch"}}}
     assert {each.owner for each in pods(manifests) if selects(of_ours["podSelector"], each.metadata["labels"])} == {
@@ -216,7 +216,7 @@ def test_only_jobs_that_push_and_prometheus_reach_the_pushgateway(helm: Helm) ->
 
 
 def selects(selector: Manifest, labels: Manifest) -> bool:
-    """Whether a label selector selects these labels; knows the operator In."""
+    """Say whether a label selector selects these labels; of the operators it knows In."""
     return selector["matchLabels"].items() <= labels.items() and all(
         labels.get(expression["key"]) in expression["values"] for expression in selector["matchExpressions"]
     )

@@ -1,4 +1,4 @@
-"""One policy for each kind of pod: who may come in, whom it may ask, and nothing besides."""
+"""Each kind of pod has one policy, which names every connection that it may accept or open."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_every_pod_has_exactly_one_policy(helm: Helm, ci: str) -> None:
         assert chosen[0]["policyTypes"] == ["Ingress", "Egress"], pod.owner
 
 
-def test_there_is_none_where_somebody_else_makes_them(helm: Helm) -> None:
+def test_network_policies_can_be_switched_off(helm: Helm) -> None:
     assert "NetworkPolicy" not in {m["kind"] for m in helm.render({"networkPolicy": {"enabled": False}})}
 
 
@@ -68,7 +68,7 @@ def test_who_reaches_the_api(helm: Helm, values: dict[str, Any], peers: list[Any
     assert policy(helm, "api", {"networkPolicy": values})["ingress"] == [{"from": peers, "ports": HTTP}]
 
 
-def test_the_api_asks_nobody_with_sqlite_and_its_database_with_postgresql(helm: Helm) -> None:
+def test_the_api_reaches_nothing_with_sqlite_and_its_database_with_postgresql(helm: Helm) -> None:
     with_postgresql = {
         "database": {"mode": "postgresql", "existingSecret": "db"},
         "networkPolicy": {"databasePort": 6432},
@@ -87,7 +87,7 @@ def test_the_api_asks_nobody_with_sqlite_and_its_database_with_postgresql(helm: 
         ("fraudctl", [DNS_RULE, PUSH_RULE]),
     ],
 )
-def test_whom_a_job_asks(helm: Helm, job: str, rules: list[Any]) -> None:
+def test_what_a_job_reaches(helm: Helm, job: str, rules: list[Any]) -> None:
     found = policy(helm, job, {})
 
     assert "ingress" not in found
@@ -119,7 +119,7 @@ def test_jobs_reach_the_servers_that_they_report_to(helm: Helm) -> None:
     assert policy(helm, "detect-drift", values)["egress"] == [DNS_RULE, *ports]
 
 
-def test_the_pushgateway_hears_our_jobs_and_prometheus_and_asks_nobody(helm: Helm) -> None:
+def test_only_our_jobs_and_prometheus_reach_the_pushgateway_and_it_reaches_nothing(helm: Helm) -> None:
     found = policy(helm, "pushgateway", {})
 
     [rule] = found["ingress"]
@@ -133,7 +133,7 @@ def test_the_pushgateway_hears_our_jobs_and_prometheus_and_asks_nobody(helm: Hel
     assert "egress" not in found
 
 
-def test_a_rule_of_ones_own_is_added_everywhere(helm: Helm) -> None:
+def test_a_rule_of_the_installation_is_added_to_every_policy(helm: Helm) -> None:
     rule = {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": DNS}
     manifests = helm.render(WHOLE | {"networkPolicy": {"extraEgress": [rule], "dnsNamespace": "openshift-dns"}})
 

@@ -1,4 +1,4 @@
-"""NOTES.txt: the next commands for this very installation, and what is missing in it."""
+"""NOTES.txt gives the next commands for this installation, and says what it lacks."""
 
 import json
 import re
@@ -22,7 +22,7 @@ COMPLETE: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def chart_with_notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart with a template more that holds the notes, which Helm 3 prints nowhere without a cluster."""
+    """The chart with one more template that holds the notes, because Helm 3 prints them only with a cluster."""
     chart = tmp_path_factory.mktemp("notes") / "fraud-detection"
     shutil.copytree(CHART, chart)
     (chart / "templates" / "notes.yaml").write_text(
@@ -37,7 +37,7 @@ def notes(helm: Helm, values: dict[str, Any] | None = None, **how: Unpack[How]) 
     return text
 
 
-def test_a_complete_installation_is_told_what_to_type_next(helm: Helm, chart_with_notes: Path) -> None:
+def test_a_complete_installation_gets_the_next_commands(helm: Helm, chart_with_notes: Path) -> None:
     said = notes(helm, COMPLETE, chart=chart_with_notes, api_versions=OPERATOR)
 
     assert "WARNING" not in said
@@ -173,7 +173,7 @@ def test_every_warning_of_the_notes_stands_above() -> None:
     assert (CHART / "templates" / "NOTES.txt").read_text().count("WARNING: ") == len(WARNINGS)
 
 
-def test_a_token_never_stands_in_the_notes(helm: Helm, chart_with_notes: Path) -> None:
+def test_the_notes_never_contain_a_token(helm: Helm, chart_with_notes: Path) -> None:
     manifests = parsed(helm.template({"auth": {"existingSecret": ""}}, chart=chart_with_notes))
     [secret] = [m for m in manifests if m["kind"] == "Secret"]
     [said] = [m["text"] for m in manifests if m["kind"] == "Notes"]

@@ -13,7 +13,7 @@ from tests.support.project import CHART
 
 
 def package(helm: Helm, folder: Path, chart: Path = CHART) -> Path:
-    """The archive that `helm package` writes for a release made at a fixed time."""
+    """Return the archive that `helm package` writes for a release made at a fixed time."""
     folder.mkdir()
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
     subprocess.run(
@@ -51,14 +51,14 @@ def test_a_package_is_small(helm: Helm, tmp_path: Path) -> None:
 
 
 def test_two_packages_hold_the_same(helm: Helm, tmp_path: Path) -> None:
-    shutil.copytree(CHART, tmp_path / "again" / "fraud-detection")  # copies are written now: other times, other inodes
+    shutil.copytree(CHART, tmp_path / "again" / "fraud-detection")  # a copy has other times and other inodes
     archives = [
         package(helm, tmp_path / "one"),
         package(helm, tmp_path / "two", tmp_path / "again" / "fraud-detection"),
     ]
 
     assert files_in(archives[0]) == files_in(archives[1])
-    if helm.major >= 4:  # Helm 3 writes the time of packaging whatever SOURCE_DATE_EPOCH says
+    if helm.major >= 4:  # Helm 3 writes the time of packaging and ignores SOURCE_DATE_EPOCH
         assert archives[0].read_bytes() == archives[1].read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""What would not work is refused when it is rendered, in words that say what to do instead."""
+"""The chart refuses values that would not work, and says what to do instead."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What comes out is the same each time and on each Helm, whole, well named, and what was reviewed."""
+"""The rendered manifests are the same each time and with each Helm, complete, well named, and as reviewed."""
 
 import copy
 import re
@@ -31,7 +31,7 @@ def test_renders_the_same_each_time_and_on_each_major(helm3: Helm, helm4: Helm, 
     assert rendered[0] == rendered[1]
 
 
-def test_only_a_token_that_nobody_gave_differs_between_two_renders(helm: Helm) -> None:
+def test_only_a_generated_token_differs_between_two_renders(helm: Helm) -> None:
     twice = [
         helm.template({"commonLabels": {}, "auth": {"existingSecret": ""}}),
         helm.template({"auth": {"existingSecret": ""}}),
@@ -42,17 +42,19 @@ def test_only_a_token_that_nobody_gave_differs_between_two_renders(helm: Helm) -
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_leaves_neither_templates_nor_nothing(helm: Helm, ci: str) -> None:
+def test_renders_neither_template_text_nor_empty_fields(helm: Helm, ci: str) -> None:
     for manifest in helm.render(ci=ci, api_versions=EVERYTHING_OF_OPERATORS):
         name = f"{manifest['kind']} {manifest['metadata']['name']}"
-        if manifest["kind"] != "PrometheusRule" and "dashboard" not in name:  # those have templates of their own
+        if (
+            manifest["kind"] != "PrometheusRule" and "dashboard" not in name
+        ):  # those contain templates of Prometheus and Grafana
             assert "{{" not in str(manifest), name
         assert "<no value>" not in str(manifest), name
         assert list(empty_places(manifest)) == [], name
 
 
 def empty_places(node: Any, path: str = "") -> list[str]:
-    """Where a field is there and has no value, which is an `if` or a `with` that is missing."""
+    """Return the places of fields without a value, where the template lacks an `if` or a `with`."""
     if node is None:
         return [path]
     parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -60,7 +62,7 @@ def empty_places(node: Any, path: str = "") -> list[str]:
 
 
 def test_the_defaults_render_what_was_reviewed(helm: Helm) -> None:
-    """`make generate` writes the file; its difference is part of the review. Dashboards are files."""
+    """`make generate` writes the file, so its diff is part of the review. Dashboards are files of their own."""
     rendered = comparable(helm.template({"metrics": {"dashboards": {"enabled": False}}})) + "\n"
 
     assert SNAPSHOT.read_text() == rendered
@@ -104,7 +106,7 @@ def test_every_name_fits_whatever_the_release_is_called(helm: Helm, release: str
 
 
 def ours(manifests: list[Manifest]) -> list[Manifest]:
-    """All but the extra objects."""
+    """Return all manifests but the extra objects."""
     return [m for m in manifests if "app.kubernetes.io/part-of" in m["metadata"].get("labels", {})]
 
 
@@ -134,7 +136,7 @@ KINDS_WITH_A_SELECTOR = {"Deployment", "Service", "PodDisruptionBudget", "Servic
 
 
 def selectors(manifests: list[Manifest]) -> dict[str, Any]:
-    """What chooses pods, and what cannot change after the first install, by object."""
+    """Return the selectors of pods by object: no upgrade can change them."""
     chosen = {}
     for manifest in manifests:
         spec = manifest.get("spec", {})
@@ -174,7 +176,7 @@ def test_annotations_of_an_installation_are_on_everything_but_pods(helm: Helm) -
             assert manifest["metadata"]["annotations"]["team"] == "risk", manifest["metadata"]["name"]
 
 
-def test_objects_of_ones_own_are_templates_as_maps_and_as_texts(helm: Helm) -> None:
+def test_extra_objects_are_templates_as_maps_and_as_texts(helm: Helm) -> None:
     objects = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-map"}},
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",

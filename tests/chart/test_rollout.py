@@ -1,4 +1,4 @@
-"""A new pod serves before the old one stops, and the old one stops only when nobody asks it any more."""
+"""A new pod serves before the old one stops, and the old one stops only when no client sends it requests."""
 
 import re
 from typing import Any
@@ -49,7 +49,7 @@ def graceful_timeout() -> int:
     return int(found)
 
 
-def test_a_rollout_is_given_up_before_retraining_gives_up(helm: Helm) -> None:
+def test_a_rollout_fails_before_the_timeout_of_the_retraining(helm: Helm) -> None:
     told = named(helm.render(), "ConfigMap", f"{NAME}-jobs")["data"]
 
     assert deployment(helm)["progressDeadlineSeconds"] < int(told["ROLLOUT_TIMEOUT_SECONDS"])
@@ -93,7 +93,7 @@ def test_a_changed_setting_restarts_the_pods_and_nothing_else_does(helm: Helm) -
         assert checksum(other) == checksum({})
 
 
-def test_a_digest_beats_the_tag_and_a_registry_of_ones_own_beats_both_registries(helm: Helm) -> None:
+def test_a_digest_overrides_the_tag_and_a_global_registry_both_registries(helm: Helm) -> None:
     digest = f"sha256:{'a' * 64}"
     image = {"registry": "r", "repository": "fraud", "tag": "v9", "digest": digest}
     values: dict[str, Any] = {"image": {"api": image, "jobs": image}, "pushgateway": {"image": image}}

@@ -19,7 +19,7 @@ TESTS = sorted((CHART / "files" / "rules" / "tests").glob("*.yaml"))
 
 
 def cases() -> list[dict[str, Any]]:
-    """Every question that the promtool tests ask: which alert, and what is to be found."""
+    """Return every question of the promtool tests: an alert, and the result that they expect."""
     tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     return [case for test in tests for case in test["alert_rule_test"]]
 
@@ -28,7 +28,7 @@ def setting(**settings: Any) -> Values:
     return {"metrics": {"prometheusRule": settings}}
 
 
-def test_the_plain_files_are_what_an_installation_of_their_names_gets(helm: Helm) -> None:
+def test_the_files_are_the_rules_that_an_installation_of_their_names_gets(helm: Helm) -> None:
     assert groups(helm, AS_IN_THE_FILES) == in_the_files()
 
 
@@ -129,14 +129,14 @@ def test_every_threshold_can_be_set(helm4: Helm) -> None:
 
 
 def alert_of(threshold: str) -> str:
-    """The alert that the comment of a threshold in values.yaml names."""
+    """Return the alert that the comment of a threshold in values.yaml names."""
     text = (CHART / "values.yaml").read_text()
     [comment] = re.findall(rf"# -- (Fraud\w+):[^\n]*\n(?:\s+# [^-][^\n]*\n)*\s+{threshold}:", text)
     return str(comment)
 
 
 def test_two_releases_never_raise_each_others_alerts(helm: Helm) -> None:
-    """Every selector names this release's namespace, and of ours also the service, CronJob or claim."""
+    """Every selector names the namespace of the release, and also its service, CronJob or claim."""
     backups = {"enabled": True, "existingClaim": "payments-fraud-detection-backups"}
     selectors = [
         (rule["alert"], metric, matchers)
@@ -160,7 +160,7 @@ def test_names_that_contain_each_other_are_not_mixed_up(helm: Helm) -> None:
     assert 'service="fraud-detection-api-api"' in expression
 
 
-def test_claims_of_yours_are_watched(helm: Helm) -> None:
+def test_existing_claims_are_watched(helm: Helm) -> None:
     values = {
         "persistence": {"existingClaim": "disk.one"},
         "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
@@ -182,7 +182,7 @@ def test_a_long_release_is_watched_under_the_names_that_it_really_has(helm: Helm
         assert {name for name in watched if name not in rules} == set()
 
 
-def test_figures_at_a_pushgateway_of_yours_are_found_by_the_name_of_the_job_alone(helm: Helm) -> None:
+def test_figures_at_another_pushgateway_are_found_by_the_name_of_the_job_alone(helm: Helm) -> None:
     values = {"pushgateway": {"enabled": False, "externalUrl": "http://gateway.elsewhere:9091"}}
 
     rendered = {rule["alert"]: rule["expr"] for rule in alerts(groups(helm, values))}
@@ -191,13 +191,13 @@ def test_figures_at_a_pushgateway_of_yours_are_found_by_the_name_of_the_job_alon
     assert 'absent(fraud_job_last_attempt_timestamp_seconds{job="fraud-retrain"})' in rendered["FraudJobSeriesAbsent"]
 
 
-def test_without_a_pushgateway_nobody_misses_its_figures(helm: Helm) -> None:
+def test_without_a_pushgateway_no_alert_misses_its_figures(helm: Helm) -> None:
     rendered = names(groups(helm, {"pushgateway": {"enabled": False}}))
 
     assert names(in_the_files()) - rendered == {"FraudJobSeriesAbsent"}
 
 
-def test_without_jobs_nobody_misses_them(helm: Helm) -> None:
+def test_without_jobs_no_alert_misses_them(helm: Helm) -> None:
     rendered = names(groups(helm, {"jobs": {"detectDrift": {"enabled": False}, "retrain": {"enabled": False}}}))
 
     assert names(in_the_files()) - rendered == {"FraudCronJobsUnseen"}
@@ -212,7 +212,7 @@ def test_as_many_cron_jobs_are_expected_as_are_installed(helm: Helm) -> None:
     assert [f"< {enabled}  # cronJobs" in expression for enabled, expression in counted.items()] == [True] * 3
 
 
-def test_alerts_carry_labels_and_runbooks_of_yours(helm: Helm) -> None:
+def test_alerts_have_the_labels_and_runbooks_of_the_values(helm: Helm) -> None:
     rendered = alerts(groups(helm, setting(alertLabels={"team": "payments"}, runbookUrl="https://wiki.example/fraud/")))
 
     assert rendered
@@ -221,7 +221,7 @@ def test_alerts_carry_labels_and_runbooks_of_yours(helm: Helm) -> None:
         assert rule["annotations"]["runbook_url"] == f"https://wiki.example/fraud/{rule['alert']}.md"
 
 
-def test_a_severity_cannot_be_lost_by_a_label_of_yours(helm: Helm) -> None:
+def test_no_label_of_the_values_replaces_a_severity(helm: Helm) -> None:
     rendered = groups(helm, setting(alertLabels={"severity": "none"}))
 
     assert {rule["labels"]["severity"] for rule in alerts(rendered)} == {"critical", "warning"}

@@ -1,4 +1,4 @@
-"""Every manifest is what Kubernetes and the operators' definitions allow, from 1.30 to the newest version."""
+"""Every manifest fits the schemas of Kubernetes, from 1.30 to the newest version, and of the operators."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every pod is locked down, one pod may speak to the API server, and no secret stands where it can be read."""
+"""Every pod is locked down, only one may use the Kubernetes API, and secrets are only in files."""
 
 import base64
 import re
@@ -71,7 +71,7 @@ def test_fixed_users_are_dropped_where_openshift_is_seen(
 
 
 def has_token(pod: Pod) -> bool:
-    """Whether a token of the Kubernetes API is mounted, by the account or as a volume."""
+    """Say whether a token of the Kubernetes API is mounted, by the account or as a volume."""
     return pod.spec.get("automountServiceAccountToken") is not False or "serviceAccountToken" in str(pod.spec)
 
 
@@ -129,7 +129,7 @@ def test_retraining_may_get_and_patch_one_deployment(helm: Helm) -> None:
     assert {m["kind"] for m in manifests} & {"ClusterRole", "ClusterRoleBinding"} == set()
 
 
-def test_no_role_where_the_installation_brings_its_own(helm: Helm) -> None:
+def test_no_role_is_rendered_if_the_installation_has_its_own(helm: Helm) -> None:
     kinds = {m["kind"] for m in helm.render({"rbac": {"create": False}})}
 
     assert not kinds & {"Role", "RoleBinding"}
@@ -157,7 +157,9 @@ def test_the_admission_policy_binds_the_account_of_retraining(helm: Helm) -> Non
         "validationActions": ["Deny"],
         "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "fraud"}}},
     }
-    assert "fraud" in policy["metadata"]["name"].split("-")  # the namespace: policies have none, and two must not meet
+    assert "fraud" in policy["metadata"]["name"].split(
+        "-"
+    )  # the namespace, because policies have none and two releases must not share one
 
 
 def test_the_admission_policy_leaves_two_annotations_and_watches_the_rest(helm: Helm) -> None:
@@ -174,7 +176,7 @@ def test_the_admission_policy_leaves_two_annotations_and_watches_the_rest(helm: 
 
 
 def fields_of(definition: str) -> set[str]:
-    """The fields of a Kubernetes type in the newest version: what the policy must know to be whole."""
+    """Return the fields of a Kubernetes type in the newest version: the policy must name all of them."""
     schemas = kubernetes_validate.utils.schema_contents(
         f"kubernetes-json-schema/v{VERSIONS[-1]}-local-strict/_definitions.json", VERSIONS[-1]
     )
@@ -204,8 +206,8 @@ def test_generates_a_token_once_and_keeps_it(helm: Helm) -> None:
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_a_generated_token_stands_nowhere_else(helm: Helm) -> None:
-    """Nor does a checksum over it, which would restart the pods at each render."""
+def test_a_generated_token_is_only_in_its_secret(helm: Helm) -> None:
+    """A checksum over it is nowhere either, because it would restart the pods at each render."""
     manifests = helm.render({"auth": {"existingSecret": ""}})
     [encoded] = named(manifests, "Secret")["data"].values()
 

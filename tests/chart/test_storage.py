@@ -1,4 +1,4 @@
-"""One volume on one node: who shares it, how, and what is refused because SQLite could not live with it."""
+"""The pods that share a volume run on one node, and the chart refuses what SQLite does not survive."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_api_and_every_job_are_pods_of_the_volume(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("part", ["api", "jobs"])
-def test_somebodys_affinity_stays_beside_the_volumes(helm: Helm, part: str) -> None:
+def test_an_affinity_of_the_values_stays_beside_that_of_the_volume(helm: Helm, part: str) -> None:
     theirs: dict[str, Any] = {
         "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {}}]},
         "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]},
@@ -88,7 +88,7 @@ def test_a_class_is_named_when_it_is_given(helm: Helm, given: str, class_name: s
     assert claim["spec"]["storageClassName"] == class_name
 
 
-def test_a_claim_goes_with_its_release_where_that_is_wanted(helm: Helm) -> None:
+def test_a_claim_is_deleted_with_its_release_if_that_is_wanted(helm: Helm) -> None:
     claim = named(helm.render({"persistence": {"retain": False}}), "PersistentVolumeClaim", f"{NAME}-data")
 
     assert "annotations" not in claim["metadata"]
@@ -106,7 +106,9 @@ def test_the_backup_goes_to_a_claim_that_the_chart_does_not_make(helm: Helm) -> 
     manifests = helm.render({"jobs": {"backup": {"enabled": True, "existingClaim": "elsewhere"}}})
     found = by_owner(pods(manifests))
 
-    assert "elsewhere" not in {m["metadata"]["name"] for m in manifests}  # or `helm --wait` waits for the first night
+    assert "elsewhere" not in {
+        m["metadata"]["name"] for m in manifests
+    }  # otherwise `helm --wait` waits for the first night
     for job in ("backup", "fraudctl"):
         assert claims_of(found[f"CronJob {NAME}-{job}"]) == {f"{NAME}-data", "elsewhere"}
     assert "elsewhere" not in claims_of(found[f"CronJob {NAME}-retrain"])
@@ -116,7 +118,7 @@ MODELS_AND_WRITERS = {"bootstrap": True, "api": False, "detect-drift": False, "r
 
 
 @pytest.mark.parametrize("values", [{}, POSTGRESQL, SEVERAL_NODES], ids=["sqlite", "postgresql", "several-nodes"])
-def test_only_who_makes_models_can_write_them(helm: Helm, values: dict[str, Any]) -> None:
+def test_only_containers_that_make_models_can_write_them(helm: Helm, values: dict[str, Any]) -> None:
     found = {c["name"]: c for pod in pods(helm.render(values)) for c in pod.containers}
 
     for name, writes in MODELS_AND_WRITERS.items():

@@ -1,4 +1,4 @@
-"""Values: every one is documented, described by the schema and used; nothing else is read, and a typo is refused."""
+"""Every value is documented, in the schema and used; templates read no other, and a typo is refused."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from tests.support.project import CHART
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 TEMPLATES = {path: path.read_text() for path in sorted((CHART / "templates").rglob("*")) if path.is_file()}
-OF_A_PARENT_CHART = {"enabled"}  # Helm puts the condition of a dependency among our values
+OF_A_PARENT_CHART = {"enabled"}  # Helm adds the condition of a dependency to our values
 
 
 def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that has no values of ours below it, with its path."""
+    """Yield every value that has none of our values below it, with its path."""
     if isinstance(values, dict) and values:
         for name, value in values.items():
             yield from leaves(value, (*path, name))
@@ -43,7 +43,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(path: tuple[str, ...]) -> dict[str, Any] | None:
-    """The schema of one value; None inside what Kubernetes defines and we pass on."""
+    """Return the schema of one value; None inside what Kubernetes defines and we pass on."""
     schema = SCHEMA
     for name in path:
         if "properties" not in schema:
@@ -86,7 +86,7 @@ def test_the_schema_is_draft_07_closed_and_refers_to_itself_alone() -> None:
         for p in parts(SCHEMA)
         if p.get("type") == "object" and "properties" in p and p["additionalProperties"] is not False
     ]
-    assert open_ones == [SCHEMA["properties"]["global"]]  # which a parent chart fills for all of its charts
+    assert open_ones == [SCHEMA["properties"]["global"]]  # a parent chart sets these for all of its charts
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_schema_is_draft_07_closed_and_refers_to_itself_alone() -> None:
     ],
 )
 def test_the_schema_refuses(helm: Helm, values: dict[str, Any], message: str) -> None:
-    """In the words of Helm 3.18 and newer; 3.17 refuses the same in others."""
+    """The messages are those of Helm 3.18 and newer; 3.17 refuses the same values in other words."""
     assert helm.refusal(values) == (
         "Error: values don't meet the specifications of the schema(s) in the following chart(s):\n"
         f"fraud-detection:\n- {message}"
@@ -171,7 +171,7 @@ def test_every_value_that_is_read_is_declared() -> None:
 
 
 def test_every_field_of_a_template_is_a_value_or_an_argument() -> None:
-    """A value that reaches a template as an argument is read without the word Values; a typo in it would go unseen."""
+    """A template reads a value that is its argument without the word Values, so a typo in it would go unseen."""
     keys = {name for path, _ in leaves(VALUES) for name in path}
     arguments = {name for text in TEMPLATES.values() for name in re.findall(r'"([a-z]\w*)"', text)}
     of_lists = {"host", "path", "paths", "pathType", "minimum", "maximum", "alert", "groups", "rules", "data", "scheme"}
@@ -190,7 +190,7 @@ def rendered(helm: Helm, ci: str, change: str) -> str:
 
 
 def changes(path: tuple[str, ...], default: Any) -> Iterator[Any]:
-    """Other values of the same type that this value could have."""
+    """Yield other values of the same type that this value could have."""
     choices = (schema_of(path) or {}).get("enum")
     if choices:
         yield from (choice for choice in choices if choice != default)
@@ -219,7 +219,7 @@ def is_used(helm: Helm, path: tuple[str, ...], default: Any) -> bool:
 
 
 def test_every_value_changes_something(helm4: Helm) -> None:
-    """Save one that only refuses: test_refusals.py has it."""
+    """One value is left out: it only refuses, and test_refusals.py tests it."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         used = list(pool.map(lambda leaf: is_used(helm4, *leaf), leaves(VALUES)))
 

@@ -1,4 +1,4 @@
-"""Make the fixtures of this folder: an installation and its backup, by the code of an older commit.
+"""Make the fixtures of this folder, an installation and its backup, with the code of an older commit.
 
     .venv/bin/python -m tests.compatibility.make_fixtures
 

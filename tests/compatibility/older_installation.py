@@ -1,4 +1,4 @@
-"""The installation of an older commit: what its archive holds, and how a test unpacks it."""
+"""Unpack the installation of an older commit, and name what its archive holds."""
 
 import json
 import tarfile
@@ -33,29 +33,29 @@ BODY = {"data": [[2.5, 2.0, 0.0], [0.0, 0.0, 0.0]], "transaction_ids": ["with-ke
 
 @dataclass(frozen=True)
 class OlderInstallation:
-    """An installation in a folder of the test's own."""
+    """An installation in a folder that belongs to the test."""
 
     folder: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of the installation, as seen from anywhere."""
+        """The variables of the installation, with absolute paths."""
         return VARIABLES | {name: str(self.folder / VARIABLES[name]) for name in _PATHS}
 
     @property
     def backup(self) -> Path:
-        """What the older `fraudctl db backup` wrote."""
+        """The archive that the older `fraudctl db backup` wrote."""
         return self.folder / "backup.tar"
 
     @property
     def answers(self) -> dict[str, Any]:
-        """What the older API answered, and to which requests: see make_fixtures.py."""
+        """The requests to the older API, and its answers: see make_fixtures.py."""
         answers: dict[str, Any] = json.loads((self.folder / "answers.json").read_text())
         return answers
 
     @property
     def journal(self) -> list[dict[str, Any]]:
-        """What happened to the models, the oldest first."""
+        """The journal of the models, the oldest entry first."""
         lines = (self.folder / "models" / "promotions.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

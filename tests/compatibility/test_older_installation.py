@@ -1,4 +1,4 @@
-"""What an older commit stored, trained and backed up is opened, served, retrained and restored by the code of today."""
+"""The code of today opens, serves, retrains and restores what an older commit stored, trained and backed up."""
 
 import json
 import sqlite3
@@ -48,7 +48,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield Api(installation, url)
 
 
-def test_the_model_in_service_is_the_one_of_before(api: Api) -> None:
+def test_the_current_model_is_the_one_of_before(api: Api) -> None:
     status, said = api.ask("GET", "/model")
 
     assert status == 200
@@ -196,7 +196,7 @@ def test_retraining_learns_from_the_rows_of_before_and_promotes(fraudctl: Fraudc
     assert promoted["version"] in fraudctl("models", "list", env=older.environment).stdout.splitlines()[-1]
 
 
-def test_a_decision_of_before_tells_where_it_came_from(fraudctl: Fraudctl, older: OlderInstallation) -> None:
+def test_a_decision_of_before_has_its_lineage(fraudctl: Fraudctl, older: OlderInstallation) -> None:
     told = fraudctl("lineage", "order-1", env=older.environment).stdout
 
     first = older.journal[0]
@@ -223,7 +223,7 @@ def test_artefacts_of_before_are_found_where_the_installation_is_now(
 ) -> None:
     version_of = {entry["digest"]: entry["version"] for entry in older.journal}
 
-    fraudctl("models", "rollback", env=older.environment)  # opens MLflow's store, which has another folder now
+    fraudctl("models", "rollback", env=older.environment)  # opens MLflow's store, whose folder has moved
 
     client, champion = champion_of(older.folder)
     assert champion.tags["digest"] == older.journal[0]["digest"]

@@ -28,11 +28,11 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compose")
     command = re.search(r"^#   (install .*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert command
-    subprocess.run(command[1], shell=True, cwd=folder, check=True)  # noqa: S602  it is our own documented line
+    subprocess.run(command[1], shell=True, cwd=folder, check=True)  # noqa: S602  our own documented line
     return folder / "secrets" / "api_token"
 
 
 @pytest.fixture
 def project(docker_compose: None, token_file: Path, tmp_path: Path) -> Project:
-    """A project that is only read, never started."""
+    """A project whose configuration is read and which never starts."""
     return Project("fraud-only-read", write_env(tmp_path / "env", {"API_TOKEN_FILE": str(token_file)}))

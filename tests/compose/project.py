@@ -1,4 +1,4 @@
-"""Run Docker Compose on compose.yaml, as a project of the test's own."""
+"""Run Docker Compose on compose.yaml, as a project that belongs to the test."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.support.project import ROOT
 
 
 def run(*command: str, stdin: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command in the project's folder; what this shell happens to export does not reach Compose."""
+    """Run a command in the project's folder; variables of this shell do not reach Compose."""
     environment = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "DOCKER_"))}
     with (stdin or Path(os.devnull)).open() as given:
         return subprocess.run(
@@ -31,13 +31,13 @@ class Project:
         return run(*command, "--file", "compose.yaml", *arguments, stdin=stdin)
 
     def compose(self, *arguments: str, stdin: Path | None = None) -> str:
-        """Run `docker compose`, which has to succeed, and return what it printed."""
+        """Run `docker compose`, which must succeed, and return what it printed."""
         ended = self.try_to(*arguments, stdin=stdin)
         assert ended.returncode == 0, f"docker compose {' '.join(arguments)}\n{ended.stdout}\n{ended.stderr}"
         return ended.stdout
 
 
 def write_env(path: Path, variables: Mapping[str, str]) -> Path:
-    """Write what .env would say."""
+    """Write the file that takes the place of .env."""
     path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     return path

@@ -22,7 +22,7 @@ Services = dict[str, dict[str, Any]]
 
 @pytest.fixture
 def config(project: Project) -> dict[str, Any]:
-    """Everything, with its profiles; Compose checks it against its own schema."""
+    """The configuration with all profiles; Compose checks it against its own schema."""
     document: dict[str, Any] = json.loads(project.compose("--profile", "*", "config", "--format", "json"))
     return document
 
@@ -35,7 +35,7 @@ def services(config: dict[str, Any]) -> Services:
 
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
-    """Where each volume or file lies in the container."""
+    """Return each volume or file by its path in the container."""
     return {mount["target"]: mount.get("source", "") for mount in service["volumes"]}
 
 
@@ -57,7 +57,7 @@ def test_git_keeps_out_what_is_secret() -> None:
     assert {"/.env", "/secrets/"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
-def test_what_starts_by_itself_and_what_on_demand(services: Services) -> None:
+def test_servers_start_with_up_and_jobs_on_demand(services: Services) -> None:
     assert {name for name, service in services.items() if "profiles" not in service} == {
         "fraud_api",
         "prometheus",
@@ -88,7 +88,7 @@ def test_ours_run_as_the_user_of_the_images(services: Services) -> None:
     assert {services[name]["user"] for name in ("fraud_api", *JOBS)} == {"10001:0"}
 
 
-def test_servers_come_back_and_jobs_do_not(services: Services) -> None:
+def test_servers_restart_and_jobs_do_not(services: Services) -> None:
     for name, service in services.items():
         assert service.get("restart") == (None if name in JOBS else "unless-stopped"), name
 
@@ -133,7 +133,9 @@ def test_this_machine_alone_reaches_the_ports(services: Services) -> None:
     }
 
 
-def test_the_token_comes_as_a_file_and_only_to_those_who_need_it(config: dict[str, Any], token_file: Path) -> None:
+def test_the_token_comes_as_a_file_and_only_to_containers_that_need_it(
+    config: dict[str, Any], token_file: Path
+) -> None:
     services: Services = config["services"]
 
     assert {name for name, service in services.items() if service.get("secrets")} == WITH_TOKEN
@@ -166,10 +168,10 @@ def names(settings: type[ApiSettings | JobSettings | ClientSettings]) -> set[str
     return {variable.name for variable in settings.variables()}
 
 
-DATABASE = {"DATABASE_URL"}  # a secret, and for something else in many a shell
+DATABASE = {"DATABASE_URL"}  # a secret; many shells set it for another program
 IMAGE_SAYS = {"LATEST_DB", "TRAIN_DB", "DRIFT_RESULT", "HOST", "PORT", "PROBE_PORT"}
 TOKENS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "API_TOKEN_PREVIOUS_FILE"}
-NO_FILE = {"FEATURES_FILE", "BASELINE_DIR"}  # no file of the machine is mounted that they could name
+NO_FILE = {"FEATURES_FILE", "BASELINE_DIR"}  # no file of the machine is mounted, so they could name none
 KUBERNETES = {"ROLLOUT_DEPLOYMENT", "ROLLOUT_TIMEOUT_SECONDS"}
 
 
@@ -182,7 +184,7 @@ KUBERNETES = {"ROLLOUT_DEPLOYMENT", "ROLLOUT_TIMEOUT_SECONDS"}
         ("fraudctl", names(JobSettings) | names(ClientSettings) | {"API_TOKEN_FILE"}),
     ],
 )
-def test_each_variable_of_the_settings_reaches_who_reads_it(
+def test_each_variable_of_the_settings_reaches_the_container_that_reads_it(
     services: Services, service: str, expected: set[str]
 ) -> None:
     elsewhere = DATABASE | IMAGE_SAYS | TOKENS | NO_FILE | KUBERNETES
@@ -263,7 +265,7 @@ def test_grafana_shows_the_chart_s_dashboards_and_asks_our_prometheus(services: 
     assert (dashboards / home.name).is_file()
 
 
-def test_grafana_lets_nobody_in_as_more_than_a_viewer_and_calls_nobody(services: Services) -> None:
+def test_grafana_users_are_at_most_viewers_and_it_calls_no_other_server(services: Services) -> None:
     environment = services["grafana"]["environment"]
 
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"

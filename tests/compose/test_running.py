@@ -1,4 +1,4 @@
-"""compose.yaml on a real Docker engine: score, scrape, look for drift, retrain, stop, and find everything again."""
+"""compose.yaml on a real Docker engine scores, scrapes, finds drift, retrains, stops, and keeps everything."""
 
 import secrets
 import time
@@ -21,7 +21,7 @@ TRANSACTION = [0.0] * 29
 
 @dataclass(frozen=True)
 class ComposedInstallation:
-    """A project that runs, and where it answers."""
+    """A running project, and its addresses."""
 
     project: Project
     token_file: Path
@@ -33,7 +33,7 @@ class ComposedInstallation:
         self.project.compose("up", "--detach", "--wait", *SERVERS)
 
     def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """Ask the API."""
+        """Send a request to the API."""
         header = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
         return requests.request(method, self.api + path, headers=header, timeout=30, **arguments)
 
@@ -50,7 +50,7 @@ class ComposedInstallation:
         return document
 
     def figures(self, query: str) -> list[dict[str, Any]]:
-        """Ask Prometheus, until it has scraped something that answers this."""
+        """Query Prometheus until it finds something."""
         deadline = time.monotonic() + 90
         while True:
             answer = requests.get(f"{self.prometheus}/api/v1/query", params={"query": query}, timeout=30)
@@ -82,7 +82,7 @@ def _stand_in(image: str) -> str:
 def installation(
     request: pytest.FixtureRequest, docker_compose: None, token_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComposedInstallation]:
-    """The servers of compose.yaml, on ports and with volumes of this run's own."""
+    """The servers of compose.yaml, with ports and volumes that belong to this run."""
     images.require_engine()
     image_tags = {image.partition(":")[2] for image in (images.build_api_image(), images.build_jobs_image())}
     assert len(image_tags) == 1
@@ -133,7 +133,7 @@ def test_prometheus_takes_the_chart_s_rules(installation: ComposedInstallation) 
     installation.project.compose(
         "exec", "-T", "prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml"
     )
-    installation.figures("up")  # a rule is unknown until its first evaluation
+    installation.figures("up")  # the health of a rule is unknown until its first evaluation
     groups = requests.get(f"{installation.prometheus}/api/v1/rules", timeout=30).json()["data"]["groups"]
     rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
 
@@ -218,7 +218,9 @@ def test_down_and_up_keep_what_was_stored(installation: ComposedInstallation) ->
 
 
 def test_a_token_that_was_changed_in_its_file_is_valid_without_a_restart(installation: ComposedInstallation) -> None:
-    installation.token_file.write_text(f"{secrets.token_hex(32)}\n")  # in place: another file would not be mounted
+    installation.token_file.write_text(
+        f"{secrets.token_hex(32)}\n"
+    )  # written in place, because another file would not be mounted
 
     deadline = time.monotonic() + 60
     while installation.ask("GET", "/model").status_code == 401 and time.monotonic() < deadline:

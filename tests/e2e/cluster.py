@@ -1,4 +1,4 @@
-"""A kind cluster: what runs in its namespaces, and what a person does there with kubectl."""
+"""Look at a kind cluster, and do there what a person does with kubectl."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def wait_for(what: str, look: Callable[[], Found | None], *, seconds: float = PATIENCE_SECONDS) -> Found:
-    """Look once a second until there is something to see, and return it."""
+    """Look once a second until there is something, and return it."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()
@@ -37,7 +37,7 @@ class Cluster:
 
     @property
     def context(self) -> str:
-        """What kubectl and Helm call it."""
+        """Its name for kubectl and Helm."""
         return f"kind-{self.name}"
 
     @cached_property
@@ -69,7 +69,7 @@ class Cluster:
         return done
 
     def prometheus(self, path: str, **parameters: str) -> Any:
-        """The data with which the cluster's Prometheus answers a request to its API, through that of Kubernetes."""
+        """Return the data of an answer of the cluster's Prometheus, reached through the Kubernetes API."""
         service = "/api/v1/namespaces/monitoring/services/prometheus-operated:9090/proxy/api/v1"
         url = f"{self.api.configuration.host}{service}/{path}"
         answer = self.api.rest_client.pool_manager.request("GET", url, fields=parameters, timeout=30)
@@ -77,7 +77,7 @@ class Cluster:
         return answer.json()["data"]
 
     def series(self, query: str) -> list[dict[str, Any]]:
-        """What Prometheus finds for a query now."""
+        """Return what Prometheus finds for a query now."""
         found: list[dict[str, Any]] = self.prometheus("query", query=query)["result"]
         return found
 
@@ -117,15 +117,15 @@ class Namespace:
         return self.cluster.kubectl("--namespace", self.name, *arguments, stdin=stdin, exit_code=exit_code)
 
     def execute(self, where: str, *command: str, stdin: str | None = None) -> str:
-        """Run a command in a pod, as `kubectl exec -i WHERE -- COMMAND` does, and return what it printed."""
+        """Run a command in a pod by `kubectl exec -i WHERE -- COMMAND`, and return what it printed."""
         return self.kubectl("exec", "--stdin", where, "--", *command, stdin=stdin).stdout
 
     def create(self, *manifests: dict[str, Any]) -> None:
-        """Make these objects; `kubectl apply` would keep a second copy in an annotation, which has no room for much."""
+        """Create these objects; `kubectl apply` would keep a second copy in an annotation, whose size is limited."""
         self.kubectl("create", "--filename", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
     def pods(self, selector: str) -> list[Any]:
-        """The pods that a label selector finds and that are not on their way out, the oldest first."""
+        """Return the pods that a label selector finds and that are not being deleted, the oldest first."""
         found = self.cluster.core.list_namespaced_pod(self.name, label_selector=selector).items
         return sorted(
             (pod for pod in found if pod.metadata.deletion_timestamp is None),
@@ -133,7 +133,7 @@ class Namespace:
         )
 
     def start_job(self, cronjob: str, name: str, *, arguments: tuple[str, ...] = ()) -> str:
-        """`kubectl create job NAME --from=cronjob/CRONJOB`, if wanted with more arguments; return the name."""
+        """Run `kubectl create job NAME --from=cronjob/CRONJOB`, if wanted with more arguments; return the name."""
         create = ("create", "job", name, f"--from=cronjob/{cronjob}")
         if not arguments:
             self.kubectl(*create)
@@ -144,7 +144,7 @@ class Namespace:
         return name
 
     def wait_for_job(self, name: str, *, seconds: float = 600) -> EndedJob:
-        """Wait until a job has ended, one way or the other."""
+        """Wait until a job has succeeded or failed."""
         started = time.monotonic()
         verdict = wait_for(f"job {name}", lambda: self._verdict(name), seconds=seconds)
         pods = self.pods(f"job-name={name}")
@@ -160,7 +160,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def port_forward(self, where: str, port: int) -> Iterator[int]:
-        """`kubectl port-forward WHERE :PORT`; gives the port of 127.0.0.1, which leads to one pod while that lives."""
+        """Run `kubectl port-forward WHERE :PORT`; yield the port of 127.0.0.1, which leads to one pod while it runs."""
         command = ["kubectl", "--context", self.cluster.context, "--namespace", self.name]
         command += ["port-forward", where, f":{port}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -175,5 +175,5 @@ class Namespace:
             process.communicate(timeout=30)
 
     def delete(self) -> None:
-        """Take everything away; does not wait for it."""
+        """Delete everything, without waiting for it."""
         self.cluster.core.delete_namespace(self.name)

@@ -30,7 +30,7 @@ MADE_FOR_THE_TESTS = EVIDENCE / "cluster-made-for-the-tests"
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The cluster of `make kind-up`, which stays; where there is none, one for the time of the tests."""
+    """The cluster of `make kind-up`, which stays; if there is none, a cluster for the time of the tests."""
     for program in ("docker", "kind", "kubectl", os.environ.get("HELM", "helm")):
         if shutil.which(program) is None:
             skip_or_fail(f"{program} is not installed; k8s-dev/README.md says what is needed")
@@ -46,10 +46,12 @@ def cluster() -> Cluster:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Take the cluster away that was made for the tests, once the last process is done with it."""
+    """Delete the cluster that was made for the tests when the last process has finished with it."""
     if hasattr(session.config, "workerinput") or not MADE_FOR_THE_TESTS.exists():
         return
-    is_of_this_session = MADE_FOR_THE_TESTS.stat().st_mtime >= BEGAN  # an older one was broken off, or kept on purpose
+    is_of_this_session = (
+        MADE_FOR_THE_TESTS.stat().st_mtime >= BEGAN
+    )  # an older run was interrupted, or its cluster was kept on purpose
     name = MADE_FOR_THE_TESTS.read_text()
     MADE_FOR_THE_TESTS.unlink()
     if is_of_this_session and not KEEP:
@@ -76,7 +78,7 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
     def install(name: str, prepare: Callable[[Namespace], None] = lambda _: None, **values: Any) -> Iterator[Release]:
         namespace = cluster.namespace(f"fraud-{name}-{secrets.token_hex(2)}")
         namespace.kubectl("create", "secret", "generic", SECRET, f"--from-literal=api-token={TOKEN}")
-        # Labels of today count, and nothing begins by the clock.
+        # Labels of today count, and no job starts by its schedule.
         ours = {
             "auth": {"existingSecret": SECRET},
             "config": {"labelMaturityDays": 0, "retrainCooldownDays": 0, "driftWindowRows": 1000},
@@ -94,7 +96,9 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
             raise
         finally:
             if not KEEP:
-                release.helm("uninstall", NAME, "--ignore-not-found")  # what it has outside of its namespace too
+                release.helm(
+                    "uninstall", NAME, "--ignore-not-found"
+                )  # deletes its objects outside of the namespace too
                 namespace.delete()
 
     return install
@@ -102,14 +106,14 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
 
 @pytest.fixture(scope="session")
 def release(installed: Installed) -> Iterator[Release]:
-    """A release for tests that leave it as they found it; its retraining may change two annotations and no more."""
+    """A release for tests that do not change it; its retraining may change only two annotations."""
     with installed("e2e", rbac={"restrictPatchWithAdmissionPolicy": True}) as release:
         yield release
 
 
 @pytest.fixture(scope="session")
 def sample() -> Sample:
-    """The real transactions or, where they are absent, made-up ones."""
+    """The real transactions or, if they are absent, made-up ones."""
     return read_sample(REAL_DATA) if REAL_DATA.exists() else made_up_sample()
 
 
@@ -140,12 +144,12 @@ def _what_it_is_marked_with(request: pytest.FixtureRequest, cluster: Cluster) ->
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Note something that was measured; all of it is told at the end."""
+    """Note a measurement; the end of the run prints all of them."""
     return lambda text: request.node.user_properties.append(("measured", text))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what was measured."""
+    """Print what was measured."""
     ended = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
     measured = [
         f"{report.nodeid.rpartition('::')[2]}: {text}"
@@ -164,7 +168,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Keep logs, events and manifests of the cluster when a test fails; its releases go only afterwards."""
+    """Keep logs, events and manifests of the cluster when a test fails, before its releases are deleted."""
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster):
@@ -175,7 +179,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def keep_evidence(cluster: Cluster, folder: Path) -> None:
-    """Write what a person would look at: the nodes, and of each namespace its objects, events, and the pods' logs."""
+    """Write what a person would look at: nodes, and each namespace's objects, events and logs of pods."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nodes.txt").write_text(cluster.kubectl("describe", "nodes", exit_code=None).stdout)
     namespaces = [each.metadata.name for each in cluster.core.list_namespace().items]

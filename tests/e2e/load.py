@@ -24,7 +24,7 @@ TIMEOUTS_SECONDS = (5, 15)
 
 
 def main() -> None:
-    """Read the command line, and score until told to stop."""
+    """Read the command line, and score until SIGTERM."""
     parser = argparse.ArgumentParser(description="Score transactions at a constant rate until SIGTERM.")
     parser.add_argument("--rows", type=Path, required=True, help="JSON file of transactions, taken in turn")
     parser.add_argument("--name", required=True, help="what their transaction ids begin with")

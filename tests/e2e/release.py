@@ -1,4 +1,4 @@
-"""An installation of the chart in a namespace of its own, and how its users and operators come near it."""
+"""Install the chart in a namespace, and use it as its users and operators do."""
 
 import contextlib
 import csv
@@ -39,11 +39,11 @@ class Api:
         return requests.request(method, self.url + path, headers=headers, timeout=30, **arguments)
 
     def get(self, path: str) -> dict[str, Any]:
-        """What a GET answers."""
+        """Return the answer to a GET."""
         return self._document(self.ask("GET", path))
 
     def predict(self, rows: Sequence[Sequence[float]], transaction_ids: Sequence[str]) -> list[float]:
-        """Have transactions scored, a thousand a request."""
+        """Score transactions, a thousand per request."""
         scores: list[float] = []
         for start in range(0, len(rows), 1000):
             part = slice(start, start + 1000)
@@ -52,7 +52,7 @@ class Api:
         return scores
 
     def label(self, transaction_ids: Sequence[str], truths: Sequence[int]) -> None:
-        """Say what transactions turned out to be."""
+        """Label transactions."""
         labels = [
             {"transaction_id": name, "is_fraud": bool(truth), "source": "chargeback"}
             for name, truth in zip(transaction_ids, truths, strict=True)
@@ -84,7 +84,7 @@ class Release:
         return done.stdout
 
     def upgrade(self, **values: Any) -> float:
-        """`helm upgrade --install --wait` with these values over those of the release; return how long it took."""
+        """Run `helm upgrade --install --wait` with these values over those of the release; return how long it took."""
         started = time.monotonic()
         all_values = merged(self.values, values)
         arguments = ("upgrade", "--install", NAME, str(CHART), "--wait", "--timeout", "5m", "--values", "-")
@@ -93,21 +93,21 @@ class Release:
 
     @contextlib.contextmanager
     def api(self, where: str = f"service/{NAME}-api") -> Iterator[Api]:
-        """The API as a developer reaches it, through `kubectl port-forward`."""
+        """Yield the API as a developer reaches it, through `kubectl port-forward`."""
         with self.namespace.port_forward(where, 5000) as port:
             yield Api(f"http://127.0.0.1:{port}")
 
     def get(self, path: str) -> dict[str, Any]:
-        """What one GET answers."""
+        """Return the answer to one GET."""
         with self.api() as api:
             return api.get(path)
 
     def pods(self) -> list[Any]:
-        """The pods of the API that are not on their way out."""
+        """Return the pods of the API that are not being deleted."""
         return self.namespace.pods(API_PODS)
 
     def api_pod(self) -> str:
-        """The name of the one ready pod of the API."""
+        """Return the name of the one ready pod of the API."""
         return str(wait_for("a ready pod of the API", self._ready_pod))
 
     def _ready_pod(self) -> str | None:
@@ -119,7 +119,7 @@ class Release:
         return self.namespace.execute(f"pod/{self.api_pod()}", *command, stdin=stdin)
 
     def sql(self, statement: str) -> list[list[str]]:
-        """The rows that the sqlite3 of the API's pod prints."""
+        """Return the rows that the sqlite3 of the API's pod prints."""
         printed = self.in_api("sqlite3", "/app/data/requests.db", statement)
         return [line.split("|") for line in printed.splitlines()]
 
@@ -129,7 +129,7 @@ class Release:
         return self.namespace.cluster.apps.read_namespaced_deployment(f"{NAME}-api", self.namespace.name)
 
     def wait_until_rolled_out(self) -> None:
-        """Return when only new pods of the API run, and the old ones, to which clients cling, have ended."""
+        """Return when only new pods of the API run, and the old ones, which clients still use, have ended."""
         self.namespace.kubectl("rollout", "status", f"deployment/{NAME}-api", "--timeout=180s")
         wait_for("the end of the old pods", self._has_only_wanted_pods)
 
@@ -143,14 +143,14 @@ class Release:
         return self.namespace.start_job(f"{NAME}-{job}", name, arguments=("--force",) if force else ())
 
     def kill_container(self, pod: Any) -> None:
-        """kill -9 of the first process of a pod's container, from its node: from inside a first process is immune."""
+        """Send SIGKILL to the first process of a container from its node, because inside a first process is immune."""
         container = pod.status.container_statuses[0].container_id.removeprefix("containerd://")
         kill = ["ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container]
         subprocess.run(["docker", "exec", pod.spec.node_name, *kill], check=True, capture_output=True, timeout=60)
 
     @contextlib.contextmanager
     def admin(self) -> Iterator["Admin"]:
-        """The pod for `fraudctl`, as docs/operations.md says."""
+        """Run the pod for `fraudctl`, as docs/operations.md says."""
         self.start_job("fraudctl", "admin")
         self.namespace.kubectl("wait", "job/admin", "--for=jsonpath={.status.ready}=1", "--timeout=180s")
         try:
@@ -159,7 +159,7 @@ class Release:
             self.namespace.kubectl("delete", "job", "admin")
 
     def current(self) -> "Current":
-        """The version that the link names, as it lies on the volume."""
+        """Return the version that the link on the volume names."""
         manifest = json.loads(self.in_api("cat", f"{MODELS}/current/manifest.json"))
         sums = self.in_api("sha256sum", f"{MODELS}/current/model.onnx", f"{MODELS}/current/reference_data.db")
         model, reference = (line.split()[0] for line in sums.splitlines())
@@ -188,18 +188,18 @@ class Admin:
         return self.namespace.execute("job/admin", *command, stdin=stdin)
 
     def sql(self, statement: str) -> list[list[str]]:
-        """The rows that `fraudctl db query` prints, whichever database there is."""
+        """Return the rows that `fraudctl db query` prints, with either database."""
         _names, *rows = csv.reader(self.run("fraudctl", "db", "query", statement).splitlines())
         return rows
 
 
 def is_ready(pod: Any) -> bool:
-    """Whether a pod takes requests."""
+    """Say whether a pod takes requests."""
     return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions or [])
 
 
 def merged(values: Values, more: Values) -> dict[str, Any]:
-    """Values with others laid over them, as Helm does with two files."""
+    """Return values overridden by others, as Helm does with two files."""
     result = dict(values)
     for name, value in more.items():
         both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)

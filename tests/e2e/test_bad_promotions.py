@@ -1,4 +1,4 @@
-"""A model that cannot serve does not serve, whoever put it there, and a promotion that is broken off is finished."""
+"""A model that cannot serve does not serve, and an interrupted promotion is finished."""
 
 import json
 import time
@@ -32,8 +32,8 @@ ln -sfn by-hand current
 
 @pytest.fixture(scope="module")
 def trained(installed: Installed, sample: Sample) -> Iterator[Release]:
-    """A release with history, whose new pods find the model spoilt when a test says so."""
-    rollout = {"timeoutSeconds": 60}  # more than Kubernetes takes to give a rollout up
+    """A release with history, whose new pods find a damaged model when a test says so."""
+    rollout = {"timeoutSeconds": 60}  # longer than Kubernetes waits before it reports a failed rollout
     with installed("bad", api={"progressDeadlineSeconds": 50}, jobs={"retrain": {"rollout": rollout}}) as release:
         image = release.deployment.spec.template.spec.containers[0].image
         spoiler = {
@@ -85,7 +85,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
 
 
 @pytest.mark.prometheus
-def test_a_new_model_that_does_not_serve_is_taken_back(
+def test_a_new_model_that_does_not_serve_is_rolled_back(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:
     before, version, since = trained.get("/model"), trained.current().version, time.time()
@@ -109,7 +109,7 @@ def test_a_new_model_that_does_not_serve_is_taken_back(
     figure(f"a new model that does not serve: job {retraining.seconds:.0f} s until taken back, {seen}")
 
 
-def test_a_job_that_is_killed_amid_a_promotion_is_finished_by_its_next_attempt(
+def test_a_promotion_of_a_killed_job_is_finished_by_its_next_attempt(
     trained: Release, rows: Sequence[Sequence[float]], figure: Callable[[str], None]
 ) -> None:
     before = trained.get("/model")
@@ -134,7 +134,7 @@ def test_a_job_that_is_killed_amid_a_promotion_is_finished_by_its_next_attempt(
 
 
 def _refusal_of_the_newest_pod(release: Release) -> str | None:
-    """What the newest pod's containers said when they ended, once one of them ended badly."""
+    """Return the last messages of the newest pod's containers when one of them has failed."""
     pod = release.pods()[-1]
     logs = ""
     for container in ("bootstrap", "api"):
@@ -151,7 +151,7 @@ def _assert_nobody_noticed(release: Release, seen: Seen, name: str) -> None:
 
 
 def _wait_for_the_alert(release: Release, since: float) -> None:
-    """The alert of a retraining that ended after `since`, not that of one before."""
+    """Wait for the alert of a retraining that ended after `since`."""
     pushed = "fraud_job_last_attempt_timestamp_seconds"
     ended = f'{pushed}{{namespace="{release.namespace.name}", job="fraud-retrain"}} > {since}'
     wait_for("the retraining's figures", lambda: release.namespace.cluster.series(ended))

@@ -1,4 +1,4 @@
-"""Pods and nodes are killed, evicted and drained: what was answered is there, and the API comes back by itself."""
+"""Pods and nodes are killed, evicted and drained: every answered row is stored, and the API recovers."""
 
 import functools
 import time
@@ -20,7 +20,7 @@ DRAINED = "fraud-detection.io/drained-by-tests"
 
 @pytest.fixture(scope="module")
 def sturdy(installed: Installed) -> Iterator[Release]:
-    """A release to be mistreated."""
+    """A release for faults."""
     with installed("faults", api={"podLabels": {DRAINED: "true"}}) as release:
         yield release
 
@@ -40,7 +40,7 @@ def test_kill_9_during_writes(sturdy: Release, rows: Sequence[Sequence[float]], 
             sturdy.kill_container(sturdy.pods()[0])
             wait_for("the container's restart", functools.partial(_has_restarted, sturdy, restarts + times))
             sturdy.api_pod()
-            time.sleep(3)  # some writes between the two
+            time.sleep(3)  # for some writes between the two
         seen = load.stop()
 
     assert seen.failures, "a kill -9 that no request notices did not happen"
@@ -88,8 +88,8 @@ def test_a_node_that_is_drained_and_comes_back(
     figure(f"node drained and uncordoned: serves {seconds:.0f} s after the uncordon")
 
 
-def test_a_pod_that_is_torn_away_is_noticed_by_the_load(sturdy: Release, rows: Sequence[Sequence[float]]) -> None:
-    """The control of every claim of `0 failed`: without a roll-out requests do fail, and are counted."""
+def test_a_pod_that_is_deleted_at_once_is_noticed_by_the_load(sturdy: Release, rows: Sequence[Sequence[float]]) -> None:
+    """The control of every `0 failed`: if a pod is deleted at once, requests fail and the load counts them."""
     with traffic(sturdy, rows, name="torn") as load:
         sturdy.namespace.kubectl("delete", "pod", sturdy.api_pod(), "--grace-period=0", "--force")
         sturdy.api_pod()
@@ -114,7 +114,7 @@ def _stored_in_one_piece(release: Release, name: str) -> Stored:
 
 
 def _assert_nothing_is_lost(release: Release, seen: Seen, name: str) -> None:
-    """What was answered is there; what was not may be there or not, but never twice."""
+    """Assert that answered rows are stored once, and rows without an answer at most once."""
     stored = _stored_in_one_piece(release, name)
     assert lost_or_altered(seen.answers, stored) == []
     assert [transaction_id for transaction_id, rows in stored.items() if len(rows) > 1] == []

@@ -1,4 +1,4 @@
-"""What a newcomer has after `helm install --wait`: an API that answers, checks who asks, and remembers."""
+"""After `helm install --wait` the API answers, checks tokens, and remembers."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ READY_WITHIN_SECONDS = 180
 
 def test_it_is_ready_without_a_training(installed: Installed, figure: Callable[[str], None]) -> None:
     with installed("new") as release:
-        seconds = release.upgrade()  # nothing has changed: it waits for what is not ready yet
+        seconds = release.upgrade()  # nothing has changed, so it only waits for what is not ready yet
         jobs = release.namespace.cluster.batch.list_namespaced_job(release.namespace.name).items
         pod = release.pods()[0]
         ready_at = next(each for each in pod.status.conditions if each.type == "Ready").last_transition_time

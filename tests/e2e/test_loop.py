@@ -29,7 +29,7 @@ WHERE alias.alias = 'champion' AND digest.key = 'digest'
 
 @pytest.fixture(scope="module")
 def loop(installed: Installed) -> Iterator[Release]:
-    """A release that goes round the loop."""
+    """A release that runs the loop."""
     with installed("loop") as release:
         yield release
 
@@ -85,7 +85,7 @@ def test_the_loop_closes_under_load(loop: Release, sample: Sample, figure: Calla
     assert current.reference_sha256 == files["reference_data.db"]["sha256"]
     assert seen.digests == [first["digest"][:12], served["digest"][:12]]
 
-    # nobody noticed
+    # no client noticed
     for each, name in ((seen_first, "calm-load"), (seen, "changed-load")):
         stored = stored_rows(loop.sql, name)
         assert each.rate >= LEAST_RATE
@@ -93,7 +93,7 @@ def test_the_loop_closes_under_load(loop: Release, sample: Sample, figure: Calla
         assert lost_or_altered(each.answers, stored) == []
         assert len(stored) == len(each.answers)
 
-    # and it was worth it
+    # the new model is better
     improved, suffered = change.on_the_newest_half(loop)
     figure(
         f"average precision {change.before:.3f}, after the change {change.after:.3f}; on its newest half "
@@ -115,7 +115,7 @@ def _train_on_history(loop: Release, sample: Sample) -> tuple[EndedJob, Seen]:
 
 @dataclass(frozen=True)
 class Change:
-    """Shifted transactions, what they turned out to be, and what the current model said of them."""
+    """Shifted transactions, their truths, and their scores by the current model."""
 
     rows: list[list[float]]
     truths: list[int]
@@ -129,7 +129,7 @@ class Change:
         return float(average_precision_score(self.truths, self.scores))
 
     def on_the_newest_half(self, loop: Release) -> tuple[float, float]:
-        """Average precision of the model that serves now, which never saw these, and of the one that served then."""
+        """Return the average precision of the present model, which never saw these, and of the previous one."""
         newest = slice(len(self.rows) // 2, None)
         with loop.api() as api:
             scores = api.predict(self.rows[newest], [f"again-{number}" for number in range(len(self.rows[newest]))])
@@ -138,7 +138,7 @@ class Change:
 
 
 def _change_the_world(loop: Release, sample: Sample, scaling: dict[str, float]) -> Change:
-    """Score and label what comes as history came, and then what does not."""
+    """Score and label transactions that are distributed as history is, and then changed ones."""
     unshifted, truths = sample.scaled(sample.changed, scaling), sample.truths(sample.changed)
     rows = shifted(unshifted)
     with loop.api() as api:
@@ -154,7 +154,7 @@ def _change_the_world(loop: Release, sample: Sample, scaling: dict[str, float]) 
 
 @pytest.mark.prometheus
 def test_every_query_of_the_dashboards_finds_something(loop: Release, sample: Sample) -> None:
-    """After a whole loop; what only kube-state-metrics and the kubelet tell is asked for, but need not be there."""
+    """After a whole loop every query finds something, unless it needs kube-state-metrics or the kubelet."""
     rows = sample.scaled(sample.calm, loop.get("/model")["amount_scaling"])
     with traffic(loop, rows, name="watched-load"), loop.api() as api:
         assert api.ask("POST", "/predict", json={"data": [[1, 2]]}).status_code == 422
@@ -169,7 +169,7 @@ def test_every_query_of_the_dashboards_finds_something(loop: Release, sample: Sa
 
 
 def _answers(release: Release, query: Query) -> bool:
-    """Whether Prometheus finds something; what it refuses fails the test."""
+    """Say whether Prometheus finds something; a refusal fails the test."""
     return bool(release.namespace.cluster.series(query.as_asked(release.namespace.name, NAME)))
 
 

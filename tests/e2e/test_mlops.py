@@ -44,7 +44,7 @@ def script(pipeline: Release, tmp_path_factory: pytest.TempPathFactory) -> Scrip
 
 def test_the_pipeline_deploys_retrains_and_verifies(pipeline: Release, script: Script) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert script("code-changed.sh").stdout == "true\n"  # nobody knows what is deployed
+    assert script("code-changed.sh").stdout == "true\n"  # no deployed version is known
 
     script("deploy.sh", "--set-string", f"commonAnnotations.fraud-detection\\.io/revision={head.strip()}")
     assert script("code-changed.sh").stdout == "false\n"

@@ -1,4 +1,4 @@
-"""Prometheus takes up what the chart offers, with the token from the Secret, and every rule works there."""
+"""Prometheus scrapes what the chart offers with the token from the Secret, and evaluates every rule."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and three replicas behind one Service: restarted in turn and killed under load, every row stored once."""
+"""With PostgreSQL and three replicas, every row is stored once under load, through restarts and kills."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def _prepare(namespace: Namespace) -> None:
 
 
 def _database(namespace: Namespace) -> str:
-    """Run a PostgreSQL server, as much locked down as everything else; return the address of its database."""
+    """Run a PostgreSQL server, locked down like the other pods; return the address of its database."""
     if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode == 0:
         load = ["kind", "load", "docker-image", "--name", namespace.cluster.name, IMAGE]
         subprocess.run(load, check=True, capture_output=True)
@@ -116,7 +116,7 @@ def test_a_killed_replica_costs_a_retry_and_no_row(
     assert seen.failed_with() == {}
     assert lost_or_altered(seen.answers, stored) == []
     assert [name for name, found in stored.items() if len(found) != 1] == []
-    assert keys[0][0] == keys[0][1]  # the load sends one row a request
+    assert keys[0][0] == keys[0][1]  # the load sends one row per request
     figure(f"one of {REPLICAS} replicas killed, clients try again with the same key: {seen}")
 
 

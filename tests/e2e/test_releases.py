@@ -1,4 +1,4 @@
-"""What Helm does to an installation over the years: upgrades, a rollback, an uninstall, a new beginning on old data."""
+"""Upgrades, a rollback, an uninstall and a new installation on old data keep what was stored."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def test_new_values_are_rolled_out_and_rolled_back(lived_in: Release, figure: Ca
     before, threshold = _versions(lived_in), lived_in.get("/model")["threshold"]
 
     seconds = lived_in.upgrade(config={"fraudThreshold": 0.7})
-    lived_in.wait_until_rolled_out()  # Helm 3 waits for the new pod, not for the end of the old one
+    lived_in.wait_until_rolled_out()  # Helm 3 waits for the new pod, but not until the old one has ended
     assert _versions(lived_in) != before
     assert lived_in.get("/model")["threshold"] == 0.7
 
@@ -69,7 +69,7 @@ def _the_first_is_there(release: Release) -> bool:
 
 
 def _versions(release: Release) -> dict[str, Any]:
-    """Of every object its generation or, where Kubernetes counts none, its content."""
+    """Return the generation of every object or, if Kubernetes counts none, its content."""
     found = json.loads(release.namespace.kubectl("get", KINDS, "--selector", LABELS, "--output=json").stdout)["items"]
     return {
         f"{each['kind']}/{each['metadata']['name']}": each["metadata"].get("generation")

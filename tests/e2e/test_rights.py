@@ -1,4 +1,4 @@
-"""What the accounts of a release may do in the cluster: retraining may restart one Deployment, the others nothing."""
+"""The account of the retraining may restart one Deployment, and the other accounts have no rights in the cluster."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ def test_retraining_may_change_nothing_else_of_it(release: Release, retrain: Any
         lambda: apps.patch_namespaced_deployment(f"{NAME}-api", release.namespace.name, change, dry_run="All")
     )
 
-    assert status in {403, 422}  # 422 is how an admission policy says Invalid
+    assert status in {403, 422}  # 422 is how an admission policy rejects
 
 
 FORBIDDEN: dict[str, Callable[[Any, str], object]] = {
@@ -100,7 +100,7 @@ class _Apis:
 
 
 def _refusal(do: Callable[[], object]) -> int | None:
-    """The status with which Kubernetes says no; None when it does what was asked."""
+    """Return the status with which Kubernetes refuses; None if it does not."""
     try:
         do()
     except kubernetes.client.ApiException as error:
@@ -126,7 +126,7 @@ def test_no_pod_but_that_of_retraining_has_a_token_of_the_cluster(release: Relea
 
 
 def _tokens(pod: Any) -> list[str]:
-    """Volumes that hold a token of the pod's account, given by the chart or by Kubernetes itself."""
+    """Return the volumes with a token of the pod's account, from the chart or from Kubernetes itself."""
     return [
         volume.name
         for volume in pod.spec.volumes

@@ -1,4 +1,4 @@
-"""A new token takes the place of the old one, as docs/operations.md says: no client and no scrape is turned away."""
+"""A new token replaces the old one, as docs/operations.md says, and no client and no scrape is rejected."""
 
 import base64
 import secrets
@@ -14,7 +14,7 @@ from tests.support.sample import Sample
 
 
 @pytest.mark.prometheus
-def test_a_rotation_turns_nobody_away(installed: Installed, sample: Sample, figure: Callable[[str], None]) -> None:
+def test_a_rotation_rejects_no_client(installed: Installed, sample: Sample, figure: Callable[[str], None]) -> None:
     new = secrets.token_hex(32)
     with installed("rotation") as release:
         cluster, namespace = release.namespace.cluster, release.namespace.name
@@ -23,7 +23,7 @@ def test_a_rotation_turns_nobody_away(installed: Installed, sample: Sample, figu
         began = time.monotonic()
         rows = sample.scaled(sample.calm, release.get("/model")["amount_scaling"])
         with traffic(release, rows, name="old-client") as old_client:
-            # both are valid before anybody uses the new one
+            # both are valid before any client uses the new one
             _set(release, **{"api-token-previous": new})
             wait_for("the new token", lambda: _status(release, new) == 200)
             _set(release, **{"api-token": new, "api-token-previous": TOKEN})
@@ -46,7 +46,7 @@ def test_a_rotation_turns_nobody_away(installed: Installed, sample: Sample, figu
 
 
 def _set(release: Release, **keys: str | None) -> None:
-    """Change keys of the token's Secret; None takes one away."""
+    """Change keys of the token's Secret; None deletes one."""
     data = {name: None if value is None else base64.b64encode(value.encode()).decode() for name, value in keys.items()}
     release.namespace.cluster.core.patch_namespaced_secret(SECRET, release.namespace.name, {"data": data})
 
@@ -57,7 +57,7 @@ def _status(release: Release, token: str) -> int:
 
 
 def _old_token_rests(release: Release, token: str) -> bool:
-    """Whether nobody came with the old token for two scrapes, as the API itself counts them."""
+    """Say whether the API counted no request with the old token for two scrapes."""
     with release.api() as api:
         before = _uses_of_previous(api, token)
         time.sleep(25)

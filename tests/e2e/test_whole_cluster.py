@@ -1,4 +1,4 @@
-"""What takes an ordinary kind cluster: Grafana, enforced network policies, and a volume among several nodes."""
+"""In an ordinary kind cluster: Grafana, enforced network policies, and one volume among several nodes."""
 
 import base64
 import functools
@@ -48,14 +48,14 @@ def test_grafana_shows_every_dashboard_with_figures(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def fenced(installed: Installed) -> Iterator[Release]:
-    """A release with its network policies, for whose sake askers are put here and there."""
+    """A release with its network policies, and pods in several places that try to connect."""
     with installed("fenced") as release:
         yield release
 
 
 @pytest.mark.network_policies
-def test_only_those_who_need_it_reach_anything(fenced: Release, cluster: Cluster) -> None:
-    # By address: who may not ask for names would be kept out by that alone.
+def test_only_pods_that_need_it_reach_anything(fenced: Release, cluster: Cluster) -> None:
+    # By address, because a pod that may not resolve names would fail by that alone.
     here = fenced.namespace
     api, gateway = (_address(cluster, here.name, f"{NAME}-{part}") for part in ("api", "pushgateway"))
     kubernetes_api = _address(cluster, "default", "kubernetes")
@@ -79,7 +79,7 @@ def test_only_those_who_need_it_reach_anything(fenced: Release, cluster: Cluster
             "a job, the Pushgateway",
         }
 
-        # the control: it was the policies, not the network
+        # the control: without the policies they connect
         here.kubectl("delete", "networkpolicies", "--all")
         wait_for("a stranger who is not kept out", lambda: _connects(elsewhere, stranger, gateway), seconds=30)
         assert _connects(elsewhere, stranger, api)
@@ -90,7 +90,7 @@ def test_only_those_who_need_it_reach_anything(fenced: Release, cluster: Cluster
 
 @pytest.fixture(scope="module")
 def unbound(installed: Installed, cluster: Cluster) -> Iterator[Release]:
-    """A release on a volume that every node would mount; kind's own are tied to a node, which would hide a fault."""
+    """A release on a volume that every node can mount; kind's own volumes belong to a node and would hide a fault."""
     volume = f"fraud-e2e-{secrets.token_hex(4)}"
     folder = f"/var/{volume}"
     for node in cluster.core.list_node().items:
@@ -137,13 +137,13 @@ def test_all_pods_of_the_volume_run_on_its_node(unbound: Release, cluster: Clust
     assert len(on_the_volume) >= 4
     assert len(nodes) == 1
 
-    # the control: it was the pods' affinity, not the volume
+    # the control: a pod on another node can mount the volume, so it was the affinity that kept them together
     others = {each.metadata.name for each in cluster.core.list_node().items if not each.spec.taints} - nodes
     _asker(here, unbound, node=others.pop())
 
 
 def _asker(namespace: Namespace, release: Release, *, node: str | None = None) -> str:
-    """A pod of nobody that does nothing until it is asked to; with the claim and on that node, if one is named."""
+    """Return a pod that only sleeps; with the claim and on the node, if they are given."""
     container: dict[str, Any] = {
         "name": "asker",
         "image": release.deployment.spec.template.spec.containers[0].image,

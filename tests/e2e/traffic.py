@@ -1,4 +1,4 @@
-"""Constant traffic from a pod beside the API (load.py), and what its answers are worth afterwards."""
+"""Send constant traffic from a pod beside the API (load.py), and compare its answers with the store."""
 
 import contextlib
 import itertools
@@ -30,7 +30,7 @@ class Seen:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return (len(self.answers) + len(self.failures)) / self.seconds
 
     @property
@@ -40,36 +40,36 @@ class Seen:
 
     @property
     def gaps_seconds(self) -> list[float]:
-        """The times from each answer to the next."""
+        """The seconds from each answer to the next."""
         times: list[float] = sorted(answer["at"] for answer in self.answers)
         return [after - before for before, after in itertools.pairwise(times)]
 
     def last_failure_before(self, moment: float) -> float:
-        """When the last request that was sent before this moment and failed had failed, in seconds since 1970, or 0."""
+        """Return when the last failed request that was sent before this moment failed, in seconds since 1970, or 0."""
         ends: list[float] = [each["at"] + each["took"] for each in self.failures if each["at"] < moment]
         return max(ends, default=0.0)
 
     def __str__(self) -> str:
-        """For people."""
+        """Return a summary for people."""
         return (
             f"{len(self.answers) + len(self.failures):,} requests at {self.rate:.0f}/s, "
             f"{len(self.failures)} failed, longest gap {max(self.gaps_seconds):.2f} s"
         )
 
     def failed_with(self) -> dict[str, int]:
-        """How often each problem occurred."""
+        """Return how often each problem occurred."""
         return dict(Counter(failure["problem"][:200] for failure in self.failures))
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """A client at work."""
+    """A running client."""
 
     namespace: Namespace
     pod: str
 
     def stop(self) -> Seen:
-        """Tell it to stop, and return what it saw."""
+        """Stop it, and return what it saw."""
         self.namespace.execute(f"pod/{self.pod}", "python", "-c", _STOP)
         wait_for(f"pod {self.pod} to end", self._has_ended, seconds=60)
         *lines, end = map(json.loads, self.namespace.kubectl("logs", self.pod).stdout.splitlines())
@@ -85,7 +85,7 @@ class Traffic:
 
 @contextlib.contextmanager
 def traffic(release: Release, rows: Sequence[Sequence[float]], *, name: str, attempts: int = 1) -> Iterator[Traffic]:
-    """Score these transactions in turn until the block ends; `name` begins the transaction ids and names the pod."""
+    """Score these transactions in turn until the block ends; `name` starts the transaction ids and names the pod."""
     namespace = release.namespace
     files = {"load.py": Path(__file__).with_name("load.py").read_text(), "rows.json": json.dumps(rows[:1000])}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": files}
@@ -136,7 +136,7 @@ Stored = Mapping[str, Sequence[tuple[str, float]]]
 
 
 def stored_rows(ask: Callable[[str], Sequence[Sequence[str]]], name: str) -> Stored:
-    """What the database holds of the transactions whose ids begin with this name; `ask` runs SQL there."""
+    """Return the stored transactions whose ids start with this name; `ask` runs SQL there."""
     found: dict[str, list[tuple[str, float]]] = {}
     columns = "transaction_id, request_id, fraud_probability"
     for transaction_id, request_id, score in ask(
@@ -147,7 +147,7 @@ def stored_rows(ask: Callable[[str], Sequence[Sequence[str]]], name: str) -> Sto
 
 
 def lost_or_altered(answers: Sequence[Mapping[str, Any]], stored: Stored) -> list[str]:
-    """Transaction ids that were answered, and are not stored once, under that request and with that score."""
+    """Return the ids of answered transactions that are not stored exactly once, with that request and score."""
     return [
         answer["transaction_id"]
         for answer in answers

@@ -1,4 +1,4 @@
-"""What must hold of a store after any fault (I1 to I6 of the design); knows SQL and the model, none of our queries."""
+"""Check what must hold of a store after every fault (I1 to I6), with SQL and the model and none of our queries."""
 
 import math
 import sqlite3
@@ -47,14 +47,14 @@ class StoredRow:
 
 @dataclass
 class Expected:
-    """What the clients know: everything that they sent and everything that they were answered."""
+    """What the clients know: everything that they sent and every answer."""
 
     sent: list[Sent] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
 
 
 def violations(database: Path, models_dir: Path, features: FeatureList, expected: Expected) -> list[str]:
-    """Return every broken invariant as one sentence that begins with its number; [] when all is well.
+    """Return every broken invariant as one sentence that starts with its number; [] if all of them hold.
 
     Open only a database that no server uses, or a copy.
     """

@@ -1,4 +1,4 @@
-"""Whatever arrives, the service answers it, stores nothing that it rejects, and repeats nothing of it."""
+"""The API answers every request, stores nothing that it rejects, and repeats nothing of it."""
 
 import contextlib
 import dataclasses
@@ -117,7 +117,7 @@ def post(rng: random.Random, path: str, body: str | bytes, *, is_right: bool | N
 
 
 def row(rng: random.Random) -> list[str]:
-    """The numbers of one right row, as JSON writes them."""
+    """Return the numbers of one right row, as JSON writes them."""
     return [rng.choice(RIGHT_NUMBERS) if rng.random() < 0.1 else repr(rng.gauss(0, 3)) for _ in FEATURES.names]
 
 
@@ -208,7 +208,7 @@ def wrong_labels(rng: random.Random) -> Case:
         fields.pop(rng.choice(list(fields)))
     labels = json.dumps([fields] * rng.choice([1, 1, 2, 1001]))
     body = rng.choice([f'{{"labels": {labels}}}'] * 5 + [labels, f'{{"labels": {labels}, "x": 1}}', '{"labels": {}}'])
-    return post(rng, "/labels", body, is_right=False)  # even the right ones name nothing that is stored
+    return post(rng, "/labels", body, is_right=False)  # even the right ones name no stored transaction
 
 
 def wrong_header(rng: random.Random) -> Case:
@@ -288,7 +288,7 @@ def test_nothing_brings_it_down_in_process(
     api: Api, sqlite_environment: dict[str, str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, tally = api.test_client(), Tally()
-    send_in_process(client, range(1000), tally)  # what is filled once (caches, connections) is no growth
+    send_in_process(client, range(1000), tally)  # caches and connections are filled once, which is no growth
     memory_before = Process().memory_info().rss
 
     with caplog.at_level(logging.WARNING):
@@ -308,7 +308,7 @@ def test_nothing_brings_it_down_in_process(
 
 
 def as_http(rng: random.Random, case: Case) -> tuple[bytes, bool]:
-    """Return a request as bytes, and whether they are HTTP as it should be."""
+    """Return a request as bytes, and whether they are correct HTTP."""
     path = case.path if rng.random() < 0.9 else f"/{case.path}"  # which means the same
     lines = [
         f"{case.method} {path} HTTP/1.1",
@@ -345,7 +345,7 @@ def as_chunks(rng: random.Random, body: bytes) -> bytes:
 def exchange(port: int, sent: bytes) -> bytes:
     """Send bytes, say that no more will come, and return everything until the server hangs up."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        with contextlib.suppress(OSError):  # it has refused already; the answer is still to be read
+        with contextlib.suppress(OSError):  # the server has rejected it already, and its answer can still be read
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -355,7 +355,7 @@ def exchange(port: int, sent: bytes) -> bytes:
 
 
 def answers(received: bytes) -> list[tuple[int, bytes]]:
-    """Split what one connection brought into statuses and bodies."""
+    """Split the bytes of one connection into statuses and bodies."""
     found = []
     while match := re.match(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n", received, re.DOTALL):
         received = received[match.end() :]
@@ -379,7 +379,7 @@ def test_nothing_brings_it_down_through_a_socket(
             sent, is_http = as_http(random.Random(number), case)  # noqa: S311  protects nothing
             name = f"case {number} of seed {SEED}: {sent[:500]!r}"
             received = answers(exchange(started.port, sent))
-            if is_http and not received:  # a header without an end may be left without an answer, nothing else
+            if is_http and not received:  # only a header without an end may get no answer
                 tally.violations.append(f"{name}: no answer")
             for status, body in received:
                 expected = case if is_http else dataclasses.replace(case, is_right=None)

@@ -19,7 +19,7 @@ from tests.faults.invariants import Acknowledged, Expected, Sent, violations
 
 @pytest.fixture
 def expected(sqlite_store: Store, model: Model) -> Expected:
-    """What three stored requests of two rows look like to the client who sent them."""
+    """Three stored requests of two rows, as the client that sent them knows them."""
     expected, clock = Expected(), Clock()
     random = np.random.default_rng(0)
     for number in range(3):
@@ -61,7 +61,7 @@ def check(
     return damage_and_check
 
 
-def test_nothing_is_found_where_nothing_is_wrong(check: Callable[[str], list[str]]) -> None:
+def test_nothing_is_found_in_an_intact_store(check: Callable[[str], list[str]]) -> None:
     assert check("") == []
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of master, worker or both under eight writing clients loses no row that was acknowledged."""
+"""kill -9 of master, worker or both, while eight clients write, loses no acknowledged row."""
 
 import contextlib
 import http.client
@@ -28,7 +28,7 @@ CHECK_EVERY = 10
 
 
 class Client(threading.Thread):
-    """Sends one request after another, on a connection of its own, and remembers what it sent and was answered.
+    """Sends one request after another on its own connection, and remembers requests and answers.
 
     Two of three requests bear an idempotency key and are sent again, under it, until they are answered.
     """
@@ -79,7 +79,7 @@ class Client(threading.Thread):
 
 @contextlib.contextmanager
 def clients(port: int) -> Iterator[list[Client]]:
-    """Eight clients at work until the block ends."""
+    """Run eight clients until the block ends."""
     started = [Client(port, number) for number in range(CLIENTS)]
     for client in started:
         client.start()
@@ -93,10 +93,10 @@ def clients(port: int) -> Iterator[list[Client]]:
 
 
 def known_to(started: list[Client]) -> Expected:
-    """What all clients together know at this moment."""
+    """Return what all clients together know at this moment."""
     together = Expected()
     for client in started:
-        # Acknowledgements first: whoever was answered has sent.
+        # Acknowledgements first, because every answered request was sent before.
         together.acknowledged += list(client.expected.acknowledged)
         together.sent += list(client.expected.sent)
     return together
@@ -107,7 +107,7 @@ def answered(started: list[Client]) -> int:
 
 
 def kill(process: subprocess.Popen[bytes], victims: str) -> None:
-    """SIGKILL; returns when a service that lost its master is gone with all that it started."""
+    """Send SIGKILL; return when a service without its master is gone, with all that it started."""
     master, *workers = family(process)
     for victim in {"master": [master], "worker": workers, "both": [master, *workers]}[victims]:
         victim.kill()
@@ -118,7 +118,7 @@ def kill(process: subprocess.Popen[bytes], victims: str) -> None:
 
 
 def wait_for_answers(started: list[Client], more: int) -> float:
-    """Return after how many seconds so many more requests were answered."""
+    """Return after how many seconds this number of further requests was answered."""
     since = time.monotonic()
     enough = answered(started) + more
     while answered(started) < enough:

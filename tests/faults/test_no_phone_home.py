@@ -27,19 +27,19 @@ from tests.support.service import post, service
 
 pytestmark = pytest.mark.faults
 
-PUSHGATEWAY = "127.0.0.1:9"  # nobody listens there; the jobs report at best effort
+PUSHGATEWAY = "127.0.0.1:9"  # no process listens there, and a job that cannot report goes on
 ROWS = 2000
 PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a program and all its children told the kernel."""
+    """The system calls of a program and its children."""
 
     trace: str
 
     def destinations(self) -> set[str]:
-        """Every address that was connected or sent to, as host:port; sockets of this machine's kernel are left out."""
+        """Return every address that was connected or sent to, as host:port, without local sockets of the kernel."""
         found = set()
         for call in re.findall(r"\b(?:connect|sendto|sendmsg|sendmmsg)\(.*", self.trace):
             for family, rest in re.findall(r"sa_family=(AF_\w+)(.*)", call):
@@ -50,7 +50,7 @@ class Watched:
         return found
 
     def device_files(self) -> set[str]:
-        """Every path that ONNX Runtime's telemetry would keep its database and device id under."""
+        """Return every path under which ONNX Runtime's telemetry would keep its database and device id."""
         return set(re.findall(r'"([^"]*Microsoft[^"]*)"', self.trace))
 
 
@@ -63,7 +63,7 @@ class Watcher:
     environment: Mapping[str, str]
 
     def command(self, name: str) -> list[str]:
-        """What to put before a program, so that its trace is kept under this name."""
+        """Return the command to put before a program, so that its trace is kept under this name."""
         watched = "trace=connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
         return [
             self.strace, "--follow-forks", "--seccomp-bpf", "-s", "300", "-e", watched, "-o", str(self._path(name))
@@ -123,7 +123,7 @@ def batches(rows: Iterable[list[float]], size: int) -> list[list[list[float]]]:
 
 @pytest.fixture(scope="module")
 def tour(watcher: Watcher) -> Watcher:
-    """Serve, label, look for drift, retrain and take the new model up, all of it watched."""
+    """Serve, label, look for drift, retrain and load the new model, under strace."""
     watcher.run("bootstrap", ["-m", "api.bootstrap"]).check_returncode()
     api = service(watcher.environment, watcher.folder / "service.log")
     made = synthetic(ROWS, seed=2, fraud_share=0.2)
@@ -149,17 +149,17 @@ def tour(watcher: Watcher) -> Watcher:
     return watcher
 
 
-def test_serving_connects_to_nobody(tour: Watcher) -> None:
+def test_serving_opens_no_connection(tour: Watcher) -> None:
     assert tour.seen("bootstrap").destinations() == set()
     assert tour.seen("serving").destinations() == set()
 
 
 @pytest.mark.parametrize("job", ["drift", "retraining"])
-def test_a_job_connects_to_what_was_configured_and_to_nothing_else(tour: Watcher, job: str) -> None:
+def test_a_job_connects_only_to_what_was_configured(tour: Watcher, job: str) -> None:
     assert tour.seen(job).destinations() == {PUSHGATEWAY}
 
 
-def test_the_ui_of_mlflow_connects_to_nobody(tour: Watcher) -> None:
+def test_the_ui_of_mlflow_opens_no_connection(tour: Watcher) -> None:
     port = free_port()
     ui = subprocess.Popen(
         [*tour.command("ui"), sys.executable, "-m", "fraudctl", "mlflow", "--port", port],
@@ -179,7 +179,7 @@ def test_the_ui_of_mlflow_connects_to_nobody(tour: Watcher) -> None:
         }.items():
             url, headers = f"http://127.0.0.1:{port}{path}", {"Content-Type": "application/json"}
             request = urllib.request.Request(url, body, headers)
-            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  an address of ours
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  our own address
                 assert answer.status == 200
         (program,) = psutil.Process(ui.pid).children()
         program.send_signal(signal.SIGINT)
@@ -211,7 +211,7 @@ else:
 
 
 def test_a_connection_of_a_child_is_seen(watcher: Watcher, tmp_path: Path) -> None:
-    """The control: what a telemetry would do, on the loopback."""
+    """The control: a connection such as a telemetry opens, on the loopback."""
     elsewhere = Watcher(watcher.strace, tmp_path, {"HOME": str(tmp_path)})
 
     elsewhere.run("control", ["-c", UNCONFIGURED]).check_returncode()

@@ -1,4 +1,4 @@
-"""A promotion killed at any of its system calls leaves the old model or the new one in service, whole."""
+"""A promotion that is killed at any of its system calls leaves the old model or the new one, whole."""
 
 import logging
 import re
@@ -60,7 +60,7 @@ sys.stdin.readline()
 
 @dataclass(frozen=True)
 class SystemCall:
-    """The so-many-th call of this name in the life of the process that is traced."""
+    """One call of this name in the traced process, counted from 1."""
 
     name: str
     occurrence: int
@@ -68,13 +68,13 @@ class SystemCall:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Does something to a copy of a models folder once for every system call that it takes, and kills it there."""
+    """Runs an act on a copy of a models folder once for each of its system calls, and kills it there."""
 
     strace: str
     scratch: Path
 
     def each_kill(self, act: str, start: Path, source: Path) -> Iterator[tuple[SystemCall, Path]]:
-        """Yield every system call of the act with what a kill there left of the models folder."""
+        """Yield every system call of the act with the models folder that a kill there left."""
         models_dir = self.scratch / "swept"
         shutil.copytree(start, models_dir, symlinks=True)
         calls = self._calls(act, models_dir, source)
@@ -139,13 +139,13 @@ def version_in_service(models_dir: Path, features: FeatureList) -> str:
 
 
 def promote(models_dir: Path, source: Path) -> None:
-    """What PROMOTE does, to its end."""
+    """Do what PROMOTE does, to its end."""
     version = install_version(models_dir, source)
     write.promote(models_dir, version, actor="sweep", reason="after the kill")
     collect(models_dir, set())
 
 
-def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
+def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_cleans_up(
     sweep: Sweep, models_dir: Path, challenger: Path, features: FeatureList
 ) -> None:
     old = version_in_service(models_dir, features)
@@ -164,7 +164,7 @@ def test_the_old_model_or_the_new_one_serves_and_the_next_promotion_clears_up(
     assert min(served.values()) > 1
 
 
-def test_the_first_model_serves_whole_or_not_at_all_and_bootstrap_mends_it(
+def test_the_first_model_serves_whole_or_not_at_all_and_bootstrap_repairs_it(
     sweep: Sweep, tmp_path: Path, challenger: Path, features: FeatureList
 ) -> None:
     empty = tmp_path / "models"
@@ -210,10 +210,10 @@ def test_collecting_old_versions_leaves_each_whole_or_gone(
     assert kills > 10
 
 
-def test_replacing_one_file_after_the_other_is_seen_to_tear(
+def test_replacing_one_file_after_the_other_is_found_to_tear(
     sweep: Sweep, models_dir: Path, challenger: Path, features: FeatureList
 ) -> None:
-    """The control: the same sweep and the same check catch the usual way of doing it."""
+    """The control: the same sweep and the same check find the fault of the usual way."""
     whole = (models_dir / CURRENT).resolve()
     (models_dir / CURRENT).unlink()
     whole.rename(models_dir / CURRENT)

@@ -87,7 +87,7 @@ def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optional", ["DATABASE_URL", "API_TOKEN_PREVIOUS"])
-def test_an_optional_secret_whose_file_cannot_be_read_is_not_taken_for_none(tmp_path: Path, optional: str) -> None:
+def test_an_optional_secret_whose_file_cannot_be_read_is_refused(tmp_path: Path, optional: str) -> None:
     file = tmp_path / ("none" if optional == "DATABASE_URL" else "")  # a folder is there, and no file to read
 
     with pytest.raises(BadSetting, match=f"{optional}_FILE: .* cannot be read"):

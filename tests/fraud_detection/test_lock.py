@@ -19,7 +19,7 @@ with promoter(Path(sys.argv[1])):
 """
 
 
-def test_a_second_promoter_is_turned_away_until_the_first_ends(tmp_path: Path) -> None:
+def test_a_second_promoter_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     with promoter(tmp_path), pytest.raises(LockHeld, match="another job is changing the models"), promoter(tmp_path):
         pass
 
@@ -64,6 +64,6 @@ def test_a_store_that_an_api_has_open_cannot_be_had_alone(tmp_path: Path) -> Non
         pass
 
 
-def test_postgresql_is_shared_without_a_sign() -> None:
+def test_postgresql_is_shared_without_a_lock_file() -> None:
     with in_use("postgresql://"), alone_with("postgresql://"):
         pass

@@ -27,7 +27,7 @@ def written(form: str, *, queued: bool = False) -> str:
 
 
 @pytest.mark.parametrize("queued", [False, True])
-def test_json_is_one_line_an_event_with_its_fields(queued: bool) -> None:
+def test_json_is_one_line_per_event_with_its_fields(queued: bool) -> None:
     lines = written("auto", queued=queued).splitlines()
 
     ready, failed = (json.loads(line) for line in lines)
@@ -62,7 +62,7 @@ print(before)
 """
 
 
-def test_a_process_that_forks_logs_without_a_thread_and_its_children_are_heard() -> None:
+def test_a_process_that_forks_logs_without_a_thread_and_its_children_log_too() -> None:
     ended = subprocess.run([sys.executable, "-c", CHILD], check=True, capture_output=True, text=True, timeout=60)
 
     assert ended.stdout == "1\n"

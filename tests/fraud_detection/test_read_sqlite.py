@@ -17,7 +17,7 @@ ENDLESS_BEFORE_ITS_FIRST_ROW = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELEC
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A database that somebody has open and writes to, as the service does."""
+    """A database in WAL mode, as the API writes it."""
     path = tmp_path / "payments.db"
     with dbapi2.connect(str(path)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
@@ -133,7 +133,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path, capsys: pytest.Capt
     )
 
 
-def test_a_damaged_database_wants_its_backup_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_database_is_named_as_damaged(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = file.with_name("damaged.db")
     damaged.write_bytes(file.read_bytes()[:100] + b"damaged" * 1000)
 
@@ -157,7 +157,7 @@ def test_what_is_no_file_is_named(capsys: pytest.CaptureFixture[str], name: str,
 
 
 @pytest.mark.parametrize("sql", [ENDLESS, ENDLESS_BEFORE_ITS_FIRST_ROW], ids=["between_rows", "before_a_row"])
-def test_a_statement_without_end_is_ended(file: Path, capsys: pytest.CaptureFixture[str], sql: str) -> None:
+def test_a_statement_without_end_is_stopped(file: Path, capsys: pytest.CaptureFixture[str], sql: str) -> None:
     assert read(["-timeout", "1", str(file), sql]) == 1
 
     assert capsys.readouterr().err == (
@@ -167,13 +167,13 @@ def test_a_statement_without_end_is_ended(file: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "86401", "nan"])
-def test_a_limit_that_is_none_is_refused(file: Path, seconds: str) -> None:
+def test_a_limit_out_of_range_is_refused(file: Path, seconds: str) -> None:
     with pytest.raises(SystemExit):
         read([f"-timeout={seconds}", str(file), "SELECT 1"])
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGPIPE, signal.SIGINT])
-def test_ends_quietly_when_nobody_reads_on(file: Path, signalled: signal.Signals) -> None:
+def test_ends_quietly_when_its_reader_goes_away(file: Path, signalled: signal.Signals) -> None:
     program = [sys.executable, "-m", "fraud_detection.read_sqlite", str(file), ENDLESS]
 
     with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -190,7 +190,7 @@ def test_ends_quietly_when_nobody_reads_on(file: Path, signalled: signal.Signals
     assert running.returncode == -signalled
 
 
-def test_help_shows_the_statement_that_everybody_wants() -> None:
+def test_help_shows_the_most_common_statement() -> None:
     program = [sys.executable, "-m", "fraud_detection.read_sqlite", "--help"]
 
     shown = subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -27,7 +27,7 @@ def stored(store: Store, model: Model) -> Store:
     return store
 
 
-def test_lineage_is_told(fraudctl: Fraudctl, stored: Store, model: Model, environment: dict[str, str]) -> None:
+def test_lineage_is_printed(fraudctl: Fraudctl, stored: Store, model: Model, environment: dict[str, str]) -> None:
     result = fraudctl("lineage", "order-1", env=environment)
 
     assert result.stdout.startswith("Transaction order-1\n")

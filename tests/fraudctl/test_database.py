@@ -30,7 +30,7 @@ def filled(store: Store, model: Model) -> Store:
     return store
 
 
-def test_check_says_what_is_well_and_what_is_not(
+def test_check_names_what_is_right_and_what_is_wrong(
     fraudctl: Fraudctl, filled: Store, environment: dict[str, str], model: Model
 ) -> None:
     well = fraudctl("db", "check", env=environment)
@@ -54,7 +54,7 @@ def test_query_prints_rows_and_never_writes(fraudctl: Fraudctl, filled: Store, e
     assert fraudctl("db", "query", "SELECT COUNT(*) AS n FROM labels", env=environment).stdout == "n\n1\n"
 
 
-def test_query_is_ended_when_its_time_is_up(fraudctl: Fraudctl, filled: Store, environment: dict[str, str]) -> None:
+def test_query_is_stopped_when_its_time_is_up(fraudctl: Fraudctl, filled: Store, environment: dict[str, str]) -> None:
     endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c"
 
     ended = fraudctl("db", "query", endless, "--timeout", 1, env=environment, exit_code=1)
@@ -115,7 +115,7 @@ def test_a_backup_goes_to_one_place(fraudctl: Fraudctl, environment: dict[str, s
     assert "expected TARGET, or --into FOLDER with or without --keep" in refused.stderr
 
 
-def test_restore_wants_the_api_stopped(
+def test_restore_needs_the_api_stopped(
     fraudctl: Fraudctl, sqlite_store: Store, sqlite_environment: dict[str, str]
 ) -> None:
     fraudctl("db", "backup", "today", env=sqlite_environment)
@@ -144,7 +144,7 @@ def test_copy_moves_to_postgresql(
     assert copied.stdout == "Copied 0 requests, 0 labels, 0 idempotency; every row is identical.\n"
 
 
-def test_copy_wants_the_api_stopped(
+def test_copy_needs_the_api_stopped(
     fraudctl: Fraudctl, running_api: dict[str, str], features: FeatureList, postgresql_database: str
 ) -> None:
     environment = {**running_api, "DATABASE_URL": postgresql_database}

@@ -42,7 +42,7 @@ def test_check_finds_a_store_and_a_model_of_another_list(
     assert f"{model.version}: belongs to another feature list" in other.stdout
 
 
-def test_check_refuses_a_list_that_is_none(fraudctl: Fraudctl, features_file: Path) -> None:
+def test_check_refuses_a_file_that_is_no_list(fraudctl: Fraudctl, features_file: Path) -> None:
     features_file.write_text('{"features": [{"name": "ts"}]}')
 
     result = fraudctl("features", "check", features_file, env={}, exit_code=2)

@@ -68,7 +68,7 @@ def test_import_csv_leaves_a_store_in_use_alone(
     assert "let TRAIN_DB name a file of its own" in result.stderr
 
 
-def test_import_csv_wants_a_time_to_start_from(
+def test_import_csv_needs_a_time_to_start_from(
     fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     result = fraudctl("import-csv", history(tmp_path), "--start", "noon", env=sqlite_environment, exit_code=2)
@@ -121,7 +121,7 @@ def test_history_comes_in_through_a_pipe_while_the_api_runs(
     with api_process(environment, tmp_path / "log") as url:
         done = piped(content, "import-csv", "/dev/stdin", env=environment)
         again = piped(content, "import-csv", "/dev/stdin", env=environment, exit_code=1)
-        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_SECONDS) as health:  # noqa: S310  an address of ours
+        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_SECONDS) as health:  # noqa: S310  our own address
             assert health.status == 200
 
     assert done.stdout.startswith("stdin: imported 2 transactions (1 fraud, 1 genuine, 0 unknown)")

@@ -8,7 +8,7 @@ from fraud_detection.store import Store
 from tests.support.command_line import Fraudctl
 
 
-def test_drift_tells_what_it_found(
+def test_drift_prints_what_it_found(
     fraudctl: Fraudctl, store: Store, reference: Matrix, environment: dict[str, str]
 ) -> None:
     result = fraudctl("drift", env=environment)
@@ -27,7 +27,7 @@ def test_drift_that_cannot_compare_is_an_error(
     assert "reference_data.db" in result.stdout
 
 
-def test_retrain_tells_the_outcome_and_why(
+def test_retrain_prints_the_outcome_and_why(
     fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
 ) -> None:
     held = fraudctl("retrain", "--force", env=sqlite_environment)
@@ -41,7 +41,7 @@ def test_retrain_tells_the_outcome_and_why(
     assert failed.stdout.startswith("failed: Nothing was trained.")
 
 
-def test_a_drill_can_be_taken_out_again(fraudctl: Fraudctl, reference: Matrix, running_api: dict[str, str]) -> None:
+def test_a_drill_can_be_deleted_again(fraudctl: Fraudctl, reference: Matrix, running_api: dict[str, str]) -> None:
     sent = fraudctl("simulate-drift", "--shift", "V1=2", "--shift", "V2=-0.5", "--rows", 30, env=running_api)
     undo = sent.stdout.splitlines()[-1].split()
     forgotten = fraudctl(*undo[1:], "--yes", env=running_api)

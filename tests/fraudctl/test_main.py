@@ -13,7 +13,7 @@ from fraudctl.main import Fraudctl, main
 
 
 def failing(error: Exception) -> Fraudctl:
-    """A program whose one command raises."""
+    """Return a program whose one command raises."""
 
     @click.group(cls=Fraudctl)
     def program() -> None:
@@ -38,7 +38,7 @@ def failing(error: Exception) -> Fraudctl:
         ),
     ],
 )
-def test_what_we_know_is_one_line_and_an_exit_code(error: Exception, exit_code: int, message: str) -> None:
+def test_an_expected_error_is_one_line_and_an_exit_code(error: Exception, exit_code: int, message: str) -> None:
     result = CliRunner().invoke(failing(error), ["work"])
 
     assert (result.exit_code, result.stderr, result.stdout) == (exit_code, message, "")
@@ -58,7 +58,7 @@ def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 @pytest.mark.parametrize("words", list(commands(main)), ids=" ".join)
-def test_every_command_teaches_itself(words: tuple[str, ...]) -> None:
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*words, "--help"], prog_name="fraudctl")
 
     assert result.exit_code == 0

@@ -25,7 +25,7 @@ from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 @pytest.fixture
 def fresh(tmp_path: Path, make_version: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An installation where nothing was made yet but the baseline; `python -m …` finds the project from anywhere."""
+    """An installation that has only a baseline; `python -m …` finds the project from every folder."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     made = make_version(tmp_path / "made")
     (tmp_path / "made" / made).rename(tmp_path / "baseline")
@@ -35,7 +35,7 @@ def fresh(tmp_path: Path, make_version: Callable[..., str], monkeypatch: pytest.
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str]]]:
-    """What would have been executed in place of this process."""
+    """The calls that would have replaced this process by another program."""
     calls: list[tuple[str, list[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
     return calls
@@ -94,9 +94,7 @@ def test_serve_without_a_token_says_so(fraudctl: Fraudctl, fresh: dict[str, str]
     assert started == []
 
 
-def test_an_empty_token_file_is_named_and_made_anew(
-    fraudctl: Fraudctl, fresh: dict[str, str], started: Started
-) -> None:
+def test_an_empty_token_file_is_named_and_replaced(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
     Path(".api_token").write_text("\n")
 
     refused = fraudctl("label", "order-1", "--fraud", env=fresh, exit_code=2)
@@ -144,7 +142,7 @@ def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp
     assert (tmp_path / "data" / "requests.db").exists()
 
 
-def test_bootstrap_makes_a_baseline_for_features_of_ones_own(
+def test_bootstrap_makes_a_baseline_for_other_features(
     fraudctl: Fraudctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -127,7 +127,7 @@ def test_an_unknown_transaction_cannot_be_labelled(fraudctl: Fraudctl, running_a
     assert result.stderr == "fraudctl: the API answered 404: label 0: no such transaction is stored\n"
 
 
-def test_the_token_that_serve_made_is_found(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
+def test_the_token_that_serve_wrote_is_found(fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path) -> None:
     token = running_api["API_TOKEN"]
     without = {name: value for name, value in running_api.items() if name != "API_TOKEN"}
     refused = fraudctl("label", "nobody", "--fraud", env=without, exit_code=2)
@@ -140,7 +140,7 @@ def test_the_token_that_serve_made_is_found(fraudctl: Fraudctl, running_api: dic
 
 
 @pytest.mark.parametrize("command", ["unlabelled", "export"])
-def test_nothing_is_listed_of_an_installation_without_a_store(
+def test_listing_an_installation_without_a_store_fails(
     fraudctl: Fraudctl, sqlite_environment: dict[str, str], command: str
 ) -> None:
     result = fraudctl(command, env=sqlite_environment, exit_code=3)

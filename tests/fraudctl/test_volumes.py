@@ -24,7 +24,7 @@ MOUNT = 'for folder in "$MODELS" "$DATA"; do mount --bind "$folder" "$folder" ||
 
 @pytest.fixture
 def volumes(make_version: Callable[..., str], features: FeatureList) -> Iterator[dict[str, str]]:
-    """An installation whose data and models cannot be moved, removed or written beside."""
+    """An installation whose data and models cannot be moved or removed, and whose parent folder is read-only."""
     with tempfile.TemporaryDirectory() as app, tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         data, models_dir, backups = Path(app, "data"), Path(other, "models"), Path(app, "backups")
         for folder in (data, models_dir, backups):
@@ -32,7 +32,7 @@ def volumes(make_version: Callable[..., str], features: FeatureList) -> Iterator
         promote(models_dir, make_version(models_dir), actor="test", reason="the first one")
         Store.create_or_migrate(data / "requests.db", features).close()
         for parent in (app, other):
-            Path(parent).chmod(0o555)  # stops everybody but root, whom a mount stops
+            Path(parent).chmod(0o555)  # stops every user but root, whom a mount stops
         yield {
             "PATH": os.environ["PATH"],
             "DATA": str(data),

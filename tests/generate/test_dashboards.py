@@ -1,4 +1,4 @@
-"""A few lines become a panel, and a word that means nothing is refused."""
+"""A few lines become a panel, and an unknown key is refused."""
 
 import json
 from typing import Any
@@ -79,7 +79,7 @@ def test_a_key_that_means_nothing_is_refused(rendered: Any) -> None:
 
 
 def alerts_at(threshold: str) -> float:
-    """The default of a threshold of the alerts in the chart's values."""
+    """Return the default of a threshold of the alerts in the chart's values."""
     values = yaml.safe_load((ROOT / "charts" / "fraud-detection" / "values.yaml").read_text())
     return float(values["metrics"]["prometheusRule"]["thresholds"][threshold])
 

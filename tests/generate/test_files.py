@@ -1,4 +1,4 @@
-"""Every generated file is what generation gives, and Git knows that it is generated."""
+"""Every generated file is current, and Git knows that it is generated."""
 
 import fnmatch
 

@@ -41,7 +41,7 @@ def test_a_new_variable_appears_everywhere_by_itself(monkeypatch: pytest.MonkeyP
     assert "# Rows of a test.\n#MADE_UP_ROWS=7\n" in variables.env_example()
 
 
-def test_a_variable_without_a_default_is_told_only_if_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_without_a_default_is_rendered_only_if_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     address = Variable("MADE_UP_URL", "a place", str, default=None, required=False, secret=False)
     monkeypatch.setattr(JobSettings, "variables", lambda: [address])
 

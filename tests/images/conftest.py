@@ -16,7 +16,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def python_image(engine: None) -> str:
-    """The image that ours are built on, here already so that its size can be taken off."""
+    """The image that our images are built on, pulled so that its size can be subtracted."""
     return images.pull_python_image()
 
 

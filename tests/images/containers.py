@@ -1,4 +1,4 @@
-"""The docker command line, and containers that are locked down as far as ours must bear."""
+"""Run docker, and containers that are locked down as far as our images allow."""
 
 import contextlib
 import http.client
@@ -71,7 +71,7 @@ class Api:
 
 @contextlib.contextmanager
 def empty_volume() -> Iterator[str]:
-    """A named volume that exists until the block ends."""
+    """Create a named volume that exists until the block ends."""
     name = f"fraud-detection-test-{uuid.uuid4().hex[:8]}"
     docker("volume", "create", name)
     try:

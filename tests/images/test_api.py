@@ -17,7 +17,7 @@ PAYMENT = [[0.5] * 29]
 
 @pytest.fixture(scope="module")
 def lasting(api_image: str) -> Iterator[Api]:
-    """A service for the tests that leave it as it was."""
+    """A service for the tests that do not change it."""
     with empty_volume() as volume, serving(*LOCKED_DOWN, "--volume", f"{volume}:/app/data") as api:
         yield api
 
@@ -46,7 +46,7 @@ def test_the_first_process_is_the_server_and_ends_in_order(volume: str) -> None:
         assert "ERROR" not in api.log()
 
 
-def test_the_next_container_on_the_volume_goes_on(volume: str) -> None:
+def test_the_next_container_on_the_volume_finds_its_data(volume: str) -> None:
     options = (*LOCKED_DOWN, "--volume", f"{volume}:/app/data")
     with serving(*options) as api:
         api.ask("POST", "/predict", {"data": PAYMENT, "transaction_ids": ["order-1"]})
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_said_once_and_ends_it(options: tuple[str, ...], exit_c
 
 
 class Writer(threading.Thread):
-    """Scores one transaction after the other until the service is gone, and knows which were answered."""
+    """Scores one transaction after the other until the service is gone, and notes which were answered."""
 
     def __init__(self, api: Api) -> None:
         super().__init__(daemon=True)

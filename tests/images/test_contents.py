@@ -40,7 +40,7 @@ def image(kind: str, request: pytest.FixtureRequest) -> str:
 
 
 def files_of(packages: tuple[str, ...], root: Path = ROOT) -> set[str]:
-    """What belongs to these packages: Python, and the data that pyproject.toml names."""
+    """Return the files of these packages: Python, and the data that pyproject.toml names."""
     modules = {str(path.relative_to(root)) for package in packages for path in (root / package).rglob("*.py")}
     data = {
         f"{package.replace('.', '/')}/{name}"
@@ -71,7 +71,7 @@ def test_holds_its_own_packages_and_what_is_shared(kind: str, image: str) -> Non
 
 
 def test_every_module_brings_its_bytecode(kind: str, image: str) -> None:
-    """A read-only container would otherwise compile them anew at each start."""
+    """Otherwise a read-only container would compile them again at each start."""
     modules, without = python(
         image,
         """
@@ -90,11 +90,14 @@ print(json.dumps([len(modules), without]))
     ("absent", "present"),
     [
         (["jobs", "fraudctl", *TRAINING], ["api", "flask", "gunicorn", "psycopg"]),
-        (["api", "gevent"], ["jobs", "fraudctl", *TRAINING, "psycopg", "flask", "gunicorn"]),  # MLflow brings the last
+        (
+            ["api", "gevent"],
+            ["jobs", "fraudctl", *TRAINING, "psycopg", "flask", "gunicorn"],
+        ),  # MLflow installs the last
     ],
     ids=["api", "jobs"],
 )
-def test_has_nothing_of_the_other_one(request: pytest.FixtureRequest, absent: list[str], present: list[str]) -> None:
+def test_has_nothing_of_the_other_image(request: pytest.FixtureRequest, absent: list[str], present: list[str]) -> None:
     image = request.getfixturevalue(f"{request.node.callspec.id}_image")
 
     assert python(image, FOUND.format([*absent, *present])) == present
@@ -120,7 +123,7 @@ def test_can_neither_compile_nor_install(kind: str, image: str) -> None:
     assert python(image, FOUND.format(["pip", "setuptools", "wheel", "ensurepip", "numpy"])) == ["numpy"]
 
 
-def test_group_0_may_write_where_data_go_and_nobody_anywhere_else(kind: str, image: str) -> None:
+def test_group_0_may_write_where_data_go_and_no_user_anywhere_else(kind: str, image: str) -> None:
     odd = python(
         image,
         """
@@ -156,7 +159,7 @@ def test_says_what_it_is(kind: str, image: str, python_image: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, api_image: str, jobs_image: str) -> Path:
-    """A copy of what the images are built from; that of these two left layers that need not be built again."""
+    """A copy of what the images are built from, so that the build can reuse their layers."""
     copied = tmp_path / "checkout"
     shutil.copytree(ROOT / "requirements", copied / "requirements")
     for package in PACKAGES:

@@ -31,7 +31,7 @@ def test_explains_itself(run: Run) -> None:
 
 
 def test_works_around_the_loop_beside_the_api(volume: str, run: Run) -> None:
-    """What a read-only root breaks shows only in work: plots, MLflow, snapshots, worker processes."""
+    """Only real work shows what a read-only root breaks: plots, MLflow, snapshots, worker processes."""
     with serving(*LOCKED_DOWN, "--volume", f"{volume}:/app/data") as api:
         beside = ("--network", f"container:{api.name}", "--env", f"API_TOKEN={TOKEN}")
         job = (*beside, "--env", "API_URL=http://127.0.0.1:5000", "--entrypoint", "python")
@@ -53,7 +53,7 @@ def test_works_around_the_loop_beside_the_api(volume: str, run: Run) -> None:
         assert "/app/data/history.db (4,000 rows): ok" in checked.stdout
 
 
-def test_looks_into_a_database_without_the_api(volume: str, run: Run) -> None:
+def test_reads_a_database_without_the_api(volume: str, run: Run) -> None:
     with serving(*LOCKED_DOWN, "--volume", f"{volume}:/app/data"):
         pass
 

@@ -64,7 +64,7 @@ def trained(tmp_path: Path, _trained: Path) -> SmallInstallation:
 
 @pytest.fixture
 def api_that_stays() -> Iterator[Callable[[str], ClientSettings]]:
-    """Start an API whose GET /model answers one digest for ever, or a status: api_that_stays("abc…"), ("503")."""
+    """Start an API whose GET /model always answers one digest, or a status: api_that_stays("abc…"), ("503")."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(digest: str) -> ClientSettings:
@@ -90,7 +90,7 @@ def api_that_stays() -> Iterator[Callable[[str], ClientSettings]]:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """A Kubernetes cluster in whose pod the test runs, and which is not asked too slowly for a test."""
+    """A Kubernetes cluster in whose pod the test runs; jobs ask it every 10 ms."""
     import kubernetes.client  # noqa: F401, PLC0415  takes seconds on a busy machine, and is not for a deadline to pay
 
     account = tmp_path / "serviceaccount"
@@ -113,7 +113,7 @@ def in_cluster(cluster: Cluster) -> Iterator[dict[str, str]]:
 def pods(
     installation: SmallInstallation, cluster: Cluster, in_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pods]:
-    """The API's pods in that cluster; the installation is one that restarts them, in the variables of its pod."""
+    """The API's pods in that cluster; the variables of the installation say that its jobs restart them."""
     monkeypatch.setattr(running_api, "_ASK_EVERY_SECONDS", 0.01)
     pods = Pods(installation.models_dir)
     cluster.replace_pods = pods.restart

@@ -49,14 +49,14 @@ def forest(**parameters: Any) -> RandomForestClassifier:
 
 @pytest.fixture
 def stocked(installation: SmallInstallation) -> SmallInstallation:
-    """An installation with a thousand stored transactions, of which nobody knows the truth."""
+    """An installation with a thousand stored transactions without labels."""
     matrix, _ = made_up(1200, seed=5)
     installation.import_labelled(matrix, np.array([None] * 1200), age_days=10)
     return installation
 
 
 @pytest.mark.parametrize("write", [joblib.dump, pickle.dump])
-def test_a_pickle_of_either_kind_comes_into_service(
+def test_a_pickle_of_either_kind_is_promoted(
     stocked: SmallInstallation, tmp_path: Path, write: Callable[[Any, Any], object]
 ) -> None:
     classifier = forest()
@@ -87,7 +87,7 @@ def test_a_pickle_of_either_kind_comes_into_service(
         lambda: make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=1)),
     ],
 )
-def test_other_classifiers_come_too(stocked: SmallInstallation, tmp_path: Path, make: Callable[[], Any]) -> None:
+def test_other_classifiers_are_adopted_too(stocked: SmallInstallation, tmp_path: Path, make: Callable[[], Any]) -> None:
     matrix, is_fraud = made_up(500, seed=1)
 
     adopted = bring_in(save(make().fit(matrix, is_fraud.astype(int)), tmp_path / "theirs.pkl"), stocked)
@@ -96,13 +96,15 @@ def test_other_classifiers_come_too(stocked: SmallInstallation, tmp_path: Path, 
 
 
 def with_names(names: tuple[str, ...]) -> RandomForestClassifier:
-    """As if it had been trained on a table with these columns."""
+    """Return a classifier as if it had been trained on a table with these columns."""
     classifier = forest()
     classifier.feature_names_in_ = np.array(names, dtype=object)
     return classifier
 
 
-def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: SmallInstallation, tmp_path: Path) -> None:
+def test_a_classifier_trained_on_a_table_of_these_columns_is_adopted(
+    stocked: SmallInstallation, tmp_path: Path
+) -> None:
     adopted = bring_in(save(with_names(FEATURES.names), tmp_path / "theirs.pkl"), stocked)
 
     assert stocked.served().digest.startswith(adopted.version[-12:])
@@ -136,7 +138,7 @@ def clusters() -> KMeans:
 
 
 class TwoNeighbours:
-    """Somebody's own classifier, of which the converter knows nothing."""
+    """A classifier of the user, which the converter does not know."""
 
     n_features_in_ = 3
     classes_ = np.array([0, 1])
@@ -208,7 +210,7 @@ def test_a_model_that_loads_only_in_this_process_is_not_promoted(
     assert versions(stocked.models_dir) == []
 
 
-def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: SmallInstallation, tmp_path: Path) -> None:
+def test_a_model_that_mlflow_rejects_leaves_no_version(stocked: SmallInstallation, tmp_path: Path) -> None:
     (stocked.settings.latest_db.parent / "mlartifacts").write_text("a file where a folder should be")
 
     with pytest.raises(TrackingFailed):
@@ -217,7 +219,7 @@ def test_a_model_that_mlflow_does_not_take_leaves_no_version(stocked: SmallInsta
     assert versions(stocked.models_dir) == []
 
 
-def test_a_model_in_service_survives_its_own_second_adoption(stocked: SmallInstallation, tmp_path: Path) -> None:
+def test_adopting_the_current_model_again_keeps_it(stocked: SmallInstallation, tmp_path: Path) -> None:
     path = save(forest(), tmp_path / "theirs.pkl")
     adopted = bring_in(path, stocked)
     artifacts = stocked.settings.latest_db.parent / "mlartifacts"
@@ -239,7 +241,7 @@ def test_warnings_of_the_loader_are_passed_on(stocked: SmallInstallation, tmp_pa
     assert any("Trying to unpickle estimator" in note for note in adopted.notes)
 
 
-def test_with_features_of_ones_own_and_nothing_stored_there_is_nothing_to_compare_on(
+def test_other_features_without_stored_transactions_leave_nothing_to_compare_on(
     installation: SmallInstallation, tmp_path: Path
 ) -> None:
     with pytest.raises(BadStatistics, match="import labelled history first"):

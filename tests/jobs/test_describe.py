@@ -55,7 +55,7 @@ def test_the_committed_table_is_what_the_command_makes_of_the_public_sample(real
     assert read_statistics(PUBLIC_STATISTICS).amount_scaling == PUBLIC_SCALING
 
 
-def test_rows_of_which_nobody_knows_the_truth_are_left_out(tmp_path: Path) -> None:
+def test_unlabelled_rows_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "cards.csv").write_text("V1,Class\n1,0\n2,\n3,1\n")
 
     transactions = read_labelled(tmp_path / "cards.csv", FeatureList((Feature("V1"),)), SCALING)
@@ -63,7 +63,7 @@ def test_rows_of_which_nobody_knows_the_truth_are_left_out(tmp_path: Path) -> No
     assert transactions.matrix.tolist() == [[1.0], [3.0]]
 
 
-def test_somebody_elses_features_are_described_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_features_are_described_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     rows = [f"{random.normal()},{number % 2}" for number in range(200)]
     (tmp_path / "mine.csv").write_text("\n".join(["loan,Class", *rows]))

@@ -30,7 +30,7 @@ ANOTHER = "0" * 64  # digest of another model
 
 
 def rows(seed: int, count: int, shift: float = 0.0) -> Matrix:
-    """Transactions like those of the reference, except for V1 when there is a shift."""
+    """Make up transactions like those of the reference, except for V1 if there is a shift."""
     matrix = np.random.default_rng(seed).normal(size=(count, 29))
     matrix[:, 0] += shift
     return matrix
@@ -63,7 +63,7 @@ class WatchedInstallation:
         return version
 
     def serve(self, **manifest_fields: object) -> Model:
-        """Put a model with a reference of 3,000 rows in service."""
+        """Promote a model with a reference of 3,000 rows."""
         version = self.version(rows(0, 3000), **{"seed": 7, "holdout": None, **manifest_fields})
         promote(self.models_dir, version, actor="test", reason="has a reference")
         return load(self.models_dir / PICKLE, self.store.features)
@@ -78,7 +78,7 @@ class WatchedInstallation:
     def remember(
         self, served: Model, matrix: Matrix, *, hours_ago: float, digest: str = "", threshold: float = 0.4
     ) -> None:
-        """Store what the model scored, as the API does, 100 rows a request and a second apart."""
+        """Store what the model scored, as the API does, with 100 rows per request and a second between requests."""
         requests = []
         for number, start in enumerate(range(0, len(matrix), 100)):
             part = matrix[start : start + 100]
@@ -198,7 +198,7 @@ def test_the_alert_rate_counts_every_decision_of_the_model_in_the_period(install
     assert "alert_rate" in report.reasons
 
 
-def test_only_scores_of_the_model_in_service_are_compared(installation: WatchedInstallation) -> None:
+def test_only_scores_of_the_current_model_are_compared(installation: WatchedInstallation) -> None:
     served = installation.serve(holdout=holdout_of(np.full(1000, 0.5), 0.4))
     installation.remember(served, rows(1, 600), hours_ago=10, digest=ANOTHER)
     installation.remember(served, rows(2, 600), hours_ago=5)
@@ -318,7 +318,7 @@ def _remove_database(installation: WatchedInstallation) -> None:
 
 
 def _break_database(installation: WatchedInstallation) -> None:
-    installation.store.close()  # else the WAL still holds every page, and mends the file
+    installation.store.close()  # otherwise the WAL still holds every page, and repairs the file
     installation.settings().latest_db.write_bytes(b"no database" * 1000)
 
 

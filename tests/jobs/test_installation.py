@@ -15,7 +15,7 @@ from tests.support.installation import FEATURES, SmallInstallation
 
 @pytest.fixture
 def two_files(tmp_path: Path, features: FeatureList) -> Installation:
-    """An installation whose history lies in a file of its own; neither file exists."""
+    """An installation with a file of its own for history; neither file exists."""
     variables = {"LATEST_DB": str(tmp_path / "live.db"), "TRAIN_DB": str(tmp_path / "history.db")}
     return Installation(JobSettings.from_env(variables), features)
 

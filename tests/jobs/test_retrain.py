@@ -38,7 +38,7 @@ def client_of_mlflow(tmp_path: Path) -> MlflowClient:
 
 
 def description(client: MlflowClient) -> str:
-    """What the newest run says in MLflow's UI."""
+    """Return the description of the newest run in MLflow's UI."""
     run, *_ = client.search_runs([EXPERIMENT_ID])
     return str(run.data.tags["mlflow.note.content"])
 
@@ -82,7 +82,7 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     assert json.loads((artifacts / "confusion_matrix.json").read_text())["true_positives"] > 0
 
 
-def test_the_paragraph_of_a_promotion_tells_an_analyst_what_happened(installation: SmallInstallation) -> None:
+def test_the_paragraph_of_a_promotion_says_to_an_analyst_what_happened(installation: SmallInstallation) -> None:
     installation.import_labelled(*made_up(1000, seed=1), age_days=100)
 
     done = retrain(installation.settings, now=NOW)
@@ -121,7 +121,7 @@ def test_imported_history_and_live_labels_train_together(trained: SmallInstallat
 def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_labelled_ones(
     trained: SmallInstallation,
 ) -> None:
-    """People label what looks like fraud; a reference of these alone would make all normal traffic look like drift."""
+    """People label what looks like fraud, and a reference of these alone would make normal traffic look like drift."""
     matrix, is_fraud = made_up(1000, seed=2)
     trained.score(matrix, age_days=35)
     trained.score(matrix, age_days=34, truths=is_fraud)
@@ -202,7 +202,7 @@ def test_when_no_label_is_new_nothing_is_trained_again(trained: SmallInstallatio
 
 
 def unchanged(installation: SmallInstallation) -> Callable[[], bool]:
-    """Ask later whether a version, the link or the journal has changed since now."""
+    """Return a function that says whether a version, the link or the journal has changed since now."""
 
     def state() -> list[tuple[str, bytes]]:
         return [(path.name, path.read_bytes()) for path in sorted(installation.models_dir.rglob("*")) if path.is_file()]
@@ -212,7 +212,7 @@ def unchanged(installation: SmallInstallation) -> Callable[[], bool]:
 
 
 def poisoned(is_fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Labels that are wrong in the older part, which trains, and right in the newer one, which judges."""
+    """Return labels that are wrong in the older part, which trains, and right in the newer one, which judges."""
     wrong = is_fraud.copy()
     wrong[:400] = np.roll(is_fraud[:400], 5)
     return wrong
@@ -243,7 +243,7 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
 def test_the_synthetic_baseline_only_has_to_be_beaten(
     installation: SmallInstallation, make_version: Callable[..., str]
 ) -> None:
-    """A baseline that raises few alerts would keep every better model out by the rules among real models."""
+    """By the rules for real models, a baseline that raises few alerts would reject every better model."""
     baseline = make_version(installation.models_dir, of=FEATURES, trained_on="synthetic", training_window=None)
     promote(installation.models_dir, baseline, actor="bootstrap", reason="the first one")
     installation.import_labelled(*made_up(1000, seed=1), age_days=100)
@@ -254,7 +254,7 @@ def test_the_synthetic_baseline_only_has_to_be_beaten(
     assert done.verdict is not None
     assert "beats_baseline" in [check.name for check in done.verdict.checks]
     assert installation.served().parent == baseline
-    # whoever promoted the baseline did not verify it, so this run did first
+    # the promotion of the baseline was not verified, so this run did it first
     assert installation.events() == ["promoted", "verified", "promoted", "verified"]
 
 
@@ -321,7 +321,7 @@ def test_under_the_override_decisions_train_and_that_is_written_everywhere(
 def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_rejected(
     decided: SmallInstallation,
 ) -> None:
-    """The share of alerts is the only thing that derived labels can be checked by."""
+    """Derived labels can be checked only by the share of alerts."""
     store = decided.store()
     with store.begin() as connection:  # older decisions were made at a threshold that flagged three times as many
         connection.exec_driver_sql(
@@ -338,7 +338,7 @@ def test_a_model_that_flags_far_more_than_the_one_whose_decisions_it_learned_is_
 # -- what can go wrong -----------------------------------------------------------------------------------------------
 
 
-def test_while_another_job_is_at_work_nothing_is_done(trained: SmallInstallation) -> None:
+def test_while_another_job_holds_the_lock_nothing_is_done(trained: SmallInstallation) -> None:
     with promoter(trained.models_dir):
         done = retrain(trained.settings, force=True, now=NOW)
 
@@ -418,7 +418,7 @@ def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
     assert is_unchanged()
 
 
-def test_an_error_nobody_foresaw_fails_with_1_and_its_traceback_is_logged(
+def test_an_unforeseen_error_fails_with_1_and_its_traceback_is_logged(
     trained: SmallInstallation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def disk_full(*_: object, **__: object) -> None:
@@ -537,7 +537,7 @@ def test_a_promotion_that_was_never_verified_is_finished_first(trained: SmallIns
     assert trained.events() == ["promoted", "verified"]
 
 
-def test_a_model_that_the_api_does_not_take_up_is_taken_back(
+def test_a_model_that_the_api_does_not_load_is_rolled_back(
     trained: SmallInstallation,
     api_that_stays: Callable[[str], ClientSettings],
     client_of_mlflow: MlflowClient,
@@ -566,7 +566,7 @@ def test_a_model_that_the_api_does_not_take_up_is_taken_back(
         ((503, "etcd is away"), 1, "no usable answer about Deployment"),
     ],
 )
-def test_what_kubernetes_would_refuse_is_found_out_before_the_training(
+def test_what_kubernetes_would_refuse_is_found_before_the_training(
     installation: SmallInstallation,
     cluster: Cluster,
     pods: Pods,

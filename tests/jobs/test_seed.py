@@ -41,7 +41,7 @@ def test_a_wrong_setting_ends_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert not (tmp_path / "baseline").exists()
 
 
-def test_features_of_ones_own_get_a_baseline_from_the_history_in_the_store(
+def test_other_features_get_a_baseline_from_the_history_in_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "features.json").write_text(json.dumps({"features": [{"name": name} for name in SEVEN.names]}))

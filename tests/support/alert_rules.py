@@ -1,4 +1,4 @@
-"""Read the chart's alert rules from their plain files."""
+"""Read the alert rules of the chart from their files."""
 
 from collections.abc import Sequence
 from typing import Any

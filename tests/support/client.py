@@ -16,7 +16,7 @@ def ask(
     """Send a request with the token, and return the status and the JSON of the answer."""
     content = None if body is None else json.dumps(body).encode()
     sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", **(headers or {})}
-    request = urllib.request.Request(url + path, content, sent, method=method)  # noqa: S310  an address of ours
+    request = urllib.request.Request(url + path, content, sent, method=method)  # noqa: S310  our own address
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return answer.status, json.load(answer)

@@ -9,7 +9,7 @@ from tests.support.project import CHART
 
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(CHART.glob("files/dashboards/*.json"))}
 
-# What neither the API nor the jobs export. All else that a query names has to be a figure of theirs.
+# Metrics that neither the API nor the jobs export. Every other metric in a query must be exported by them.
 _JOBS = ("detect-drift", "retrain", "backup")
 KUBERNETES = {
     "kube_cronjob_created": [f'cronjob="fraud-detection-{job}"' for job in _JOBS],
@@ -56,7 +56,7 @@ def queries() -> list[Query]:
 
 
 def metrics_in(node: object) -> Iterator[str]:
-    """Give the names of all metrics in what Prometheus's `parse_query` answers."""
+    """Yield the names of all metrics in an answer of Prometheus's `parse_query`."""
     if isinstance(node, list):
         for part in node:
             yield from metrics_in(part)

@@ -26,11 +26,11 @@ def require_engine() -> None:
     if shutil.which("docker") is None:
         skip_or_fail("docker is not installed (https://docs.docker.com/engine/install)")
     if docker("version", exit_code=None).returncode != 0:
-        skip_or_fail("the Docker engine cannot be reached: start it, or join the group that may")
+        skip_or_fail("the Docker engine cannot be reached: start it, or join the group that may use it")
 
 
 def pull_python_image() -> str:
-    """Return the image that ours are built on, pulled if it is absent."""
+    """Return the image that our images are built on; pull it if it is absent."""
     if docker("image", "inspect", PYTHON_IMAGE, exit_code=None).returncode != 0:
         docker("pull", "--quiet", PYTHON_IMAGE)
     return PYTHON_IMAGE

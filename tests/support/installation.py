@@ -1,4 +1,4 @@
-"""A small installation for the tests of retraining: three features, a store, labelled history."""
+"""Make a small installation for the tests of retraining: three features, a store, labelled history."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ NOW = datetime.now(UTC)  # the journal keeps real time
 
 
 def made_up(rows: int, seed: int, *, shift: float = 0.0) -> tuple[Matrix, NDArray[np.bool_]]:
-    """A tenth are frauds: larger amounts, farther away; `shift` moves frauds to where genuine ones were."""
+    """Make up transactions: a tenth are frauds, larger and farther away; `shift` makes their amounts more ordinary."""
     random = np.random.default_rng(seed)
     is_fraud = np.arange(rows) % 10 == 0
     matrix = random.normal(size=(rows, 3))
@@ -36,7 +36,7 @@ def made_up(rows: int, seed: int, *, shift: float = 0.0) -> tuple[Matrix, NDArra
 
 @dataclass
 class SmallInstallation:
-    """Everything lies in one folder; times are given as days before NOW, when the tests began."""
+    """An installation in one folder; times are given as days before NOW, when the tests started."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class SmallInstallation:
         return Store.create_or_migrate(self.settings.store_location, FEATURES)
 
     def import_labelled(self, matrix: Matrix, is_fraud: NDArray[np.bool_], *, age_days: float) -> None:
-        """Bring in history, a row a minute, that ends `age_days` before NOW."""
+        """Import history, one row per minute, that ends `age_days` before NOW."""
         rows = ImportedRows(
             f"imported-{age_days}", _minutes(len(matrix), age_days), matrix, is_fraud.tolist(), [None] * len(matrix)
         )
@@ -85,7 +85,7 @@ class SmallInstallation:
         store.close()
 
     def score(self, matrix: Matrix, *, age_days: float, truths: NDArray[np.bool_] | None = None) -> None:
-        """Store rows as the API would, scored by the current model, and label them where truths are given."""
+        """Store rows as the API would, scored by the current model, and label them if truths are given."""
         model = load(self.settings.model_path, FEATURES)
         store = self.store()
         times = _minutes(len(matrix), age_days)
@@ -120,7 +120,7 @@ class SmallInstallation:
         store.close()
 
     def report_drift(self, **facts: object) -> None:
-        """Leave a drift_result.json that asks for a retraining of the current model."""
+        """Write a drift_result.json that asks for a retraining of the current model."""
         found = {"retrain": True, "provenance": {"reference_digest": self.served().digest}, **facts}
         self.settings.drift_result.write_text(json.dumps(found))
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API server for tests: one Deployment behind TLS, and pods that serve what the models folder says."""
+"""Serve a Kubernetes API for tests: one Deployment behind TLS, and pods that serve the current model of a folder."""
 
 import copy
 import datetime
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass
 class Cluster:
-    """What Kubernetes knows, and what becomes of a restart; `start` makes it answer.
+    """The state of Kubernetes, and the progress of a restart; `start` makes it answer.
 
     After a restart the first look finds it unobserved, the second half-way, the third finished.
     """
@@ -46,19 +46,19 @@ class Cluster:
     folder: Path
     """Takes the files of the service account."""
     replace_pods: Callable[[], bool] = lambda: True
-    """Has new pods take the place of the old ones; False when they do not become ready, and the old ones go on."""
+    """Replaces the old pods by new ones; returns False if the new ones are not ready and the old ones keep running."""
     crashing: set[str] = field(default_factory=set)
     """Digests with which no pod becomes ready."""
     gives_up: bool = True
-    """Whether Kubernetes says so, or waits for ever."""
+    """Whether Kubernetes reports that a rollout failed, or waits for ever."""
     first_answers: list[tuple[int, str]] = field(default_factory=list)
-    """Status and message, given before anything else."""
+    """Status and message of the first answers."""
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """The same a method, for ever."""
+    """Status and message of every answer to a method."""
     answers_lost: int = 0
-    """How many restarts are begun without its being known."""
+    """How many restarts start although their answer is lost."""
     answers_in_html: bool = False
-    """As a proxy that stands in between does."""
+    """Whether the answers are HTML, as from a proxy in between."""
     token: str = "token-1"
     requests: list[Request] = field(default_factory=list)
     deployment: dict[str, Any] = field(
@@ -175,7 +175,7 @@ class Cluster:
 
 @dataclass
 class Pods:
-    """What answers GET /model behind the Service: the model that was in service when the pods started."""
+    """The pods behind the Service, which answer GET /model with the model that was current when they started."""
 
     models_dir: Path
     serving: str | None = None

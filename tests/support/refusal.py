@@ -1,4 +1,4 @@
-"""Opens a store that must be rejected."""
+"""Open a store that must be rejected."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Transactions in the public data set's form for walks of the whole loop: the real sample, or made-up ones."""
+"""Read or make up transactions in the public data set's form, for walks of the whole loop."""
 
 import csv
 import gzip
@@ -29,34 +29,34 @@ class Sample:
 
     @property
     def history(self) -> slice:
-        """What an installation begins with."""
+        """The transactions that an installation imports first."""
         return slice(0, len(self.lines) // 2)
 
     @property
     def calm(self) -> slice:
-        """What comes as history came."""
+        """Later transactions that are distributed as history is."""
         return slice(len(self.lines) // 2, len(self.lines) // 2 + CALM)
 
     @property
     def changed(self) -> slice:
-        """What comes when the world has changed."""
+        """Later transactions after the change."""
         return slice(len(self.lines) // 2 + CALM, None)
 
     def text(self, rows: slice) -> str:
-        """As a CSV file."""
+        """Return rows as a CSV file."""
         file = io.StringIO()
         csv.writer(file).writerows([_HEADER, *self.lines[rows]])
         return file.getvalue()
 
     def scaled(self, rows: slice, scaling: dict[str, float]) -> list[list[float]]:
-        """As the API takes them, with the amount scaled as GET /model says."""
+        """Return rows as the API takes them, with the amount scaled as GET /model says."""
         return [
             [*map(float, line[1:29]), (float(line[29]) - scaling["mean"]) / scaling["standard_deviation"]]
             for line in self.lines[rows]
         ]
 
     def truths(self, rows: slice) -> list[int]:
-        """1 for a fraud."""
+        """Return 1 for each fraud, else 0."""
         return [int(line[30]) for line in self.lines[rows]]
 
 
@@ -69,7 +69,7 @@ def read_sample(path: Path) -> Sample:
 
 
 def made_up_sample() -> Sample:
-    """Make up as many; other customers than those on which the model of the images was trained."""
+    """Make up 10,000 transactions of other customers than those on which the model of the images was trained."""
     made = synthetic(10_000, seed=7, fraud_share=0.025)
     others = {name: shift / 2 for name, shift in SHIFT.items()}
     rows = shifted(made.matrix.tolist(), others)
@@ -83,6 +83,6 @@ def made_up_sample() -> Sample:
 
 
 def shifted(rows: Sequence[Sequence[float]], shift: dict[str, float] = SHIFT) -> list[list[float]]:
-    """Move features by so much."""
+    """Move features by the amounts of `shift`."""
     names = default_features().names
     return [[value + shift.get(name, 0.0) for name, value in zip(names, row, strict=True)] for row in rows]

@@ -1,4 +1,4 @@
-"""The real service as a child process on free ports of 127.0.0.1."""
+"""Run the real API as a child process on free ports of 127.0.0.1."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ class ApiDidNotStart(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """How to start the service; its addresses stay the same from one start to the next."""
+    """How to start the API; its address stays the same from one start to the next."""
 
     environment: Mapping[str, str]
     port: int
@@ -33,12 +33,12 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address where the API answers."""
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
     def running(self, *, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-        """Run gunicorn, if wanted under another program, until the block ends; then SIGTERM and wait."""
+        """Run gunicorn until the block ends, if wanted under another program; then send SIGTERM and wait."""
         process = self.start(under=under)
         try:
             self.wait_until_ready(process)
@@ -62,12 +62,12 @@ class Service:
             raise ApiDidNotStart(self.log.read_text()[-4000:]) from None
 
     def connection(self) -> "contextlib.closing[http.client.HTTPConnection]":
-        """An HTTP connection, closed when its block ends."""
+        """Return an HTTP connection that is closed when its block ends."""
         return contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS))
 
 
 def service(environment: Mapping[str, str], log: Path) -> Service:
-    """A service of these variables on ports that are free now."""
+    """Return how to start the API with these variables on free ports."""
     port = free_port()
     variables = {"PATH": os.environ["PATH"], **environment, "PORT": port, "PROBE_PORT": free_port()}
     return Service(variables, int(port), log)
@@ -84,7 +84,7 @@ def post(
 
 
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The process and all that it started, the eldest first."""
+    """Return the process and all that it started, the oldest first."""
     with contextlib.suppress(psutil.NoSuchProcess):
         eldest = psutil.Process(process.pid)
         return [eldest, *eldest.children(recursive=True)]
@@ -92,9 +92,9 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, as a good operator does; SIGKILL for all that is left when that takes too long."""
+    """Send SIGTERM and wait; send SIGKILL to every process that is left if that takes too long."""
     members = family(process)
-    for member in members[:2]:  # the master is the eldest, or the child of a program that watches it
+    for member in members[:2]:  # the master is the first, or the child of a program that watches it
         if "gunicorn" in member.cmdline() and member.name() != "strace":
             member.terminate()
             break
@@ -109,7 +109,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def api_process(environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """Run the API of an installation as a process, and give the address where it answers; raises ApiDidNotStart."""
+    """Run the API of an installation as a process, and yield its address; raises ApiDidNotStart."""
     started = service(environment, log)
     with started.running():
         yield started.url

@@ -1,4 +1,4 @@
-"""Makes scored requests and labels for tests that write to a store."""
+"""Make scored requests and labels for tests that write to a store."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ CLOCK = Clock()
 
 
 def scored(rows: int = 1, *, transaction_ids: list[str | None] | None = None, key: str | None = None) -> ScoredRequest:
-    """Return a request of so many rows, every second of which is flagged."""
+    """Return a request of `rows` rows, every second of which is flagged."""
     ts, request_id = CLOCK.tick()
     random = np.random.default_rng(rows)
     return ScoredRequest(

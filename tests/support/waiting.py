@@ -1,4 +1,4 @@
-"""Wait until something is so, for as long as a busy machine may need."""
+"""Wait for a condition, as long as a busy machine may need."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ def wait_until(
     otherwise: Callable[[], object] = str,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Return when `is_so`; fail with what `otherwise` tells if it takes too long or if the process ends before."""
+    """Return when `is_so`; fail with what `otherwise` returns if that takes too long or if the process ends before."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_so():
         assert process is None or process.poll() is None, otherwise()
@@ -30,7 +30,7 @@ def answers(url: str) -> bool:
     """Say whether GET answers with success."""
     with (
         contextlib.suppress(OSError, http.client.HTTPException),
-        urllib.request.urlopen(url, timeout=PATIENCE_SECONDS),  # noqa: S310  an address of ours
+        urllib.request.urlopen(url, timeout=PATIENCE_SECONDS),  # noqa: S310  our own address
     ):
         return True
     return False

@@ -51,7 +51,7 @@ def test_a_missing_database_is_not_made_by_opening(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lost_database_is_not_silently_begun_anew(sqlite_store: Store, features: FeatureList) -> None:
+def test_a_lost_database_is_not_silently_replaced_by_an_empty_one(sqlite_store: Store, features: FeatureList) -> None:
     assert isinstance(sqlite_store.location, Path)
     sqlite_store.close()
     for path in sqlite_store.location.parent.glob("requests.db*"):

@@ -19,7 +19,7 @@ def test_trouble_is_what_storage_fails_at_and_not_what_a_statement_does_wrong(st
     assert trouble(DatabaseRefused("corrupt", "damaged")) == "corrupt"
 
 
-def test_a_connection_to_nobody_is_trouble(tmp_path: Path) -> None:
+def test_a_refused_connection_is_trouble(tmp_path: Path) -> None:
     engine = open_engine(f"postgresql+psycopg://tester@/postgres?host={tmp_path}")
     with pytest.raises(sa.exc.OperationalError) as lost:
         engine.connect()

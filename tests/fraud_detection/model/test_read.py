@@ -41,7 +41,7 @@ def test_serves_what_was_promoted(models_dir: Path, features: FeatureList) -> No
     assert model.version.endswith(model.digest[:12])
 
 
-def test_the_contracts_pickle_is_the_model_in_service(models_dir: Path, model: Model) -> None:
+def test_the_contracts_pickle_is_the_current_model(models_dir: Path, model: Model) -> None:
     rows = np.random.default_rng(1).normal(size=(50, 29))
 
     forest = joblib.load(models_dir / "rf_model.pkl")

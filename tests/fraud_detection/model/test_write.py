@@ -84,7 +84,7 @@ def test_what_a_killed_promoter_left_is_collected(models_dir: Path) -> None:
     assert not list(models_dir.glob(".partial-*"))
 
 
-def test_nothing_is_collected_where_nothing_serves(tmp_path: Path) -> None:
+def test_nothing_is_collected_if_nothing_serves(tmp_path: Path) -> None:
     assert collect(tmp_path / "none", set()) == []
 
 
@@ -101,7 +101,7 @@ def test_replacing_a_file_keeps_the_version_whole(
     assert dataclasses.replace(read_manifest(tmp_path / version), files={}) == dataclasses.replace(manifest, files={})
 
 
-def test_somebodys_own_model_is_kept_when_another_is_promoted(tmp_path: Path, make_version: MakeVersion) -> None:
+def test_a_model_of_the_user_is_kept_when_another_is_promoted(tmp_path: Path, make_version: MakeVersion) -> None:
     (tmp_path / PICKLE).write_bytes(b"somebody's own")
 
     promote(tmp_path, make_version(tmp_path), actor="test", reason="the first one")

@@ -69,7 +69,7 @@ def test_lists_everything_in_order_of_time_with_the_source_of_each_label(filled:
     assert (rows[0]["fraud_probability"], rows[2]["V1"], rows[2]["Amount_scaled"]) == (None, 29, 57)
 
 
-def test_lists_what_nobody_labelled_with_the_highest_scores_first(filled: tuple[Store, str, str]) -> None:
+def test_lists_unlabelled_transactions_with_the_highest_scores_first(filled: tuple[Store, str, str]) -> None:
     store, _, _ = filled
     with store.begin() as connection:
         unlabelled = [row["fraud_probability"] for row in history.listing(store, connection, unlabelled_only=True)]

@@ -44,7 +44,7 @@ def test_nothing_is_wrong_with_a_store_that_was_used_as_meant(filled: tuple[Stor
         assert upkeep.problems(store, connection) == []
 
 
-def test_finds_what_a_hand_at_the_table_broke(filled: tuple[Store, str, str]) -> None:
+def test_finds_what_an_edit_of_the_table_broke(filled: tuple[Store, str, str]) -> None:
     store, _, _ = filled
     requests = store.tables.requests
     with store.begin() as connection:

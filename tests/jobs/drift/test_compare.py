@@ -107,7 +107,7 @@ def test_a_stuck_feature_is_a_broken_feed_and_is_not_trained_on() -> None:
     assert "f2 was 0 in every row" in report.explanation[0]
 
 
-def test_a_feed_that_is_broken_throughout_is_told_in_short() -> None:
+def test_a_feed_that_is_broken_throughout_is_described_briefly() -> None:
     report = judged(np.zeros((1000, 7)), np.zeros((1000, 7)))
 
     assert report.explanation[0].count("in every row") == 5
@@ -153,7 +153,7 @@ HOLDOUT = Holdout(rows=50_000, alerts=85, threshold=0.4, score_bands=[45_000, 30
     [(170, "drift"), (85, "ok"), (120, "ok"), (40, "drift"), (60, "ok"), (0, "drift")],
     ids=["doubled", "same", "1.4 times", "halved", "1 / 1.4", "none"],
 )
-def test_an_alert_rate_that_changed_by_half_and_not_by_chance_is_drift(alerts: int, state: str) -> None:
+def test_a_significant_change_of_the_alert_rate_by_half_is_drift(alerts: int, state: str) -> None:
     report = judged(rows(1), rows(2), holdout=HOLDOUT, decisions=Decisions(50_000, alerts, (0.4,)))
 
     assert report.state == state
@@ -178,7 +178,7 @@ def test_another_threshold_is_noted_and_not_an_alarm() -> None:
     assert any("FRAUD_THRESHOLD has changed" in note for note in report.notes)
 
 
-def test_alerts_where_there_were_none_have_no_ratio() -> None:
+def test_alerts_have_no_ratio_to_a_hold_out_without_alerts() -> None:
     holdout = replace(HOLDOUT, alerts=0)
 
     report = judged(rows(1), rows(2), holdout=holdout, decisions=Decisions(50_000, 60, (0.4,)))
@@ -278,7 +278,7 @@ TWENTY_NINE = FeatureList(tuple(Feature(f"V{number}") for number in range(29)))
 
 
 def simulated_states(runs: int, count: int, shift: float, places: int) -> Counter[str]:
-    """States of independent runs in which the first `places` of 29 features moved by `shift` in both halves."""
+    """Return the states of independent runs; the first `places` of 29 features move by `shift` in both halves."""
     states: Counter[str] = Counter()
     for seed in range(runs):
         random = np.random.default_rng(seed)

@@ -60,7 +60,7 @@ def test_forgetting_takes_the_row_out_and_keeps_the_version_whole(
     assert forget_in_reference(tmp_path, referenced, features, {("r1", 0)}) == 0
 
 
-def test_forgetting_finishes_what_a_killed_run_began(tmp_path: Path, referenced: str, features: FeatureList) -> None:
+def test_forgetting_finishes_the_work_of_a_killed_run(tmp_path: Path, referenced: str, features: FeatureList) -> None:
     path = tmp_path / referenced / REFERENCE
     forget_in_reference(tmp_path, referenced, features, {("r1", 0)})
     manifest = (tmp_path / referenced / MANIFEST).read_text()

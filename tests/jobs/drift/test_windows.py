@@ -6,7 +6,7 @@ from jobs.drift.windows import halves
 
 
 def history(rows: int) -> History:
-    """Transactions a day apart; every third was scored by another model."""
+    """Make up transactions a day apart; every third was scored by another model."""
     texts = np.array([f"2026-01-{day + 1:02}" for day in range(rows)], dtype=np.str_)
     return History(
         request_id=texts, row_index=np.zeros(rows, np.int64), ts=texts,

@@ -10,7 +10,7 @@ IS_FRAUD = np.arange(ROWS) < FRAUDS
 
 
 def scores(seed: int, skill: float, is_fraud: np.ndarray = IS_FRAUD) -> np.ndarray:
-    """Scores around 0.1 for genuine transactions and 0.1 + skill for frauds."""
+    """Return scores around 0.1 for genuine transactions and around 0.1 + skill for frauds."""
     return np.clip(np.random.default_rng(seed).normal(0.1 + skill * is_fraud, 0.1), 0, 1)
 
 
@@ -80,7 +80,7 @@ def test_too_few_frauds_hold_and_say_how_many_are_missing(frauds: int, decision:
 
 
 def flags(frauds: int) -> np.ndarray:
-    """Scores of a model that ranks every fraud first and flags so many of them."""
+    """Return the scores of a model that ranks every fraud first and flags this number of them."""
     result = np.where(IS_FRAUD, 0.2, 0.1)
     result[:frauds] = 0.9
     return result
@@ -105,7 +105,7 @@ def test_alerts_may_grow_by_half_and_no_more(alerts: int, passes: bool) -> None:
     assert (check.value, check.limit) == (alerts / 10, 30)
 
 
-def test_a_champion_that_misses_frauds_does_not_keep_out_one_that_finds_them() -> None:
+def test_a_champion_that_misses_frauds_does_not_block_a_model_that_finds_them() -> None:
     blind = np.where(np.arange(ROWS) < 5, 0.9, scores(1, 0.0) / 10)
     finds_all = np.where(np.arange(ROWS) < 150, 0.9, 0.1)
 
@@ -216,7 +216,7 @@ def promotions(skill: float, trials: int) -> int:
     return promoted
 
 
-def test_at_100_frauds_a_model_worse_by_a_tenth_stays_out_and_one_better_by_a_tenth_comes_in() -> None:
+def test_at_100_frauds_a_model_worse_by_a_tenth_is_rejected_and_one_better_by_a_tenth_promoted() -> None:
     """Skills 0.207 and 0.2535 are average precisions of 0.4 and 0.6."""
     assert promotions(0.207, 25) == 0
     assert promotions(0.2535, 25) >= 22

@@ -109,7 +109,7 @@ def test_does_not_blame_the_api_for_a_body_that_is_no_json() -> None:
         client.score([[float("nan")]], [None], idempotency_key="k")
 
 
-def test_says_where_nobody_answers(serve: Serve) -> None:
+def test_names_an_address_that_does_not_answer(serve: Serve) -> None:
     with (
         client_of(1) as client,
         pytest.raises(ApiAway, match=r"http://127\.0\.0\.1:1: the API does not answer .* `fraudctl serve`"),

@@ -172,7 +172,7 @@ def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
     assert done.left_behind == ["Shop"]
 
 
-def test_refuses_a_store_of_ours(tmp_path: Path) -> None:
+def test_refuses_a_store_of_this_version(tmp_path: Path) -> None:
     Store.create_or_migrate(tmp_path / "other.db", TWO).close()
 
     with pytest.raises(BadOldDatabase, match="set TRAIN_DB to it"):

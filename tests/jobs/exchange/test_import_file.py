@@ -105,14 +105,14 @@ def test_the_first_import_fixes_how_amounts_are_scaled(tmp_path: Path) -> None:
     assert sorted(stored(database).matrix[:, -1].tolist()) == [-1, 1, 2, 3]
 
 
-def test_the_model_in_service_fixes_the_scaling_before_a_file_does(tmp_path: Path, models_dir: Path) -> None:
+def test_the_current_model_fixes_the_scaling_rather_than_the_file(tmp_path: Path, models_dir: Path) -> None:
     done = imported(public_file(tmp_path, [88.35]), tmp_path / "requests.db", models_dir=models_dir)
 
     assert done.scaling == AmountScaling(88.35, 250.12)
     assert stored(tmp_path / "requests.db").matrix[0, -1] == 0
 
 
-def test_a_model_of_other_features_has_no_say_in_scaling(tmp_path: Path, models_dir: Path) -> None:
+def test_a_model_of_other_features_does_not_fix_the_scaling(tmp_path: Path, models_dir: Path) -> None:
     amount_only = FeatureList((Feature("Amount_scaled"),))
     path = tmp_path / "a.csv"
     path.write_text("Amount,Class\n10,0\n30,1\n")

@@ -45,7 +45,7 @@ def parquet_file(folder: Path, **columns: Any) -> Path:
 
 
 def random_doubles() -> list[float]:
-    """Half of any size, half of the size of a feature."""
+    """Return doubles, half of any size and half of the size of a feature."""
     chance = random.Random(7)  # noqa: S311  the same numbers in every run
     any_bits = (struct.unpack("<d", struct.pack("<Q", chance.getrandbits(64)))[0] for _ in range(2 * DOUBLES))
     finite = [value for value in any_bits if np.isfinite(value)]

@@ -159,7 +159,7 @@ def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
     [
         ("a.csv", b"amount,age_days,Class\n\xff\xfe,1,0\n", "is not UTF-8 text"),
         ("a.csv.gz", b"no gzip", "cannot be read as CSV"),
-        # Without the time of day, which would give the test another name in each process that runs tests.
+        # A fixed time in the gzip header: the current one would give the test another name in each process.
         ("a.csv.gz", gzip.compress(b"amount,age_days,Class\n" * 100, mtime=0)[:30], "cannot be read as CSV"),
         ("a.csv.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "cannot be read as CSV .*invalid block type"),
     ],

@@ -37,7 +37,7 @@ def append(store: Store, transaction_id: str, version: str, digest: str) -> str:
     return request_id
 
 
-def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
+def test_describes_a_decision_from_the_transaction_to_the_labels_behind_its_model(
     store: Store, job_settings: JobSettings, make_version: Callable[..., str]
 ) -> None:
     parent = make_version(job_settings.models_dir, seed=1)
@@ -75,7 +75,7 @@ def test_tells_a_decision_from_the_transaction_to_the_labels_behind_its_model(
     assert "promoted by retrain: drift" in story
 
 
-def test_a_decision_of_a_model_that_is_gone_is_told_as_far_as_it_is_known(
+def test_a_decision_of_a_deleted_model_is_described_as_far_as_it_is_known(
     sqlite_store: Store, sqlite_environment: dict[str, str]
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)
@@ -102,7 +102,7 @@ def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) 
     assert "\n  model" not in tell(first)
 
 
-def test_a_class_set_by_hand_is_told(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]) -> None:
+def test_a_class_set_by_hand_is_named(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]) -> None:
     append(sqlite_store, "t", model.version, model.digest)
     with sqlite_store.begin() as connection:
         connection.execute(sqlite_store.tables.requests.update().values({"Class": 1}))
@@ -124,7 +124,7 @@ def test_a_damaged_version_hides_nothing_else(
     assert found.manifest == model.manifest
 
 
-def test_an_unknown_transaction_is_no_empty_story(store: Store, job_settings: JobSettings) -> None:
+def test_an_unknown_transaction_is_an_error(store: Store, job_settings: JobSettings) -> None:
     with pytest.raises(UnknownDecision, match="nobody: no transaction is stored"):
         lineage("nobody", Installation(job_settings, store.features))
 

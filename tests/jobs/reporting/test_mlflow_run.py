@@ -57,7 +57,7 @@ def test_a_figure_that_could_not_be_computed_is_left_out(challenger: Challenger)
 
 
 def test_a_hold_out_without_frauds_has_no_curve(challenger: Challenger, selection: Selection) -> None:
-    """As under derived labels, when the current model flagged nothing lately."""
+    """Derived labels have no fraud if the current model flagged nothing recently."""
     holdout = dataclasses.replace(selection.holdout, is_fraud=np.zeros(300, dtype=np.bool_))
     manifest = with_verdict(challenger.manifest, Verdict(()), {})
 
@@ -68,7 +68,7 @@ def test_a_hold_out_without_frauds_has_no_curve(challenger: Challenger, selectio
     assert f"model/{REFERENCE}" not in files  # transactions stay on the volume
 
 
-def test_labels_that_nobody_vouches_for_are_named(challenger: Challenger, selection: Selection) -> None:
+def test_labels_written_by_hand_are_counted_in_the_description(challenger: Challenger, selection: Selection) -> None:
     sources = np.where(np.arange(300) < 12, "external", selection.holdout.source)
     holdout = dataclasses.replace(selection.holdout, source=sources)
 

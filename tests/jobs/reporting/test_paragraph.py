@@ -21,7 +21,7 @@ VERDICT = Verdict(
 )
 
 
-def test_a_promotion_tells_how_the_new_model_compares_and_spares_the_rest() -> None:
+def test_a_promotion_says_only_how_the_new_model_compares() -> None:
     passed = Verdict(tuple(dataclasses.replace(check, passed=True) for check in VERDICT.checks))
 
     told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST)
@@ -32,7 +32,7 @@ def test_a_promotion_tells_how_the_new_model_compares_and_spares_the_rest() -> N
     )
 
 
-def test_a_rejection_tells_only_what_failed_and_what_goes_on_serving() -> None:
+def test_a_rejection_says_only_what_failed_and_what_keeps_serving() -> None:
     told = explanation.rejected("A new model learned.", VERDICT, "20260101T000000Z-abc")
 
     assert told.startswith(
@@ -42,5 +42,5 @@ def test_a_rejection_tells_only_what_failed_and_what_goes_on_serving() -> None:
     assert "60 known frauds" not in told
 
 
-def test_without_a_model_in_service_it_says_so() -> None:
+def test_without_a_current_model_it_says_so() -> None:
     assert "There is still no current model." in explanation.rejected("It learned.", VERDICT, None)

@@ -22,7 +22,7 @@ FAILED_RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=Fa
 
 @dataclass
 class Gateway:
-    """A server at the border of the project that keeps what is pushed to it."""
+    """A server that keeps what the jobs push to it."""
 
     url: str
     pushes: list[tuple[str, str, dict[str, float]]] = field(default_factory=list)  # method, path, series
@@ -98,7 +98,7 @@ def test_what_is_not_known_has_no_series(gateway: Gateway) -> None:
     assert not {name for name in gateway.pushes[0][2] if "alert_rate_ratio" in name or "psi" in name}
 
 
-def test_a_failed_comparison_leaves_the_last_figures_standing(gateway: Gateway) -> None:
+def test_a_failed_comparison_keeps_the_last_figures(gateway: Gateway) -> None:
     assert push_drift(gateway.url, unable_to_compare("no model"), FAILED_RUN)
 
     [(method, path, series)] = gateway.pushes
@@ -152,7 +152,7 @@ def test_without_a_champion_or_frauds_those_series_are_absent(gateway: Gateway) 
 
 
 @pytest.mark.parametrize(("outcome", "run"), [("held_frauds", RUN), ("failed", FAILED_RUN)])
-def test_a_run_that_judged_nothing_leaves_the_last_judgement_standing(gateway: Gateway, outcome: str, run: Run) -> None:
+def test_a_run_that_judged_nothing_keeps_the_last_judgement(gateway: Gateway, outcome: str, run: Run) -> None:
     push_retrain(gateway.url, outcome, run)  # type: ignore[arg-type]  # one of the outcomes
 
     [(method, _, series)] = gateway.pushes
@@ -185,7 +185,7 @@ def test_without_a_gateway_nothing_is_pushed() -> None:
     assert not push_drift(None, report(), RUN)
 
 
-def test_a_gateway_that_refuses_is_only_logged(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_of_the_gateway_is_only_logged(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     gateway.status = 500
 
     assert not push_drift(gateway.url, report(), RUN)

@@ -95,7 +95,7 @@ def test_files_that_cannot_be_brought_here_stop_nothing(
     "location",
     ["s3://bucket/mlartifacts", "mlflow-artifacts:/1", "file:///mnt/nas/runs", "/mlruns/2"],
 )
-def test_locations_that_are_not_ours_stay(born: tuple[Path, str], tmp_path: Path, location: str) -> None:
+def test_locations_outside_of_the_installation_stay(born: tuple[Path, str], tmp_path: Path, location: str) -> None:
     folder, _ = born
     run = mlflow_client(folder).create_run(
         mlflow_client(folder).create_experiment("theirs", artifact_location=location)

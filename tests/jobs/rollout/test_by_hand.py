@@ -10,7 +10,7 @@ from tests.support.installation import FEATURES, SmallInstallation
 
 @pytest.fixture
 def three(installation: SmallInstallation, make_version: Callable[..., str]) -> list[str]:
-    """Three versions that served one after the other."""
+    """Three versions that were current one after the other."""
     made = [make_version(installation.models_dir, of=FEATURES, seed=seed) for seed in (1, 2, 3)]
     for version in made:
         promote_by_hand(version, installation.here, actor="ann", reason="a test")
@@ -21,9 +21,7 @@ def serving(installation: SmallInstallation) -> str | None:
     return current_version(installation.models_dir)
 
 
-def test_a_version_promoted_by_hand_is_verified_and_written_down(
-    installation: SmallInstallation, three: list[str]
-) -> None:
+def test_a_version_promoted_by_hand_is_verified_and_recorded(installation: SmallInstallation, three: list[str]) -> None:
     entries = journal(installation.models_dir)[-2:]
 
     assert serving(installation) == three[2]
@@ -33,7 +31,7 @@ def test_a_version_promoted_by_hand_is_verified_and_written_down(
     ]
 
 
-def test_going_back_goes_back_one_more_each_time(installation: SmallInstallation, three: list[str]) -> None:
+def test_each_rollback_goes_one_version_further_back(installation: SmallInstallation, three: list[str]) -> None:
     first = roll_back(installation.here, actor="ann", reason="alerts")
     second = roll_back(installation.here, actor="ann", reason="alerts")
 
@@ -43,14 +41,14 @@ def test_going_back_goes_back_one_more_each_time(installation: SmallInstallation
         roll_back(installation.here, actor="ann", reason="alerts")
 
 
-def test_a_promotion_after_going_back_starts_from_there(installation: SmallInstallation, three: list[str]) -> None:
+def test_a_promotion_after_a_rollback_starts_from_there(installation: SmallInstallation, three: list[str]) -> None:
     roll_back(installation.here, actor="ann", reason="alerts")
     promote_by_hand(three[2], installation.here, actor="ann", reason="it was not the model")
 
     assert served_before(installation.here) == three[1]
 
 
-def test_a_version_that_is_not_kept_any_more_is_passed_over(installation: SmallInstallation, three: list[str]) -> None:
+def test_a_rollback_skips_a_version_that_is_no_longer_kept(installation: SmallInstallation, three: list[str]) -> None:
     (installation.models_dir / three[1]).rename(installation.models_dir / "elsewhere")
 
     assert served_before(installation.here) == three[0]
@@ -63,6 +61,6 @@ def test_a_version_that_is_not_there_changes_nothing(installation: SmallInstalla
     assert serving(installation) == three[2]
 
 
-def test_stays_away_from_a_job(installation: SmallInstallation, three: list[str]) -> None:
+def test_a_rollback_is_refused_while_a_job_holds_the_lock(installation: SmallInstallation, three: list[str]) -> None:
     with promoter(installation.models_dir), pytest.raises(LockHeld):
         roll_back(installation.here, actor="ann", reason="alerts")

@@ -38,7 +38,7 @@ def deployment(cluster: Cluster, in_cluster: dict[str, str]) -> Deployment:
     return Deployment.of_this_cluster(NAME, in_cluster)
 
 
-def test_a_restart_names_model_moment_and_who_asked(cluster: Cluster, deployment: Deployment) -> None:
+def test_a_restart_names_the_model_the_time_and_the_job(cluster: Cluster, deployment: Deployment) -> None:
     deployment.restart(DIGEST, soon())
 
     (request,) = cluster.requests
@@ -88,7 +88,7 @@ def test_what_is_missing_at_the_deadline_is_said(
         deployment.wait_until_rolled_out(at_once())
 
 
-def test_a_rollout_that_kubernetes_gave_up_ends_at_once(cluster: Cluster, deployment: Deployment) -> None:
+def test_a_rollout_that_kubernetes_reports_as_failed_ends_at_once(cluster: Cluster, deployment: Deployment) -> None:
     cluster.crashing = {DIGEST}
     deployment.restart(DIGEST, soon())
 
@@ -96,7 +96,7 @@ def test_a_rollout_that_kubernetes_gave_up_ends_at_once(cluster: Cluster, deploy
         deployment.wait_until_rolled_out(time.monotonic() + 3600)
 
 
-def test_the_failure_of_the_rollout_before_is_none_of_the_next(cluster: Cluster, deployment: Deployment) -> None:
+def test_the_failure_of_the_previous_rollout_does_not_end_the_next(cluster: Cluster, deployment: Deployment) -> None:
     cluster.crashing = {DIGEST}
     deployment.restart(DIGEST, soon())
     with pytest.raises(NotRolledOut):
@@ -107,7 +107,7 @@ def test_the_failure_of_the_rollout_before_is_none_of_the_next(cluster: Cluster,
     assert deployment.wait_until_rolled_out(soon()) == 1
 
 
-def test_where_nothing_shall_run_nothing_is_waited_for(
+def test_without_replicas_a_rollout_is_not_waited_for(
     cluster: Cluster, deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.scale(0)
@@ -211,7 +211,7 @@ def test_the_client_is_imported_only_when_it_is_used() -> None:
     assert shown == "False\n"
 
 
-def test_a_token_that_is_refused_twice_is_given_up(cluster: Cluster, deployment: Deployment) -> None:
+def test_a_token_that_is_rejected_twice_is_an_error(cluster: Cluster, deployment: Deployment) -> None:
     cluster.first_answers = [(401, "Unauthorized")] * 2
 
     with pytest.raises(KubernetesRefused, match=r"answers 401 to get on Deployment payments/.*: Unauthorized"):
@@ -244,7 +244,7 @@ def test_a_refusal_is_final_and_says_what_to_change(
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
-def test_what_passes_is_waited_out(cluster: Cluster, deployment: Deployment, status: int) -> None:
+def test_a_passing_error_is_retried(cluster: Cluster, deployment: Deployment, status: int) -> None:
     cluster.first_answers = [(status, "later")] * 2
 
     deployment.restart(DIGEST, soon())
@@ -263,7 +263,7 @@ def test_a_restart_whose_answer_was_lost_is_not_a_second_one(cluster: Cluster, d
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_what_does_not_pass_ends_with_the_deadline(cluster: Cluster, deployment: Deployment, status: int) -> None:
+def test_a_lasting_error_is_retried_until_the_deadline(cluster: Cluster, deployment: Deployment, status: int) -> None:
     cluster.refused = {"GET": (status, "later")}
 
     with pytest.raises(KubernetesAway, match=f"gives no usable answer about Deployment .* answers {status}"):
@@ -282,7 +282,9 @@ def test_without_a_ca_no_api_is_trusted(cluster: Cluster, deployment: Deployment
     assert cluster.requests == []
 
 
-def test_nobody_else_is_taken_for_kubernetes(cluster: Cluster, deployment: Deployment, tmp_path: Path) -> None:
+def test_a_server_with_another_certificate_is_not_taken_for_kubernetes(
+    cluster: Cluster, deployment: Deployment, tmp_path: Path
+) -> None:
     """Its certificate must come from the cluster's own CA."""
     other = Cluster(tmp_path / "other")
     other.folder.mkdir()
@@ -295,7 +297,7 @@ def test_nobody_else_is_taken_for_kubernetes(cluster: Cluster, deployment: Deplo
     assert cluster.requests == []
 
 
-def test_where_nobody_listens_it_is_away(in_cluster: dict[str, str]) -> None:
+def test_a_refused_connection_is_an_error(in_cluster: dict[str, str]) -> None:
     nowhere = Deployment.of_this_cluster(NAME, in_cluster | {"KUBERNETES_SERVICE_PORT": "9"})
 
     with pytest.raises(KubernetesAway, match="ConnectionError"):
@@ -328,7 +330,7 @@ def test_an_answer_that_is_no_json_is_no_answer(cluster: Cluster, deployment: De
         deployment.look(at_once())
 
 
-def test_what_kubernetes_leaves_empty_may_be_null(cluster: Cluster, deployment: Deployment) -> None:
+def test_a_list_that_kubernetes_leaves_empty_may_be_null(cluster: Cluster, deployment: Deployment) -> None:
     cluster.deployment["status"]["conditions"] = None
     cluster.deployment["spec"]["template"]["metadata"]["annotations"] = None
     filled = deployment.look(at_once())

@@ -28,7 +28,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 
 class Ui:
-    """The UI of an installation, started as a person would; only what MLflow answers is asked."""
+    """The UI of an installation, started as a person starts it."""
 
     def __init__(self, port: int, process: "subprocess.Popen[str]") -> None:
         self.port = port
@@ -61,7 +61,7 @@ def ui_of(installation: SmallInstallation, folder: Path) -> Iterator[Ui]:
     port = free_port()
     (folder / "home").mkdir(parents=True)
     (folder / "work").mkdir()
-    # All that a person may have set must not reach MLflow.
+    # Variables that a person may have set, which must not reach MLflow.
     hostile = {"MLFLOW_DISABLE_TELEMETRY": "false", "MLFLOW_SERVER_ALLOWED_HOSTS": "*"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

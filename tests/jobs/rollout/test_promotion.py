@@ -113,7 +113,7 @@ def test_a_model_that_mlflow_never_saw_leaves_no_champion(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for the API as long as it takes to ask it twice."""
+    """Wait for the API only 0.2 seconds, enough to ask it twice."""
     monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.2)
 
 
@@ -128,7 +128,7 @@ def test_an_api_that_serves_the_version_confirms_it(
     assert installation.events()[-1] == "verified"
 
 
-def test_an_api_may_take_a_moment(installation: SmallInstallation, next_version: str) -> None:
+def test_an_api_may_load_the_version_after_two_answers(installation: SmallInstallation, next_version: str) -> None:
     digest = digest_of(installation, next_version)
     answers = iter(["the old one", "the old one"])
 
@@ -155,15 +155,13 @@ def test_an_api_may_take_a_moment(installation: SmallInstallation, next_version:
     assert current_version(installation.models_dir) == next_version
 
 
-def test_when_no_api_runs_the_one_that_starts_next_verifies_it(
-    installation: SmallInstallation, next_version: str
-) -> None:
+def test_if_no_api_runs_the_next_one_to_start_verifies_it(installation: SmallInstallation, next_version: str) -> None:
     put(installation, next_version, client=ClientSettings(api_url="http://127.0.0.1:9", api_token="t"))
 
     assert installation.events()[-1] == "verified"
 
 
-def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: SmallInstallation) -> None:
+def test_an_api_that_is_neither_restarted_nor_asked_is_a_wrong_setting(installation: SmallInstallation) -> None:
     installation.variables |= {"ROLLOUT_MODE": "restart", "API_URL": "http://127.0.0.1:9", "API_TOKEN": "t"}
 
     with pytest.raises(BadSetting, match=r"ROLLOUT_DEPLOYMENT is not set; .* leave API_URL empty"):
@@ -173,7 +171,7 @@ def test_an_api_that_nobody_restarts_and_asks_is_a_wrong_setting(installation: S
     assert running_api.running_api(installation.settings, installation.variables) is None
 
 
-def test_where_nothing_is_rolled_out_the_api_is_not_asked(
+def test_without_a_rollout_the_api_is_not_asked(
     installation: SmallInstallation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
 ) -> None:
     installation.variables["ROLLOUT_MODE"] = "none"
@@ -187,7 +185,7 @@ def test_where_nothing_is_rolled_out_the_api_is_not_asked(
     ("answer", "complaint"),
     [("0123456789abcdef", "still serves 0123456789ab"), ("503", "answers 503"), ("401", "answers 401")],
 )
-def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
+def test_an_api_that_does_not_serve_it_restores_the_previous_version(
     installation: SmallInstallation,
     served: str,
     next_version: str,
@@ -207,7 +205,7 @@ def test_an_api_that_does_not_serve_it_brings_the_version_before_back(
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "http://127.0.0.1:{port}/not/ours"])
-def test_an_address_that_nobody_can_confirm_is_not_taken_for_success(
+def test_an_address_without_an_api_is_not_taken_for_success(
     installation: SmallInstallation,
     next_version: str,
     api_that_stays: Callable[[str], ClientSettings],
@@ -315,7 +313,7 @@ def test_killed_between_the_two_links_of_the_first_promotion_the_next_job_makes_
 
 
 @pytest.mark.parametrize("is_journalled", [True, False])
-def test_a_version_that_went_bad_before_it_was_verified_is_taken_back(
+def test_a_version_that_was_damaged_before_it_was_verified_is_rolled_back(
     installation: SmallInstallation, served: str, next_version: str, is_journalled: bool
 ) -> None:
     promote(installation.models_dir, next_version, actor="killed", reason="a test")
@@ -349,7 +347,7 @@ def test_a_first_version_that_does_not_serve_is_described_so(
     assert description_of(installation, version) == f"Nothing was promoted. {refused.value}"
 
 
-def test_a_description_that_mlflow_does_not_take_hides_no_failure(
+def test_a_description_that_mlflow_rejects_hides_no_failure(
     installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
@@ -363,7 +361,7 @@ def test_a_description_that_mlflow_does_not_take_hides_no_failure(
         finish(installation)
 
 
-def test_without_any_journal_the_manifest_says_which_version_was_before(
+def test_without_a_journal_the_manifest_names_the_previous_version(
     installation: SmallInstallation, served: str, make_version: Callable[..., str]
 ) -> None:
     version = make_version(installation.models_dir, of=FEATURES, seed=2, parent=served)
@@ -380,7 +378,7 @@ def test_without_any_journal_the_manifest_says_which_version_was_before(
 def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
     installation: SmallInstallation, served: str, next_version: str, tmp_path: Path
 ) -> None:
-    """MODEL_PATH may name another folder's link, which no promotion of ours moves."""
+    """MODEL_PATH may name the link of another folder, which no promotion of the job moves."""
     elsewhere = tmp_path / "elsewhere" / PICKLE
     elsewhere.parent.mkdir()
     elsewhere.symlink_to(installation.models_dir / served / PICKLE)
@@ -425,7 +423,7 @@ def test_pods_are_restarted_before_a_promotion_counts(
     assert installation.events() == ["promoted", "verified", "promoted", "verified"]
 
 
-def test_pods_that_refuse_a_model_bring_the_version_before_back(
+def test_pods_that_refuse_a_model_restore_the_previous_version(
     installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
@@ -473,7 +471,7 @@ def put_patch(installation: SmallInstallation, digest: str) -> None:
     deployment.restart(digest, deadline=float("inf"))
 
 
-def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_before_back(
+def test_killed_while_pods_refuse_the_model_the_next_job_restores_the_previous_version(
     installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
@@ -489,7 +487,7 @@ def test_killed_while_pods_refuse_the_model_the_next_job_brings_the_version_befo
 
 
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["before the restart", "after it"])
-def test_killed_while_going_back_the_next_job_finishes_that(
+def test_killed_during_a_rollback_the_next_job_finishes_it(
     installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods, is_restarted: bool
 ) -> None:
     old, new = rolled_out
@@ -506,7 +504,7 @@ def test_killed_while_going_back_the_next_job_finishes_that(
     assert installation.events()[-1] == "verified"
 
 
-def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well(
+def test_an_api_that_loads_neither_version_leaves_the_previous_one_until_it_works(
     installation: SmallInstallation, rolled_out: tuple[str, str], cluster: Cluster, pods: Pods
 ) -> None:
     old, new = rolled_out
@@ -529,7 +527,7 @@ def test_an_api_that_takes_up_neither_leaves_the_version_before_until_it_is_well
 # -- one at a time ---------------------------------------------------------------------------------------------------
 
 
-def test_a_promoter_that_fails_gives_the_right_back(location: str | Path, tmp_path: Path) -> None:
+def test_a_promoter_that_fails_releases_the_lock(location: str | Path, tmp_path: Path) -> None:
     """Also while its pool of connections lives on, as in a program that catches the error."""
     engines = [sa.create_engine(location) if isinstance(location, str) else None for _ in range(2)]
 

@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 
 @pytest.fixture
 def old(installation: SmallInstallation, pods: Pods, make_version: Callable[..., str]) -> str:
-    """The digest of the model with which the pods run."""
+    """The digest of the model that the pods serve."""
     version = make_version(installation.models_dir, of=FEATURES, seed=1)
     promote(installation.models_dir, version, actor="test", reason="a test")
     pods.restart()
@@ -51,7 +51,7 @@ def come_to(digest: str, installation: SmallInstallation) -> str | None:
 # -- which API there is ----------------------------------------------------------------------------------------------
 
 
-def test_an_api_is_asked_only_where_one_is_named(installation: SmallInstallation) -> None:
+def test_an_api_is_asked_only_if_one_is_named(installation: SmallInstallation) -> None:
     named = {"API_URL": "http://127.0.0.1:5000", "API_TOKEN": "secret"}
 
     assert running_api(installation.settings, {"API_TOKEN": "secret"}) is None
@@ -68,7 +68,7 @@ def test_a_deployment_needs_an_api_to_ask(installation: SmallInstallation, pods:
         api_of(installation)
 
 
-def test_where_nothing_is_rolled_out_a_deployment_needs_no_cluster(installation: SmallInstallation) -> None:
+def test_without_a_rollout_a_deployment_needs_no_cluster(installation: SmallInstallation) -> None:
     installation.variables |= {"ROLLOUT_MODE": "none", "ROLLOUT_DEPLOYMENT": NAME}
 
     assert running_api(installation.settings, installation.variables) is None
@@ -124,10 +124,10 @@ def test_a_restart_under_way_is_waited_for(
     assert (pods.serving, cluster.restarts) == (new, [new])
 
 
-def test_pods_that_somebody_took_back_by_hand_are_restarted(
+def test_pods_that_were_rolled_back_by_hand_are_restarted(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although the Deployment says that they were restarted for this model."""
+    """The Deployment still says that they were restarted for this model."""
     monkeypatch.setattr(module, "SERVED_WITHIN_SECONDS", 0.0)
     come_to(new, installation)
     pods.serving = pods.before
@@ -147,7 +147,7 @@ def test_the_first_model_that_is_served_already_takes_no_restart(
     assert [request.method for request in cluster.requests] == ["GET"]
 
 
-def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
+def test_pods_that_do_not_become_ready_are_reported_in_the_words_of_kubernetes(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str, new: str
 ) -> None:
     cluster.crashing = {new}
@@ -159,7 +159,7 @@ def test_pods_that_do_not_become_ready_are_told_in_the_words_of_kubernetes(
     assert pods.serving == old
 
 
-def test_pods_that_never_become_ready_take_no_longer_than_they_may(
+def test_pods_that_never_become_ready_end_with_the_timeout(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
@@ -171,10 +171,10 @@ def test_pods_that_never_become_ready_take_no_longer_than_they_may(
     assert "was not rolled out in time: 1 old pods are still running" in problem
 
 
-def test_pods_that_serve_another_model_after_all_are_seen(
+def test_pods_that_serve_another_model_after_the_rollout_are_an_error(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, old: str, new: str
 ) -> None:
-    """Such as those of another installation, to which API_URL leads."""
+    """API_URL may lead to the pods of another installation."""
     installation.variables["ROLLOUT_TIMEOUT_SECONDS"] = "5"
     cluster.replace_pods = lambda: True
 
@@ -184,7 +184,7 @@ def test_pods_that_serve_another_model_after_all_are_seen(
     assert f"still serves {old[:12]}" in problem
 
 
-def test_nobody_listening_is_no_success_where_pods_run(
+def test_a_refused_connection_is_no_success_if_pods_run(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, new: str
 ) -> None:
     installation.variables |= {"ROLLOUT_TIMEOUT_SECONDS": "3", "API_URL": f"http://127.0.0.1:{free_port()}"}
@@ -277,7 +277,7 @@ def test_a_real_api_serves_the_new_model_after_its_restart_and_not_before(
     assert len(real_pods.logs) == 2
 
 
-def test_a_real_api_refuses_a_damaged_model_when_it_starts_and_the_old_one_goes_on(
+def test_a_real_api_refuses_a_damaged_model_at_start_and_the_old_one_keeps_serving(
     installation: SmallInstallation, cluster: Cluster, real_pods: RealPods, old: str, new: str
 ) -> None:
     (installation.models_dir / CURRENT / ONNX).write_bytes(b"damaged since it was promoted")
@@ -308,7 +308,7 @@ def test_replicas_that_reload_must_answer_several_times_in_a_row(
 
 
 @pytest.mark.parametrize(("replicas", "is_fine"), [(1, False), (0, True)])
-def test_nobody_listening_is_fine_only_where_no_replica_shall_run(
+def test_a_refused_connection_is_fine_only_without_replicas(
     installation: SmallInstallation,
     cluster: Cluster,
     pods: Pods,
@@ -330,7 +330,7 @@ def test_nobody_listening_is_fine_only_where_no_replica_shall_run(
 # -- beforehand ------------------------------------------------------------------------------------------------------
 
 
-def test_what_would_stand_in_the_way_is_found_out_before(
+def test_what_would_prevent_a_rollout_is_found_before_it(
     installation: SmallInstallation, cluster: Cluster, pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KUBERNETES_ANSWERS_WITHIN_SECONDS", 0.1)
@@ -346,9 +346,7 @@ def test_what_would_stand_in_the_way_is_found_out_before(
     assert cluster.restarts == []
 
 
-def test_a_model_that_is_taken_up_needs_no_right_to_restart(
-    installation: SmallInstallation, cluster: Cluster, pods: Pods
-) -> None:
+def test_a_reload_needs_no_right_to_restart(installation: SmallInstallation, cluster: Cluster, pods: Pods) -> None:
     installation.variables["ROLLOUT_MODE"] = "reload"
     cluster.refused = {"PATCH": (403, "no")}
     cluster.deployment["spec"]["paused"] = True
@@ -358,5 +356,5 @@ def test_a_model_that_is_taken_up_needs_no_right_to_restart(
     assert len(cluster.requests) == 1
 
 
-def test_without_kubernetes_there_is_nothing_to_find_out(installation: SmallInstallation) -> None:
+def test_without_kubernetes_nothing_can_prevent_a_rollout(installation: SmallInstallation) -> None:
     require_rollout(installation.settings, None)

@@ -54,7 +54,7 @@ def test_a_run_is_kept_with_its_parameters_metrics_and_files(tracking: Tracking,
     assert {path: (artifacts / path).read_bytes() for path in FILES} == FILES
 
 
-def test_the_newest_run_of_a_digest_is_described_anew(tracking: Tracking, client: MlflowClient) -> None:
+def test_the_newest_run_of_a_digest_gets_the_new_description(tracking: Tracking, client: MlflowClient) -> None:
     older, other, newest = log(tracking, "abc"), log(tracking, "def"), log(tracking, "abc")
 
     tracking.describe("abc", "It was taken back.")
@@ -112,7 +112,7 @@ def test_the_champion_moves_there_and_back(tracking: Tracking) -> None:
     assert tracking.champion() == "abc"
 
 
-def test_a_model_that_was_never_registered_takes_the_alias_away(tracking: Tracking) -> None:
+def test_a_model_that_was_never_registered_removes_the_alias(tracking: Tracking) -> None:
     tracking.register(log(tracking), digest="abc", version="one")
     tracking.move_champion("abc")
 

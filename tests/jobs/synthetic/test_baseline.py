@@ -56,7 +56,7 @@ def test_the_same_seed_makes_the_same_model_and_replaces_it(tmp_path: Path, feat
     assert read_manifest(tmp_path / "baseline").created.startswith("2026-02-02")
 
 
-def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path, features: FeatureList) -> None:
+def test_another_folder_of_the_user_is_not_replaced(tmp_path: Path, features: FeatureList) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
 

@@ -34,6 +34,6 @@ def test_a_drill_is_stored_shifted_and_can_be_forgotten(
     assert forgotten.rows == 1500
 
 
-def test_a_feature_that_is_none_is_named(features: FeatureList) -> None:
+def test_an_unknown_feature_is_named(features: FeatureList) -> None:
     with pytest.raises(UnknownFeature, match="V99: no such feature; choose from V1, V2"):
         shifted(np.zeros((1, 29)), features, {"V99": 1})

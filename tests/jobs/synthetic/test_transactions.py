@@ -10,7 +10,7 @@ TWO = FeatureList((Feature("amount"), Feature("age_days")))
 
 
 def made_up(rows: int = 4000) -> Transactions:
-    """Skewed amounts that fall as the account grows older; frauds are large and young."""
+    """Make up skewed amounts that fall with the age of the account; frauds are large and of young accounts."""
     random = np.random.default_rng(5)
     is_fraud = np.arange(rows) % 10 == 0
     age = random.exponential(200, rows) * np.where(is_fraud, 0.2, 1)

@@ -19,7 +19,7 @@ from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory, _trained: Path) -> SmallInstallation:
-    """The first model has served for a while, and what it scored was labelled."""
+    """An installation whose first model has served for a while; its transactions are labelled."""
     folder = tmp_path_factory.mktemp("grown")
     shutil.copytree(_trained, folder, symlinks=True, dirs_exist_ok=True)
     installation = SmallInstallation(folder)
@@ -123,7 +123,7 @@ def derived(selection: Selection) -> Selection:
         (120, "reject", ["alert_ratio"]),
     ],
 )
-def test_a_model_of_derived_labels_must_flag_about_as_much_as_the_one_before(
+def test_a_model_of_derived_labels_must_flag_about_as_much_as_the_current_model(
     challenger: Challenger,
     grown: SmallInstallation,
     served: Model,

@@ -61,7 +61,7 @@ def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, 
     assert why in decision.why
 
 
-def test_drift_from_a_model_that_serves_no_more_is_answered_already() -> None:
+def test_drift_from_a_former_model_makes_no_training_due() -> None:
     finding = DriftFinding("a", retrain=True, reference_digest="another model")
 
     assert not due(manifest(), None, finding, now=NOW, after_days=30, cooldown_days=7).is_due

@@ -16,7 +16,7 @@ ROWS = 1000
 def history(
     is_fraud: list[int], *, age_days: float = 60, flagged: list[bool] | None = None, scored: bool = True
 ) -> History:
-    """Transactions a minute apart that end `age_days` before NOW; is_fraud: 1, 0, or -1 for unknown."""
+    """Make up transactions a minute apart that end `age_days` before NOW; is_fraud is 1, 0, or -1 for unknown."""
     rows = len(is_fraud)
     end = NOW - timedelta(days=age_days)
     return History(
@@ -58,7 +58,7 @@ def test_older_transactions_train_and_later_ones_judge() -> None:
     assert chosen.training.history.ts[-1] < chosen.holdout.history.ts[0]
 
 
-def test_what_the_model_in_service_learned_from_does_not_judge() -> None:
+def test_what_trained_the_current_model_does_not_judge() -> None:
     rows = history(EVERY_FIFTH)
 
     chosen = select(rows, served(str(rows.ts[729])), settings(), NOW)
@@ -139,7 +139,7 @@ def test_too_few_frauds_to_judge_by_says_how_many_are_missing_and_where() -> Non
     assert f"since {str(rows.ts[700])[:10]}" in str(refusal)
 
 
-def test_nothing_new_since_the_model_in_service_is_too_few_frauds() -> None:
+def test_nothing_new_since_the_current_model_is_too_few_frauds() -> None:
     rows = history(EVERY_FIFTH)
 
     refusal = held(rows, served(str(rows.ts[-1])))
@@ -188,7 +188,7 @@ def test_a_single_true_label_keeps_derived_ones_out_even_under_the_override() ->
         (history([-1] * ROWS, scored=False), "held_rows", "No transaction was scored yet"),
     ],
 )
-def test_decisions_from_which_nothing_is_to_be_learned_are_held(rows: History, outcome: str, message: str) -> None:
+def test_decisions_that_hold_nothing_to_learn_are_held(rows: History, outcome: str, message: str) -> None:
     refusal = held(rows, ALLOW_DERIVED_LABELS="true")
 
     assert refusal.outcome == outcome

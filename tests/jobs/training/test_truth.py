@@ -21,7 +21,7 @@ def row(
     flagged: bool = False,
     name: str = "a",
 ) -> tuple[object, ...]:
-    """One stored transaction; is_fraud -1 has no label, score None was never scored."""
+    """Return one stored transaction; is_fraud -1 means no label, score None means never scored."""
     moment = timestamp(NOW - timedelta(days=days_ago))
     return (
         name, 0, moment, np.nan if score is None else score, flagged, "" if is_fraud < 0 else source, is_fraud
@@ -96,7 +96,7 @@ def test_a_label_outweighs_silence() -> None:
     assert sources(known) == [(True, "customer"), (False, "review")]
 
 
-def test_derived_labels_are_the_stored_decisions_of_what_nobody_labelled() -> None:
+def test_derived_labels_are_the_stored_decisions_of_unlabelled_transactions() -> None:
     known = derived_labels(history(row(4, score=0.9, flagged=True), row(3), row(2, 1), row(1, score=None)))
 
     assert sources(known) == [(True, "derived"), (False, "derived")]
@@ -123,7 +123,7 @@ def test_less_than_a_day_counts_as_a_day_and_nothing_has_no_window() -> None:
 
 
 def timeline(truths: str, *, step_days: float = 1) -> Known:
-    """One labelled transaction a step, the oldest first: F fraud, g genuine."""
+    """Return labelled transactions, the oldest first: F is a fraud, g genuine."""
     rows = [row(40 + step_days * (len(truths) - place), int(truth == "F")) for place, truth in enumerate(truths)]
     return labelled(*rows)
 
@@ -150,7 +150,7 @@ def test_it_does_not_when_training_would_lose_more_than_half_of_the_frauds() -> 
     assert (shape(parts.training), shape(parts.holdout)) == ("FggggFgF", "gggg")
 
 
-def test_the_hold_out_starts_after_what_the_model_in_service_has_seen() -> None:
+def test_the_hold_out_starts_after_what_the_current_model_has_seen() -> None:
     known = timeline("FFgggFgFgFgF")
     seen_until = str(known.history.ts[9])
 

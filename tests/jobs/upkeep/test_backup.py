@@ -112,7 +112,7 @@ def test_what_is_restored_is_what_was_backed_up(
     assert (filled.latest_db.parent / "mlartifacts" / "1" / "plot.png").read_bytes() == b"png"
     assert sorted(path.name for path in target.parent.iterdir()) == [name]
     store = Store.open(filled.store_location, features)
-    append(store)  # a store again, not only a copy
+    append(store)  # a store, not only a copy
     store.close()
 
 
@@ -209,7 +209,7 @@ def test_what_the_backup_lacks_is_erased(
     assert restored.erased == [settings.train_db, journal, data / "mlflow.db", data / "mlartifacts"]
     assert [path for path in restored.erased if path.exists()] == [journal]
     assert [entry["event"] for entry in read.journal(settings.models_dir)] == ["restored"]
-    Store.create_or_migrate(settings.train_db, sqlite_store.features).close()  # and it does not count as lost
+    Store.create_or_migrate(settings.train_db, sqlite_store.features).close()  # and check does not report it as lost
 
 
 def test_a_damaged_database_can_be_replaced(
@@ -368,7 +368,7 @@ def test_a_restore_without_room_names_the_folder_that_is_full(
 
 
 @pytest.mark.parametrize("kind", ["file", "tree", "database"])
-def test_a_full_disk_is_known_whoever_meets_it_first(tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_is_recognised_in_every_library(tmp_path: Path, kind: str) -> None:
     def write(*_: object) -> None:
         with Path("/dev/full").open("w") as full:
             full.write("x")
@@ -491,7 +491,7 @@ def test_needs_a_store_to_back_up(sqlite_environment: dict[str, str], features: 
     assert not (tmp_path / "backup").exists()
 
 
-def test_stays_away_from_a_store_in_use_and_from_a_job(
+def test_is_refused_while_the_store_is_in_use_or_a_job_runs(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)

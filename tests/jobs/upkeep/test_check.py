@@ -9,7 +9,7 @@ from jobs.installation import Installation
 from jobs.upkeep.check import check
 
 
-def test_nothing_is_wrong_with_what_is_well(store: Store, model: Model, job_settings: JobSettings) -> None:
+def test_an_intact_installation_has_no_problems(store: Store, model: Model, job_settings: JobSettings) -> None:
     where = "PostgreSQL" if job_settings.database_url else str(job_settings.latest_db)
 
     findings = check(Installation(job_settings, store.features))
@@ -28,7 +28,7 @@ def test_history_that_was_never_imported_is_no_problem(
     assert [finding.problems for finding in check(Installation(settings, sqlite_store.features))] == [[], [], []]
 
 
-def test_everything_wrong_is_found_in_one_go(
+def test_every_problem_is_found_in_one_run(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)

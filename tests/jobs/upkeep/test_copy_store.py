@@ -64,7 +64,7 @@ def test_everything_arrives_bit_for_bit(sqlite_store: Store, location: str | Pat
     arrived = Store.open(target, sqlite_store.features)
     assert copied == {"requests": 4, "labels": 2, "idempotency": 1}
     assert repr(contents(arrived)) == repr(contents(sqlite_store))
-    append(arrived)  # its sequences go on where the copy ended
+    append(arrived)  # its sequences continue where the copy ended
     arrived.close()
 
 
@@ -130,7 +130,7 @@ def test_what_did_not_arrive_whole_is_undone(sqlite_store: Store, tmp_path: Path
     append(sqlite_store)
     sqlite_store.close()
     target = Store.create_or_migrate(tmp_path / "copy.db", sqlite_store.features)
-    with target.begin() as connection:  # a database that loses or bends what it is given
+    with target.begin() as connection:  # a database that loses or changes what is written to it
         connection.execute(sa.text(f"CREATE TRIGGER t AFTER INSERT ON idempotency BEGIN {loss}; END"))
     target.close()
 

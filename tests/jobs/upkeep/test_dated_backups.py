@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def take(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], folder: Path) -> Take:
-    """Take a backup some nights later: take(3, keep=7)."""
+    """Take a backup as on a later night: take(3, keep=7)."""
     sqlite_store.close()
     settings = JobSettings.from_env(sqlite_environment)
 
@@ -79,7 +79,7 @@ def test_without_keep_all_stay(take: Take, folder: Path) -> None:
     assert names(folder) == [name(24), name(25), name(26)]
 
 
-def test_what_has_another_name_stays(take: Take, folder: Path) -> None:
+def test_files_of_other_names_stay(take: Take, folder: Path) -> None:
     folder.mkdir()
     others = [
         "fraud-detection-20200101T000000Z.tar",
@@ -98,7 +98,7 @@ def test_what_has_another_name_stays(take: Take, folder: Path) -> None:
 
 
 def test_one_of_a_later_moment_stays_and_is_not_counted(take: Take, folder: Path) -> None:
-    """The clock was set back, or another backup into this folder began later and is not verified yet."""
+    """The clock was set back, or another backup into this folder started later and is not verified yet."""
     for night in (0, 1, 5):
         take(night)
 
@@ -108,7 +108,7 @@ def test_one_of_a_later_moment_stays_and_is_not_counted(take: Take, folder: Path
     assert names(folder) == [name(25), name(26), name(29)]
 
 
-def test_no_other_backup_begins_before_this_one_is_verified_and_the_older_are_gone(
+def test_no_other_backup_starts_before_this_one_is_verified_and_older_ones_are_deleted(
     take: Take, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(0)
@@ -133,7 +133,7 @@ def test_no_other_backup_begins_before_this_one_is_verified_and_the_older_are_go
     assert seen == ["verify", "delete"]
 
 
-def test_a_backup_that_could_not_be_restored_goes_and_no_older_one_with_it(
+def test_a_backup_that_cannot_be_restored_is_deleted_and_the_older_ones_stay(
     take: Take, sqlite_store: Store, folder: Path
 ) -> None:
     take(0)
@@ -151,9 +151,7 @@ def test_a_backup_that_could_not_be_restored_goes_and_no_older_one_with_it(
     assert names(folder) == [name(24)]
 
 
-def test_a_backup_that_fails_takes_no_older_one_with_it(
-    take: Take, folder: Path, sqlite_environment: dict[str, str]
-) -> None:
+def test_a_backup_that_fails_deletes_no_older_one(take: Take, folder: Path, sqlite_environment: dict[str, str]) -> None:
     take(0)
     Path(sqlite_environment["LATEST_DB"]).write_bytes(b"damaged" * 1000)
 
@@ -163,7 +161,7 @@ def test_a_backup_that_fails_takes_no_older_one_with_it(
     assert names(folder) == [name(24)]
 
 
-def test_what_a_killed_backup_left_makes_room_the_next_night(take: Take, folder: Path) -> None:
+def test_the_leftovers_of_a_killed_backup_are_deleted_the_next_night(take: Take, folder: Path) -> None:
     for left, hours in ((".backup-killed", 24), (".restore-killed", 24), (".backup-at-work", 1)):
         (folder / left / "backup").mkdir(parents=True)
         moment = datetime.now(UTC).timestamp() - hours * 3600

@@ -110,7 +110,7 @@ def test_nothing_of_it_remains_in_the_files(
     assert not [path for path in files if request_id.encode() in path.read_bytes()]
 
 
-def test_finds_it_in_imported_history_as_well(
+def test_finds_it_in_imported_history_too(
     sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env({**sqlite_environment, "TRAIN_DB": str(tmp_path / "history.db")})
