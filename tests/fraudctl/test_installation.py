@@ -1,0 +1,59 @@
+"""The token file of `serve --first-time` counts only if no token is set."""
+
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.environment import BadSetting
+from fraudctl.installation import TOKEN_FILE, environment
+
+
+@pytest.fixture(autouse=True)
+def folder_with_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory in which `serve --first-time` created a token."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("API_TOKEN", raising=False)
+    monkeypatch.delenv("API_TOKEN_FILE", raising=False)
+    TOKEN_FILE.write_text("a-token\n")
+
+
+@pytest.mark.parametrize("name", ["API_TOKEN", "API_TOKEN_FILE"])
+def test_a_token_that_is_set_is_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "set-by-the-user")
+
+    found = environment()
+
+    assert {key: found.get(key) for key in ("API_TOKEN", "API_TOKEN_FILE")} == {
+        "API_TOKEN": None,
+        "API_TOKEN_FILE": None,
+        name: "set-by-the-user",
+    }
+
+
+def test_a_token_that_is_set_is_kept_even_beside_an_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    TOKEN_FILE.write_text("")
+    monkeypatch.setenv("API_TOKEN", "set-by-the-user")
+
+    assert environment()["API_TOKEN"] == "set-by-the-user"
+
+
+@pytest.mark.parametrize("set_to", [None, ""])
+def test_without_one_the_file_is_named(set_to: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if set_to is not None:
+        monkeypatch.setenv("API_TOKEN", set_to)
+
+    assert environment()["API_TOKEN_FILE"] == ".api_token"
+
+
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_file_is_refused(content: str) -> None:
+    TOKEN_FILE.write_text(content)
+
+    with pytest.raises(BadSetting, match=r"^\.api_token: is empty; `fraudctl serve --first-time` creates a new token$"):
+        environment()
+
+
+def test_without_the_file_the_environment_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    TOKEN_FILE.unlink()
+
+    assert "API_TOKEN_FILE" not in environment()
