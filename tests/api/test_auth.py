@@ -161,7 +161,7 @@ def test_the_previous_token_outlives_a_file_that_holds_none_but_not_its_removal(
     assert held.identify(b"old") is None
 
 
-def test_a_rotation_begins_when_the_previous_token_gets_a_file(tmp_path: Path, token_files: dict[str, str]) -> None:
+def test_a_rotation_starts_when_the_previous_token_gets_a_file(tmp_path: Path, token_files: dict[str, str]) -> None:
     (tmp_path / "previous").unlink()
     rotating = tokens(token_files)
     assert rotating.identify(b"old") is None

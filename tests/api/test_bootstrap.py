@@ -205,7 +205,7 @@ def test_a_volume_that_is_read_only_is_answered_by_another(tmp_path: Path) -> No
 def volumes(make_version: Callable[..., str]) -> Iterator[dict[str, str]]:
     """A fresh installation in which any user may work; its data and models belong to group 0, which may write."""
     if os.geteuid() != 0:
-        pytest.skip("only root can run programs as several users (CI does)")
+        pytest.skip("only root can run programs as several users; run this test as root")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         version = make_version(Path(folder, "made"))

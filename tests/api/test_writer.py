@@ -140,7 +140,7 @@ def test_a_row_the_database_refuses_harms_no_other_request(service: Service) -> 
 
     assert waiting[0].successful()
     assert isinstance(waiting[1].exception, sa.exc.IntegrityError)
-    assert "7.0" not in str(waiting[1].exception)  # it goes into the log
+    assert "7.0" not in str(waiting[1].exception)  # its text goes into the log
     assert service.rows() == 1
     assert service.writer.problem is None
 

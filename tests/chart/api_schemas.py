@@ -67,7 +67,7 @@ def _download(module: str) -> Path:
         skip_or_fail(f"the schemas of {module} come from its Go module, and Go is not installed (https://go.dev/dl)")
     done = subprocess.run([str(go), "mod", "download", "-json", module], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        skip_or_fail(f"{module} cannot be had: {done.stdout}{done.stderr}")
+        skip_or_fail(f"{module} cannot be downloaded: {done.stdout}{done.stderr}")
     return Path(json.loads(done.stdout)["Dir"])
 
 

@@ -169,7 +169,7 @@ def test_warns_of_what_is_missing_and_of_nothing_else(
     assert f"WARNING: {warning}" in said
 
 
-def test_every_warning_of_the_notes_stands_above() -> None:
+def test_every_warning_of_the_notes_is_tested() -> None:
     assert (CHART / "templates" / "NOTES.txt").read_text().count("WARNING: ") == len(WARNINGS)
 
 

@@ -209,7 +209,7 @@ def test_names_all_that_is_wrong_at_once(helm: Helm) -> None:
     assert [line.split(",")[0] for line in said[1:]] == ["- api.replicas is 2", "- api.probePort is 5000"]
 
 
-def test_every_refusal_of_the_chart_stands_above() -> None:
+def test_every_refusal_of_the_chart_is_tested() -> None:
     messages = [message for _, message in REFUSED]
     lines = (CHART / "templates" / "_validate.tpl").read_text().splitlines()
     patterns = [re.sub(r"\\{\\{.*?\\}\\}", ".*", re.escape(line[2:])) for line in lines if line.startswith("- ")]

@@ -106,7 +106,7 @@ def thresholds() -> dict[str, Any]:
     return found
 
 
-def test_every_threshold_stands_in_a_rule_and_every_mark_is_a_threshold() -> None:
+def test_every_threshold_is_in_a_rule_and_every_mark_is_a_threshold() -> None:
     marks = {mark for path in RULES for mark in re.findall(r"  # (\w+)$", path.read_text(), re.MULTILINE)}
 
     assert marks == {*thresholds(), "cronJobs"}

@@ -58,7 +58,7 @@ class ComposedInstallation:
             found: list[dict[str, Any]] = answer.json()["data"]["result"]
             if found:
                 return found
-            assert time.monotonic() < deadline, f"no series answers {query}"
+            assert time.monotonic() < deadline, f"{query} found no series"
             time.sleep(1)
 
 

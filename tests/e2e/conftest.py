@@ -136,7 +136,7 @@ def _lacks(found: Any, name: str) -> bool:
 def _what_it_is_marked_with(request: pytest.FixtureRequest, cluster: Cluster) -> None:
     for marker, is_lacking in LACKING.items():
         if request.node.get_closest_marker(marker) and is_lacking(cluster):
-            skip_or_fail(f"this cluster lacks {marker.replace('_', ' ')}; k8s-dev/README.md says what brings it")
+            skip_or_fail(f"this cluster lacks {marker.replace('_', ' ')}; k8s-dev/README.md says how to get it")
 
 
 # -- what was measured -----------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     _assert_nobody_noticed(trained, seen, "by-hand")
     assert seen.digests == [before["digest"][:12]]
     _wait_for_the_alert(trained, since)
-    figure(f"a corrupt model by hand: refused and taken back, {seen}")
+    figure(f"a corrupt model by hand: refused and rolled back, {seen}")
 
 
 @pytest.mark.prometheus
@@ -130,7 +130,7 @@ def test_a_promotion_of_a_killed_job_is_finished_by_its_next_attempt(
     assert served["digest"] == current.model_sha256 != before["digest"]
     assert trained.deployment.metadata.generation == generation + 1
     _assert_nobody_noticed(trained, seen, "job-killed")
-    figure(f"a job killed amid its promotion: finished by the next attempt, {seen}")
+    figure(f"a job killed during its promotion: finished by the next attempt, {seen}")
 
 
 def _refusal_of_the_newest_pod(release: Release) -> str | None:

@@ -103,7 +103,7 @@ def test_the_loop_closes_under_load(loop: Release, sample: Sample, figure: Calla
 
 
 def _train_on_history(loop: Release, sample: Sample) -> tuple[EndedJob, Seen]:
-    """Import half, and have the first real model replace the synthetic one while somebody scores."""
+    """Import half, and let the first real model replace the synthetic one while a client scores."""
     calm = sample.scaled(sample.calm, loop.get("/model")["amount_scaling"])
     with loop.admin() as admin:
         admin.run("fraudctl", "import-csv", "/dev/stdin", stdin=sample.text(sample.history))

@@ -73,7 +73,7 @@ class Traffic:
         self.namespace.execute(f"pod/{self.pod}", "python", "-c", _STOP)
         wait_for(f"pod {self.pod} to end", self._has_ended, seconds=60)
         *lines, end = map(json.loads, self.namespace.kubectl("logs", self.pod).stdout.splitlines())
-        assert len(lines) == end["sent"], "the node has rotated the log of the load away: make the test shorter"
+        assert len(lines) == end["sent"], "the node has deleted a part of the load's log: make the test shorter"
         answers = [line for line in lines if "request_id" in line]
         return Seen(answers, [line for line in lines if "request_id" not in line], end["seconds"])
 

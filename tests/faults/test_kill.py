@@ -114,7 +114,7 @@ def kill(process: subprocess.Popen[bytes], victims: str) -> None:
     if victims != "worker":
         process.wait(timeout=PATIENCE_SECONDS)
         _, left = psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
-        assert not left, "an orphaned worker must leave by itself"
+        assert not left, "an orphaned worker did not end"
 
 
 def wait_for_answers(started: list[Client], more: int) -> float:
@@ -122,7 +122,7 @@ def wait_for_answers(started: list[Client], more: int) -> float:
     since = time.monotonic()
     enough = answered(started) + more
     while answered(started) < enough:
-        assert time.monotonic() - since < PATIENCE_SECONDS, "the service does not answer"
+        assert time.monotonic() - since < PATIENCE_SECONDS, "the API does not answer"
         time.sleep(0.005)
     return time.monotonic() - since
 

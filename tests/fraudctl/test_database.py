@@ -163,7 +163,7 @@ def test_copy_brings_live_and_imported_transactions_together(
     postgresql_database: str,
     tmp_path: Path,
 ) -> None:
-    """As from a cluster: history has a file of its own, and models, drift result and MLflow's files stay."""
+    """As in a cluster, history has its own file, and models, drift result and MLflow's files stay."""
     environment = {**sqlite_environment, "TRAIN_DB": str(tmp_path / "data" / "history.db")}
     for store in (sqlite_store, Store.create_or_migrate(Path(environment["TRAIN_DB"]), sqlite_store.features)):
         rows = ImportedRows(Clock().tick()[1], ["2026-01-01 00:00:00.000000"], np.zeros((1, 29)), [True], [None])

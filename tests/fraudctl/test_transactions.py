@@ -37,7 +37,7 @@ def _lines(path: str) -> "csv.DictReader[str]":
 
 
 @pytest.mark.parametrize("ending", ["csv.gz", "parquet"])
-def test_the_round_goes_through_packed_csv_and_parquet_as_well(
+def test_the_round_works_with_gzipped_csv_and_parquet_too(
     fraudctl: Fraudctl, running_api: dict[str, str], ending: str
 ) -> None:
     fraudctl("demo-data", "--rows", 30, "--out", f"demo.{ending}", env=running_api)

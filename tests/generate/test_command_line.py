@@ -1,4 +1,4 @@
-"""The document of the commands says what click knows of them."""
+"""The document of the commands has everything that click knows about them."""
 
 import re
 

@@ -18,7 +18,7 @@ def test_is_what_generation_gives(path: str) -> None:
     assert committed == FILES[path](), f"{path} is out of date: run `make generate`"
 
 
-def test_git_is_told_of_each_whole_file() -> None:
+def test_git_knows_each_whole_file_as_generated() -> None:
     lines = (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
     patterns = [line.split()[0] for line in lines if "linguist-generated=true" in line]
 

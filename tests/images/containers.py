@@ -61,7 +61,7 @@ class Api:
                 if self.ask("GET", "/health")[0] == 200:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"does not serve: {self.log()}")
+        raise AssertionError(f"the API does not serve: {self.log()}")
 
     def log(self) -> str:
         """Return what it wrote so far."""

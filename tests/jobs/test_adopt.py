@@ -271,7 +271,7 @@ def test_a_classic_pickle_of_the_public_features_needs_no_history(
     assert REFERENCE not in manifest.files
 
 
-def test_the_scaling_of_the_model_in_service_is_kept(
+def test_the_scaling_of_the_current_model_is_kept(
     tmp_path: Path, features: FeatureList, make_version: Callable[..., str], with_mlflow: Callable[[Path], None]
 ) -> None:
     with_mlflow(tmp_path / "data")

@@ -40,7 +40,7 @@ REPORT = DriftReport(
 
 
 def test_the_result_file_says_everything() -> None:
-    document = json.loads(to_json(REPORT), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    document = json.loads(to_json(REPORT), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     assert document["schema_version"] == 1
     assert (document["drift"], document["state"], document["retrain"]) == (True, "drift", True)

@@ -42,7 +42,7 @@ def test_params_say_how_it_was_trained_and_by_which_rules_it_was_judged(
     assert (params["gate_min_frauds"], params["allow_derived_labels"]) == (20, False)
 
 
-def test_metrics_without_a_model_in_service_are_those_of_the_new_one_alone(challenger: Challenger) -> None:
+def test_metrics_without_a_current_model_are_those_of_the_new_one_alone(challenger: Challenger) -> None:
     metrics = run_record.metrics(challenger)
 
     assert metrics["average_precision"] == challenger.evaluation.average_precision

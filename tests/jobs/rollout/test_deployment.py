@@ -356,7 +356,7 @@ def test_outside_a_pod_kubernetes_has_no_address(cluster: Cluster, in_cluster: d
         Deployment.of_this_cluster(NAME, {})
 
 
-def test_an_address_of_colons_stands_in_brackets(cluster: Cluster, in_cluster: dict[str, str]) -> None:
+def test_an_ipv6_address_is_in_brackets(cluster: Cluster, in_cluster: dict[str, str]) -> None:
     deployment = Deployment.of_this_cluster(NAME, {"KUBERNETES_SERVICE_HOST": "fd00::1"})
 
     assert deployment._server == "https://[fd00::1]:443"

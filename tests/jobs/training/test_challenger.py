@@ -155,7 +155,7 @@ def test_a_model_of_derived_labels_that_flags_nothing_fails(
     assert names(verdict, passed=False) == ["both_classes", "alert_ratio"]
 
 
-def test_without_a_model_in_service_derived_labels_cannot_be_checked(
+def test_without_a_current_model_derived_labels_cannot_be_checked(
     challenger: Challenger, grown: SmallInstallation, selection: Selection
 ) -> None:
     alone = dataclasses.replace(challenger, champion_scores=None, champion_evaluation=None)

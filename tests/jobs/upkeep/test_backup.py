@@ -229,7 +229,7 @@ def test_a_damaged_database_can_be_replaced(
     assert len(history_of(settings, sqlite_store.features)) == 4
 
 
-def test_a_model_in_service_is_replaced_only_on_request(
+def test_a_current_model_is_replaced_only_on_request(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = JobSettings.from_env(sqlite_environment)
