@@ -1,3 +1,5 @@
+"""The API limits the requests in flight, and answers the others 503 before it reads their bodies."""
+
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

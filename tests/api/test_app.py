@@ -1,3 +1,5 @@
+"""The application opens its parts in order, closes them in order, and leaves nothing open when one fails."""
+
 import threading
 from collections.abc import Callable
 

@@ -1,3 +1,5 @@
+"""Every answer has an id, which the header and the error body share."""
+
 from uuid import UUID
 
 import pytest

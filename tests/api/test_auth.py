@@ -1,3 +1,5 @@
+"""Requests need a valid token, and tokens rotate by their files without a rejected client."""
+
 import logging
 from pathlib import Path
 

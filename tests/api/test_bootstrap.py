@@ -1,3 +1,5 @@
+"""A fresh installation gets its first model and its store, and an existing one keeps what it has."""
+
 import errno
 import json
 import logging

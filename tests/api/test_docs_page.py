@@ -1,3 +1,5 @@
+"""The reference of the API describes its real answers and the features of the installation."""
+
 import json
 import re
 from typing import Any

@@ -1,3 +1,5 @@
+"""Every error has one JSON form, which never repeats what the client sent."""
+
 import logging
 from typing import Any
 

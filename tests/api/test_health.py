@@ -1,3 +1,5 @@
+"""The probes tell a service that is live from one that is ready, and name what is wrong."""
+
 import json
 import urllib.error
 import urllib.request

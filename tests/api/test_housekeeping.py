@@ -1,3 +1,5 @@
+"""The API deletes old unlabelled rows in slices, and empties a large write-ahead log."""
+
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

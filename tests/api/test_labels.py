@@ -1,3 +1,5 @@
+"""POST /labels stores all labels of a request or none, and rejects everything that is not a label."""
+
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""`python -m api` prepares a fresh installation and then becomes the server."""
+
 import os
 import signal
 import subprocess

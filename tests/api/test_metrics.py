@@ -1,3 +1,5 @@
+"""GET /metrics counts every answer once, under labels of a fixed set."""
+
 import math
 import re
 import shutil

@@ -1,3 +1,5 @@
+"""POST /predict scores, stores and answers in order, and once per Idempotency-Key."""
+
 import json
 import threading
 import uuid

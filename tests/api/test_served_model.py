@@ -1,3 +1,5 @@
+"""A valid promoted model replaces the current one, and an invalid one never does."""
+
 import logging
 import shutil
 from collections.abc import Callable, Iterator

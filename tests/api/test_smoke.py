@@ -1,3 +1,5 @@
+"""The smoke test passes only if our API works, and names what is wrong with it."""
+
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Only strict JSON within the limits is read, and numbers keep every bit."""
+
 import json
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""GET /transactions/<id> returns one decision in full, by each of its ids."""
+
 import contextlib
 from urllib.parse import quote
 

@@ -1,3 +1,5 @@
+"""The writer acknowledges only stored requests, through full disks, locks and lost connections."""
+
 import contextlib
 import resource
 import threading

@@ -1,3 +1,5 @@
+"""The load generator counts right answers, wrong scores and broken connections apart."""
+
 import json
 import threading
 from collections.abc import Iterator

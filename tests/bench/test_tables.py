@@ -1,3 +1,5 @@
+"""The comparison of table readers measures the reader that the jobs use."""
+
 from pathlib import Path
 
 import pytest

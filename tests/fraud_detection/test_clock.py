@@ -1,3 +1,5 @@
+"""Ids and times always increase, and each id carries its time."""
+
 import time
 from datetime import UTC, datetime
 from uuid import UUID

@@ -1,3 +1,5 @@
+"""The API, its reference, the imports and the client agree on limits and ids."""
+
 import json
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""A feature list accepts finite numbers within its bounds, and names what it refuses."""
+
 import json
 from pathlib import Path
 

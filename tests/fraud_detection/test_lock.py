@@ -1,3 +1,5 @@
+"""One promoter at a time changes models, and a store is changed alone only while no API has it open."""
+
 import os
 import signal
 import subprocess

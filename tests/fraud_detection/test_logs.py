@@ -1,3 +1,5 @@
+"""Logs are JSON lines or readable text, in every process."""
+
 import json
 import logging
 import subprocess

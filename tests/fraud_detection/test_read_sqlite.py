@@ -1,3 +1,5 @@
+"""The reader of SQLite files prints as sqlite3 does, and never writes."""
+
 import io
 import signal
 import subprocess

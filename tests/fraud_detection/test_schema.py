@@ -1,3 +1,5 @@
+"""The columns of the schema are those that inserts, history and listings use."""
+
 from dataclasses import fields
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Settings have the documented defaults, and a wrong variable is named with its value."""
+
 from pathlib import Path
 
 import pytest

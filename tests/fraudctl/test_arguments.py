@@ -1,3 +1,5 @@
+"""The ending of a file's name decides its format."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""`fraudctl lineage` prints where a decision comes from, and `forget` asks before it deletes."""
+
 import numpy as np
 import pytest
 

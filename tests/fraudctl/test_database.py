@@ -1,3 +1,5 @@
+"""`fraudctl db` checks, queries, backs up, restores and copies the store."""
+
 import re
 from pathlib import Path
 

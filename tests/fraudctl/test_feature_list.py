@@ -1,3 +1,5 @@
+"""`fraudctl features` writes, checks and shows a feature list."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""`fraudctl import` and `import-db` read files and pipes, and name a bad line."""
+
 import gzip
 import os
 import sqlite3

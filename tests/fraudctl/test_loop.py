@@ -1,3 +1,5 @@
+"""`fraudctl drift`, `retrain` and `simulate-drift` print what they did."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Every command explains itself, and an expected error is one line."""
+
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""`fraudctl models` lists, shows, promotes, rolls back and adopts versions."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""`fraudctl serve` and `bootstrap` prepare an installation and start its API."""
+
 import os
 import re
 import shutil

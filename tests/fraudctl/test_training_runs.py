@@ -1,3 +1,5 @@
+"""`fraudctl mlflow` refuses in one line what it cannot open."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""Transactions go from demo data over scores to labels and exports, in CSV and Parquet."""
+
 import csv
 import gzip
 import io

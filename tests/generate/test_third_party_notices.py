@@ -1,3 +1,5 @@
+"""The licence of every package is found, and only permitted ones pass."""
+
 import re
 from importlib.metadata import distribution
 from pathlib import Path

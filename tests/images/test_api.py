@@ -1,3 +1,5 @@
+"""The image of the API serves locked down, and keeps answered rows through kill -9."""
+
 import itertools
 import json
 import threading

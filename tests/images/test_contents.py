@@ -1,3 +1,5 @@
+"""The images hold what they need and nothing else, and can be built only in the right direction."""
+
 import re
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""The image of the jobs works locked down on the volume of the API."""
+
 import json
 from collections.abc import Callable
 from subprocess import CompletedProcess

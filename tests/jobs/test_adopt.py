@@ -1,3 +1,5 @@
+"""A model of the user is adopted only if its scores survive the conversion."""
+
 import pickle
 from collections.abc import Callable
 from pathlib import Path

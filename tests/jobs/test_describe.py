@@ -1,3 +1,5 @@
+"""`python -m jobs.describe` writes the statistics of a labelled file."""
+
 import gzip
 from pathlib import Path
 

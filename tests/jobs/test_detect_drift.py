@@ -1,3 +1,5 @@
+"""The drift job compares the newest rows of the current model, and writes every outcome."""
+
 import json
 import os
 import subprocess

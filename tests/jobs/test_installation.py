@@ -1,3 +1,5 @@
+"""An installation opens its stores, leaves out absent history, and holds the promoter's lock."""
+
 from contextlib import closing
 from pathlib import Path
 

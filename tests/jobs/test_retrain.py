@@ -1,3 +1,5 @@
+"""The retraining job trains, judges, registers and promotes, or says why it does not."""
+
 import json
 import threading
 from collections.abc import Callable, Iterator

@@ -1,3 +1,5 @@
+"""`python -m jobs.seed` writes a baseline for any feature list."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""PostgreSQL is refused if it could lose commits, and its errors never show a password."""
+
 import pytest
 import sqlalchemy as sa
 

@@ -1,3 +1,5 @@
+"""SQL of the user reaches the database unchanged."""
+
 from fraud_detection.database.query import run_query
 from fraud_detection.store import Store, decisions
 from tests.support.transactions import scored

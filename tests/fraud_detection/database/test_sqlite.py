@@ -1,3 +1,5 @@
+"""SQLite is opened durably, and a file or file system that could lose rows is refused."""
+
 import subprocess
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Failures of storage are distinguished from errors of a statement."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""A manifest is read back as it was written."""
+
 from pathlib import Path
 
 from fraud_detection.model.files import CURRENT

@@ -1,3 +1,5 @@
+"""Only a model that matches its manifest and the feature list is loaded."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path

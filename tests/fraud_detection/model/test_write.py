@@ -1,3 +1,5 @@
+"""Versions are written and promoted whole, and old ones are deleted."""
+
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

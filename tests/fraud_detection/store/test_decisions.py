@@ -1,3 +1,5 @@
+"""Scored requests are stored whole and read back bit for bit."""
+
 import numpy as np
 import pytest
 import sqlalchemy as sa

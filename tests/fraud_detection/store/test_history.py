@@ -1,3 +1,5 @@
+"""Jobs read decisions with the label that counts, in order of time and from one snapshot."""
+
 from pathlib import Path
 
 import sqlalchemy as sa

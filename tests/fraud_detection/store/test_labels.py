@@ -1,3 +1,5 @@
+"""The label that was reported last counts, in whatever order labels arrive."""
+
 from dataclasses import replace
 from itertools import permutations
 

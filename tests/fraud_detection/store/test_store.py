@@ -1,3 +1,5 @@
+"""A store is opened only if its tables and its features are ours, and migrations are repeatable."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""An import arrives whole or not at all, and a copy overwrites nothing."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Rows are forgotten and expire with all that belongs to them, and damage is found."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Drift is a large and significant change in both halves of the window, and everything less is not."""
+
 from collections import Counter
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Distances and p-values are those of the published statistics."""
+
 import numpy as np
 import pytest
 from scipy import stats

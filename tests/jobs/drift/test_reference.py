@@ -1,3 +1,5 @@
+"""A reference is a repeatable sample, from which forgotten rows are deleted."""
+
 from collections.abc import Callable
 from pathlib import Path
 

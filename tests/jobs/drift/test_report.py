@@ -1,3 +1,5 @@
+"""The result file and the paragraph of a comparison say everything that it found."""
+
 import hashlib
 import json
 from dataclasses import replace

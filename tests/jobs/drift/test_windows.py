@@ -1,3 +1,5 @@
+"""The newest transactions form two equal halves with the scores of one model."""
+
 import numpy as np
 import pytest
 

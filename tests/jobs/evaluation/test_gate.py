@@ -1,3 +1,5 @@
+"""The gate promotes a model only if it is not worse, with numbers that say so."""
+
 import json
 
 import numpy as np

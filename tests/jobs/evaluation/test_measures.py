@@ -1,3 +1,5 @@
+"""Measures agree with scikit-learn, and their intervals with resampling row by row."""
+
 import numpy as np
 import pytest
 from hypothesis import given

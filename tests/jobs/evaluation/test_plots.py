@@ -1,3 +1,5 @@
+"""Plots show their numbers: equal numbers give equal pictures."""
+
 import zlib
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The client of the API repeats what may pass, and reports what does not."""
+
 import http.server
 import threading
 from collections.abc import Callable, Iterator

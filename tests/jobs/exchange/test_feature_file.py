@@ -1,3 +1,5 @@
+"""A feature list can be written from the columns of a file."""
+
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,3 +1,5 @@
+"""The database of an older installation is imported once, without its scores as labels."""
+
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path

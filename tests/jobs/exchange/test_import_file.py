@@ -1,3 +1,5 @@
+"""A file of history is imported once, all of it or nothing, with its amounts scaled."""
+
 import json
 from datetime import UTC, datetime
 from pathlib import Path

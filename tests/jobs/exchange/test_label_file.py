@@ -1,3 +1,5 @@
+"""A file of labels is checked whole before the first label is sent."""
+
 from pathlib import Path
 
 import pytest

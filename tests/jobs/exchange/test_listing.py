@@ -1,3 +1,5 @@
+"""Listings hold every column that an analyst needs."""
+
 import csv
 import io
 

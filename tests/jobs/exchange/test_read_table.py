@@ -1,3 +1,5 @@
+"""CSV and Parquet are read exactly: numbers as float() reads them, texts unchanged."""
+
 import csv
 import decimal
 import gzip

@@ -1,3 +1,5 @@
+"""A file is scored by the API row by row, and a repeated run stores nothing twice."""
+
 import csv
 import io
 from pathlib import Path

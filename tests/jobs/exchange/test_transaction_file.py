@@ -1,3 +1,5 @@
+"""Transactions are read in every supported layout, and a bad cell is named by its place."""
+
 import gzip
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Tables are written in order, with the same values in CSV and Parquet."""
+
 import csv
 import io
 from collections.abc import Sequence

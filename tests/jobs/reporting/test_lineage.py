@@ -1,3 +1,5 @@
+"""The lineage of a decision leads to the labels behind its model, as far as they are known."""
+
 from collections.abc import Callable
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A run in MLflow has the parameters, metrics and plots of its training."""
+
 import dataclasses
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The paragraph of a retraining says what happened, and why."""
+
 import dataclasses
 
 from fraud_detection.model.manifest import Golden, Manifest

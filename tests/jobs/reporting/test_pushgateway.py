@@ -1,3 +1,5 @@
+"""Jobs push their figures under published names, and a missing Pushgateway stops no job."""
+
 import re
 import socket
 import threading

@@ -1,3 +1,5 @@
+"""MLflow's artefacts are found wherever the installation was moved or copied."""
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""A promotion or rollback by hand is verified and recorded as that of a job."""
+
 from collections.abc import Callable
 
 import pytest

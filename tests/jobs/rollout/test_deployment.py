@@ -1,3 +1,5 @@
+"""A Deployment is restarted once per model, and every answer of Kubernetes has its consequence."""
+
 import logging
 import re
 import socket

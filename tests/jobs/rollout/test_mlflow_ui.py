@@ -1,3 +1,5 @@
+"""MLflow's UI shows the runs of an installation, and ends with all of its processes."""
+
 import contextlib
 import http.client
 import json

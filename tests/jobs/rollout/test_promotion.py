@@ -1,3 +1,5 @@
+"""A promotion counts only if the API serves it, and an interrupted one is finished."""
+
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

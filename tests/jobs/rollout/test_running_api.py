@@ -1,3 +1,5 @@
+"""The running API comes to a promoted model by reload or restart, or the job says why not."""
+
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

@@ -1,3 +1,5 @@
+"""MLflow keeps runs, models and the champion, in a file or on a server."""
+
 import socket
 from collections.abc import Callable
 from pathlib import Path

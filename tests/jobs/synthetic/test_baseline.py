@@ -1,3 +1,5 @@
+"""A synthetic baseline is a whole version that ranks real frauds."""
+
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Demo data can be imported, and one seed gives the same transactions."""
+
 import io
 from pathlib import Path
 

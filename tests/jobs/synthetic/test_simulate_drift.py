@@ -1,3 +1,5 @@
+"""A drill stores shifted transactions that can be forgotten."""
+
 import numpy as np
 import pytest
 

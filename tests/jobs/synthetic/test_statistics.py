@@ -1,3 +1,5 @@
+"""A table of statistics survives writing and reading, and describes no single person."""
+
 from pathlib import Path
 
 import numpy as np

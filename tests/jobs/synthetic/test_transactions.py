@@ -1,3 +1,5 @@
+"""Made-up transactions have the marginals and the dependence of what was described."""
+
 import numpy as np
 import pytest
 from scipy import stats

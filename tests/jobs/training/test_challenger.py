@@ -1,3 +1,5 @@
+"""A challenger is judged on rows that it never saw, with a manifest of where it comes from."""
+
 import dataclasses
 import shutil
 from datetime import timedelta

@@ -1,3 +1,5 @@
+"""Age, drift and cooldown decide when a training is due."""
+
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""The exported files score as scikit-learn does, and load in a fresh process."""
+
 import io
 import pickle
 from collections.abc import Callable

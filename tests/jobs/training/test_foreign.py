@@ -1,3 +1,5 @@
+"""A classifier of the user becomes the two files of a version, or is refused by name."""
+
 from pathlib import Path
 
 import joblib

@@ -1,3 +1,5 @@
+"""Equal input grows an equal forest, which ranks later frauds."""
+
 from pathlib import Path
 
 import numpy as np

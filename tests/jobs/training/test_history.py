@@ -1,3 +1,5 @@
+"""Training reads imported history and live rows as one, without doubles."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Older labels train and newer ones judge, and too few of either hold the training."""
+
 from datetime import UTC, datetime, timedelta
 
 import numpy as np

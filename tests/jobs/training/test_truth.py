@@ -1,3 +1,5 @@
+"""Labels count by source and maturity, silence can mean genuine, and rows are split by time."""
+
 from datetime import UTC, datetime, timedelta
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A backup restores everything on either database, and a bad one touches nothing."""
+
 import json
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""The check finds every problem of an installation in one run."""
+
 from pathlib import Path
 
 from fraud_detection.features import FeatureList

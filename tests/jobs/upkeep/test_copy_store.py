@@ -1,3 +1,5 @@
+"""A copied store holds every row bit for bit, on either database."""
+
 from pathlib import Path
 
 import numpy as np

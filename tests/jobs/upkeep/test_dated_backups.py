@@ -1,3 +1,5 @@
+"""Dated backups are verified, and only the newest are kept."""
+
 import os
 import tarfile
 from collections.abc import Callable

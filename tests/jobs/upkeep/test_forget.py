@@ -1,3 +1,5 @@
+"""A forgotten transaction is erased from stores, references and files."""
+
 from collections.abc import Callable
 from pathlib import Path
 
