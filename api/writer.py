@@ -242,12 +242,14 @@ class Writer:
         else:
             self._metrics.commit_seconds.observe(time.perf_counter() - began)
             self._metrics.batch_requests.observe(len(jobs))
+            # Before a caller continues, so that a client finds its own rows in the metrics.
+            self._metrics.rows_stored.inc(
+                sum(job.rows for job in jobs if job.error is None and isinstance(job.work, ScoredRequest))
+            )
         finally:
             self._working_since = 0.0
             _wake(jobs)
-        stored = [job for job in jobs if job.error is None]
-        self._metrics.rows_stored.inc(sum(job.rows for job in stored if isinstance(job.work, ScoredRequest)))
-        self._metrics.late_commits.inc(sum(job.is_abandoned for job in stored))
+        self._metrics.late_commits.inc(sum(job.is_abandoned for job in jobs if job.error is None))
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
         """Run all jobs in one transaction, or, if one of them fails, each under a savepoint."""
