@@ -6,16 +6,24 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from api import writer
 from api.app import Api, create_app
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store
 from tests.support.environment import TOKEN, variables
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def never(status: int) -> None:
     raise AssertionError(f"the service gave up with status {status}")
+
+
+@pytest.fixture(autouse=True)
+def _storing_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need more than the 2 seconds after which the API answers that it stored nothing in time."""
+    monkeypatch.setattr(writer, "DEADLINE_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
