@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from api.server import REQUEST_SECONDS
 from fraud_detection.database.engine import open_engine
 from fraud_detection.model.files import ONNX
 from fraud_detection.model.write import promote
@@ -281,9 +282,8 @@ def test_what_is_not_http_is_refused_in_our_form(
     assert connection.is_closed()
 
 
-def test_a_request_that_does_not_come_to_its_end_is_closed_after_5_s(connect: Connect, lasting_server: Server) -> None:
+def test_a_request_that_does_not_come_to_its_end_is_closed(connect: Connect, lasting_server: Server) -> None:
     half_a_body = post()[:-10]
-    began = time.monotonic()
     connections = [
         connect(lasting_server).send(sent)
         for sent in (b"", b"POST /predict HT", half_a_body, half_a_body.replace(b"a-token", b"no-token"))
@@ -296,19 +296,19 @@ def test_a_request_that_does_not_come_to_its_end_is_closed_after_5_s(connect: Co
         closed.append(connection.is_closed())
 
     assert closed == [True] * 4
-    assert time.monotonic() - began < 15  # well above the 5 s that the server allows
+    assert REQUEST_SECONDS == 5.0  # as docs/openapi.yaml says
 
 
 def test_a_client_that_sends_byte_by_byte_gets_no_more_time(connect: Connect, lasting_server: Server) -> None:
-    connection = connect(lasting_server)
-    began = time.monotonic()
+    connection = connect(lasting_server).send(b"P")
 
-    with contextlib.suppress(OSError):
-        while time.monotonic() - began < PATIENCE_SECONDS:
-            connection.send(b"P" if time.monotonic() - began < 0.1 else b"O")
+    def send_for_a_minute() -> None:
+        for _ in range(300):
+            connection.send(b"O")
             time.sleep(0.2)
 
-    assert time.monotonic() - began < 15  # well above the 5 s that the server allows
+    with pytest.raises(OSError, match=r"Broken pipe|Connection reset"):  # the server closes it between two bytes
+        send_for_a_minute()
 
 
 def test_slow_clients_do_not_delay_others(connect: Connect, lasting_server: Server) -> None:
@@ -365,23 +365,23 @@ def test_any_application_can_be_served(connect: Connect, sqlite_environment: dic
 
 
 def test_a_stop_answers_requests_in_flight_and_waits_for_no_idle_connection(
-    connect: Connect, server: Server, sqlite_environment: dict[str, str]
+    connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    idle = [connect(server) for _ in range(5)]
-    for connection in idle[1:]:
-        assert connection.send(post()).answer()[0] == 200
-    under_way = connect(server)
-    rest = under_way.begin()
+    endless = {"GUNICORN_CMD_ARGS": f"--graceful-timeout {10 * PATIENCE_SECONDS}"}
+    with running(sqlite_environment | endless, tmp_path / "log") as server:
+        idle = [connect(server) for _ in range(5)]
+        for connection in idle[1:]:
+            assert connection.send(post()).answer()[0] == 200
+        under_way = connect(server)
+        rest = under_way.begin()
 
-    began = time.monotonic()
-    server.process.terminate()
-    assert [connection.is_closed() for connection in idle] == [True] * 5
-    under_way.send(rest)
-    status, header, _ = under_way.answer()
+        server.process.terminate()
+        assert [connection.is_closed() for connection in idle] == [True] * 5
+        under_way.send(rest)
+        status, header, _ = under_way.answer()
 
-    assert (status, header["connection"]) == (200, "close")
-    assert server.process.wait(PATIENCE_SECONDS) == 0
-    assert time.monotonic() - began < 15  # not the 20 s of the grace period
+        assert (status, header["connection"]) == (200, "close")
+        assert server.process.wait(PATIENCE_SECONDS) == 0
     assert rows(sqlite_environment) == 5
     wal = Path(f"{sqlite_environment['LATEST_DB']}-wal")
     assert not wal.exists() or wal.stat().st_size == 0
