@@ -13,11 +13,12 @@ from api.auth import Unauthorized
 from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
-from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, NotStrictJson, UnsupportedBody
+from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, UnsupportedBody
 from api.transactions import NoSuchTransaction
 from api.writer import NotStored
 from fraud_detection.features import InvalidTransactions
 from fraud_detection.store.labels import UnknownTransaction
+from fraud_detection.strict_json import NotStrictJson
 
 ANSWERS: dict[type[Exception], tuple[int, str]] = {
     InvalidIdempotencyKey: (400, "invalid_idempotency_key"),

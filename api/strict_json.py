@@ -1,7 +1,6 @@
-"""Reads the JSON body of a request within its limits, and parses it as strictly as RFC 8259 allows."""
+"""Reads the JSON body of a request within its limits."""
 
-import json
-from typing import Any, Never
+from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from gunicorn.http.errors import ParseException
@@ -9,6 +8,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_content_length
 
 from fraud_detection.contract import MAX_BODY_BYTES
+from fraud_detection.strict_json import parse
 
 
 class UnsupportedBody(Exception):
@@ -25,10 +25,6 @@ class BodyIncomplete(Exception):
 
 class BodyTooSlow(Exception):
     """A body that did not arrive within the time allowed for a request."""
-
-
-class NotStrictJson(Exception):
-    """Bytes that are not exactly one JSON value; the message names the rule and never repeats the bytes."""
 
 
 def read_json(environ: WSGIEnvironment) -> tuple[bytes, Any]:
@@ -61,43 +57,3 @@ def _read(environ: WSGIEnvironment) -> bytes:
     if declared is not None and len(body) != declared:
         raise BodyIncomplete(f"expected the {declared} bytes that Content-Length declares, got {len(body)}")
     return body
-
-
-def parse(body: bytes) -> Any:
-    """Return the one JSON value in `body`: UTF-8, no key twice, no NaN or Infinity, no lone surrogate.
-
-    Numbers are returned as Python reads them: 1e400 is inf, an integer keeps its digits.
-
-    Raises NotStrictJson.
-    """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotStrictJson(f"byte {error.start}: not UTF-8") from error
-    try:
-        value = _DECODER.decode(text)
-        if "\\u" in text:  # only an escape can bring half of a surrogate pair, which neither database nor log can hold
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except json.JSONDecodeError as error:
-        raise NotStrictJson(f"character {error.pos}: not JSON ({error.msg})") from error
-    except UnicodeEncodeError as error:
-        raise NotStrictJson("a string holds half of a surrogate pair") from error
-    except RecursionError as error:
-        raise NotStrictJson("nested too deeply") from error
-    except ValueError as error:  # int() refuses more than 4300 digits, because its time grows quadratically
-        raise NotStrictJson("an integer has more than 4300 digits") from error
-    return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    parsed = dict(pairs)
-    if len(parsed) != len(pairs):
-        raise NotStrictJson("an object names a field twice")
-    return parsed
-
-
-def _refuse_constant(_constant: str) -> Never:
-    raise NotStrictJson("NaN and Infinity are not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)

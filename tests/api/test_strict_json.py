@@ -6,11 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
-from hypothesis import given
-from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from api.strict_json import NotStrictJson, parse
 from fraud_detection.contract import MAX_BODY_BYTES
 from fraud_detection.store import Store, decisions
 
@@ -244,26 +241,3 @@ def test_json_may_be_declared_in_more_words(
     lasting_client: FlaskClient, authorized: dict[str, str], headers: dict[str, str]
 ) -> None:
     assert lasting_client.post("/predict", data=body_with("0.5"), headers=authorized | headers).status_code == 200
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-
-
-@given(JSON_VALUES)
-def test_what_json_can_say_comes_out_as_it_went_in(value: Any) -> None:
-    assert parse(json.dumps(value).encode()) == value
-    assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_value_or_are_refused(body: bytes) -> None:
-    try:
-        value = parse(body)
-    except NotStrictJson:
-        return
-
-    assert parse(json.dumps(value).encode()) == value

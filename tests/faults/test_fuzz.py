@@ -407,7 +407,7 @@ def test_a_parser_that_lets_errors_through_is_found(api: Api, monkeypatch: pytes
 
 
 def test_a_parser_that_accepts_too_much_is_found(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strict_json, "_DECODER", json.JSONDecoder())  # the last of two equal keys wins
+    monkeypatch.setattr("fraud_detection.strict_json._DECODER", json.JSONDecoder())  # the last of two equal keys wins
     tally = Tally()
 
     send_in_process(api.test_client(), range(500), tally)
