@@ -56,7 +56,7 @@ def adopt(
     transactions, or on synthetic ones if few are stored. How good it is, is unknown; the manifest says so.
 
     Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed,
-    KubernetesRefused, KubernetesAway.
+    KubernetesRefused, KubernetesAway, NoAnswer.
     """
     classifier, notes = load_classifier(path, here.features)
     with here.promoter():

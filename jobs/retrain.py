@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from fraud_detection import logs
+from fraud_detection.child import NoAnswer
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
@@ -45,6 +46,10 @@ _FAILURES: dict[type[ExpectedError], str] = {
     BadFeatureList: "Nothing was trained. {}",
     DatabaseRefused: "Nothing was trained. {}",
     TrackingFailed: "Nothing was promoted, because MLflow could not record it. {}",
+    NoAnswer: (
+        "Nothing was promoted, because the check of the new model in a process of its own gave no verdict: {}. "
+        "The next run trains and checks again."
+    ),
 }
 """How the paragraph tells an error; of any other it says that nothing was promoted."""
 _OF_REASON = {

@@ -132,6 +132,8 @@ def verdict_on(challenger: Challenger, selection: Selection, served: Model | Non
 
     A challenger trained on derived labels cannot be judged. Only its files are checked, and whether it
     flags about as much as the model whose decisions it learned from.
+
+    Raises NoAnswer if the check of the files gave no verdict.
     """
     holdout = selection.holdout
     if selection.label_source == "derived":

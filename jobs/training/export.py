@@ -3,7 +3,6 @@
 import importlib.metadata
 import logging
 import pickle
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-import jobs
+from fraud_detection.child import ask
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.manifest import Golden
-from fraud_detection.model.read import open_session, read_manifest, read_version
+from fraud_detection.model.read import ModelRefused, open_session, read_manifest, read_version
 
 TOLERANCE = 1e-6
 GOLDEN_ROWS = 24
@@ -129,34 +129,36 @@ def loads_in_fresh_process(directory: Path) -> str | None:
     """Load a version as the API does, and its pickle, in a new process; return the problem, None if there is none.
 
     In this process a file might load only because of what is already imported.
+
+    Raises NoAnswer if the new process gave no verdict: then the version may be good.
     """
-    try:
-        child = subprocess.run(  # noqa: S603  our own module, without a shell
-            [sys.executable, "-m", "jobs.training.export", str(directory.absolute())],
-            capture_output=True,
-            text=True,
-            timeout=CHECK_SECONDS,
-            check=False,
-            cwd=Path(jobs.__path__[0]).parent,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {CHECK_SECONDS} seconds"
-    if child.returncode == 0:
-        return None
-    return (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+    return ask("jobs.training.export", str(directory.absolute()), seconds=CHECK_SECONDS)
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m jobs.training.export DIRECTORY`: read and score a version; the child of `loads_in_fresh_process`."""
-    directory = Path(arguments[0])
+    """`python -m jobs.training.export DIRECTORY`: load and score a version; the child of `loads_in_fresh_process`."""
+    try:
+        _require_usable(Path(arguments[0]))
+    except (ModelRefused, ExportFailed) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return ExitCode.UNUSABLE
+    return ExitCode.DONE
+
+
+def _require_usable(directory: Path) -> None:
     manifest = read_manifest(directory)
     model = read_version(directory, FeatureList(tuple(Feature(name) for name in manifest.features)))
     rows = np.array(manifest.golden.rows)
-    classifier = joblib.load(directory / PICKLE)  # reads what pickle wrote; this is what people will use
-    difference = np.abs(_probabilities(classifier, rows) - model.score(rows)).max()
+    try:
+        classifier = joblib.load(directory / PICKLE)  # reads what pickle wrote; this is what people will use
+        probabilities = _probabilities(classifier, rows)
+    except (OSError, MemoryError):  # says nothing about the version
+        raise
+    except Exception as error:  # a pickle can raise anything
+        raise ExportFailed(f"{PICKLE} cannot be used ({type(error).__name__}: {error})") from error
+    difference = np.abs(probabilities - model.score(rows)).max()
     if not difference <= TOLERANCE:
         raise ExportFailed(f"golden rows: ONNX and pickle differ by {difference:.2g}")
-    return 0
 
 
 if __name__ == "__main__":

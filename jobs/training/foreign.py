@@ -7,6 +7,7 @@ from typing import Any
 import joblib
 import numpy as np
 
+from fraud_detection.child import NoAnswer
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix
 from jobs.training.export import ExportFailed, export, loads_in_fresh_process, require_parity
@@ -73,7 +74,10 @@ def convert(classifier: Any, features: FeatureList, rows: Matrix, path: Path) ->
 
 
 def require_loadable(directory: Path, path: Path) -> None:
-    """Load the version that was made of `path` in a new process; raises CannotAdopt."""
-    problem = loads_in_fresh_process(directory)
+    """Load the version that was made of `path` in a new process; raises CannotAdopt, NoAnswer."""
+    try:
+        problem = loads_in_fresh_process(directory)
+    except NoAnswer as error:
+        raise NoAnswer(error.reason, f"{path}: its check in a new process gave no verdict: {error}") from error
     if problem is not None:
         raise CannotAdopt(f"{path}: does not load in a new process: {problem}")

@@ -1,3 +1,5 @@
+"""Every JSON value is read as it was written, and any other bytes are refused."""
+
 import json
 from typing import Any
 

@@ -25,6 +25,7 @@ from jobs.retrain import main, retrain
 from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
+from jobs.training import export as exporting
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
@@ -418,6 +419,31 @@ def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
     assert (done.outcome, done.exit_code) == ("failed", exit_code)
     assert message in done.paragraph
     assert is_unchanged()
+
+
+def test_a_check_without_a_verdict_is_no_judgement_and_the_next_run_judges(
+    trained: SmallInstallation,
+    pushed: tuple[str, list[str]],
+    client_of_mlflow: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained.variables["PUSHGATEWAY_URL"] = pushed[0]
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+    is_unchanged = unchanged(trained)
+    runs = len(client_of_mlflow.search_runs([EXPERIMENT_ID]))
+
+    with monkeypatch.context() as hiccup:
+        hiccup.setattr(exporting, "CHECK_SECONDS", 0.01)
+        failed = retrain(trained.settings, now=NOW + timedelta(days=31))
+    left_unchanged, runs_after = is_unchanged(), len(client_of_mlflow.search_runs([EXPERIMENT_ID]))
+    again = retrain(trained.settings, now=NOW + timedelta(days=31))
+
+    assert (failed.outcome, failed.exit_code, left_unchanged, runs_after) == ("failed", 1, True, runs)
+    assert "gave no verdict: no answer within 0.01 seconds. The next run" in failed.paragraph
+    assert 'fraud_retrain_outcome{outcome="failed"} 1.0' in pushed[1][0]
+    assert "fraud_job_succeeded 0.0" in pushed[1][0]
+    assert again.outcome == "promoted"
 
 
 def test_an_unforeseen_error_fails_with_1_and_its_traceback_is_logged(
