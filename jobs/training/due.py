@@ -28,10 +28,28 @@ class Due:
 
 
 def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
-    """Return the newest judgement of a retraining in promotions.jsonl, None if there was none."""
+    """Return the newest judgement of a retraining in promotions.jsonl, None if there was none.
+
+    A model that was taken back before it was verified never served, which says nothing about it: its judgement does not
+    count, so that the next run tries again.
+
+    >>> verdict = {"labels": "of today", "drift": None}
+    >>> promoted = {"at": "2026-01-01T03:00:00+00:00", "event": "promoted", "version": "new", "verdict": verdict}
+    >>> verified = {"event": "verified", "version": "new"}
+    >>> restored = {"event": "restored", "version": "old", "previous": "new"}
+    >>> last_judgement([promoted, restored]) is None
+    True
+    >>> last_judgement([promoted, verified, restored]).labels  # rolled back by hand
+    'of today'
+    """
+    taken_back: set[str | None] = set()
     for entry in reversed(journal):
+        if entry.get("event") == "restored":
+            taken_back.add(entry.get("previous"))
+        elif entry.get("event") == "verified":
+            taken_back.discard(entry.get("version"))
         verdict = entry.get("verdict") or {}
-        if "labels" in verdict:
+        if "labels" in verdict and not (entry.get("event") == "promoted" and entry.get("version") in taken_back):
             return Judgement(datetime.fromisoformat(entry["at"]), verdict["labels"], verdict.get("drift"))
     return None
 

@@ -587,6 +587,23 @@ def test_a_model_that_the_api_does_not_load_is_rolled_back(
     assert description(client_of_mlflow) == done.paragraph
 
 
+def test_a_model_that_was_taken_back_is_tried_again_by_the_next_run(
+    trained: SmallInstallation,
+    api_that_stays: Callable[[str], ClientSettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running_api, "SERVED_WITHIN_SECONDS", 0.0)
+    away = RunningApi(api_that_stays("503"))
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+    later = NOW + timedelta(days=31)
+
+    taken_back = retrain(trained.settings, now=later, find_api=lambda: away)
+    again = retrain(trained.settings, now=later + timedelta(days=1))
+
+    assert (taken_back.outcome, again.outcome) == ("restored", "promoted")
+
+
 @pytest.mark.parametrize(
     ("refusal", "exit_code", "message"),
     [
