@@ -2,7 +2,7 @@
 
 import click
 
-from fraudctl.installation import installation
+from fraudctl.caller import installation
 from jobs.reporting.lineage import lineage as trace
 from jobs.reporting.lineage import tell
 

@@ -12,7 +12,7 @@ from fraud_detection.database.query import run_query
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
 from fraudctl.arguments import seekable
-from fraudctl.installation import actor, installation
+from fraudctl.caller import actor, installation
 from jobs.upkeep.check import check as look_through
 from jobs.upkeep.copy_store import copy_stores
 

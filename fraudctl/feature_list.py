@@ -9,7 +9,7 @@ from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
 from fraudctl.arguments import FILE
-from fraudctl.installation import installation
+from fraudctl.caller import installation
 from jobs.installation import Installation
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fraudctl.arguments import FILE, Moment, seekable
-from fraudctl.installation import installation
+from fraudctl.caller import installation
 
 if TYPE_CHECKING:
     from jobs.exchange.import_file import Imported

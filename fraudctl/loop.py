@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from fraud_detection.exit_codes import ExitCode
-from fraudctl.installation import api_to_ask, client_settings, installation
+from fraudctl.caller import api_to_ask, client_settings, installation
 from jobs.exchange.api_client import ApiClient
 
 

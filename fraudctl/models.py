@@ -7,7 +7,7 @@ import click
 
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE
-from fraudctl.installation import actor, api_to_ask, installation
+from fraudctl.caller import actor, api_to_ask, installation
 
 REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
 

@@ -16,7 +16,7 @@ from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import CURRENT, MANIFEST
 from fraud_detection.model.read import current_version, read_manifest
 from fraud_detection.settings import ApiSettings
-from fraudctl.installation import TOKEN_FILE, environment, installation, token_was_made
+from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
 from jobs.installation import Installation
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import click
 
 from fraud_detection.environment import BadSetting
-from fraudctl.installation import installation
+from fraudctl.caller import installation
 from jobs.rollout.artifacts import follow_move, have_moved
 from jobs.rollout.mlflow_ui import DEFAULT_PORT, HOST, serve_ui
 

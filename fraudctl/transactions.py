@@ -13,7 +13,7 @@ import click
 from fraud_detection.clock import timestamp
 from fraud_detection.contract import LABEL_SOURCES
 from fraudctl.arguments import FILE, Moment, opened, seekable
-from fraudctl.installation import client_settings, installation
+from fraudctl.caller import client_settings, installation
 from jobs.exchange.api_client import ApiClient
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fraud_detection.environment import BadSetting
-from fraudctl.installation import TOKEN_FILE, environment
+from fraudctl.caller import TOKEN_FILE, environment
 
 
 @pytest.fixture(autouse=True)
