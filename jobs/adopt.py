@@ -22,7 +22,7 @@ from jobs.synthetic.statistics import PUBLIC_SCALING, statistics_for
 from jobs.synthetic.transactions import synthetic
 from jobs.training.export import golden, library_versions
 from jobs.training.foreign import convert, load_classifier, require_loadable
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 
 COMPARED_ROWS = 10_000
 _ENOUGH_STORED = 1_000

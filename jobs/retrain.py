@@ -35,8 +35,8 @@ from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Judged, train, verdict_on, with_verdict
 from jobs.training.due import due, last_judgement, rejections_in_a_row
-from jobs.training.history import read_history
 from jobs.training.outcome import Retraining, RetrainOutcome
+from jobs.training.read_history import read_history
 from jobs.training.selection import Held, select
 from jobs.training.truth import label_coverage
 

@@ -17,7 +17,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix, default_features
 from fraud_detection.model.manifest import AmountScaling
 from jobs.installation import Installation
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 
 PUBLIC_STATISTICS = Path(__file__).with_name("public_statistics.json")
 PUBLIC_SCALING = AmountScaling(88.35, 250.12)  # of the whole public data set, 284,807 transactions

@@ -15,7 +15,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.lock import in_use
 from fraud_detection.settings import JobSettings
 from jobs.installation import Installation
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 from tests.fraudctl.history_csv import history
 from tests.support.command_line import Fraudctl
 from tests.support.project import ROOT

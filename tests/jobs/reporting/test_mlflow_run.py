@@ -10,7 +10,7 @@ from jobs.evaluation.gate import Verdict
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
 from jobs.training.challenger import Challenger, train, with_verdict
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 from jobs.training.selection import Selection, select
 from tests.support.installation import NOW, SmallInstallation, made_up
 

@@ -14,7 +14,7 @@ from fraud_detection.model.read import Model, load
 from fraud_detection.store.history import History
 from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger, train, verdict_on, with_verdict
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 from jobs.training.selection import Selection, select
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 

@@ -14,7 +14,7 @@ from fraud_detection.store import Store, labels, transfer
 from fraud_detection.store.labels import NewLabel
 from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
-from jobs.training.history import read_history
+from jobs.training.read_history import read_history
 
 DAY = "2026-01-0{} 00:00:00.000000"
 
