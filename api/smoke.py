@@ -20,7 +20,7 @@ class SmokeFailed(ExpectedError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """The reply of an endpoint."""
 
     url: str
@@ -84,15 +84,15 @@ def _expect_refusal(url: str, api_token: str) -> None:
     _expect(url, 401, "x" * len(api_token))
 
 
-def _expect(url: str, status: int, token: str | None) -> Answer:
-    answer = _get(url, token)
-    if answer.status != status:
-        problems = answer.document.get("problems") or answer.document.get("error") or ""
-        raise SmokeFailed(f"{url}: expected {status}, got {answer.status} {json.dumps(problems) if problems else ''}")
-    return answer
+def _expect(url: str, status: int, token: str | None) -> Reply:
+    reply = _get(url, token)
+    if reply.status != status:
+        problems = reply.document.get("problems") or reply.document.get("error") or ""
+        raise SmokeFailed(f"{url}: expected {status}, got {reply.status} {json.dumps(problems) if problems else ''}")
+    return reply
 
 
-def _get(url: str, token: str | None) -> Answer:
+def _get(url: str, token: str | None) -> Reply:
     request = urllib.request.Request(url)  # noqa: S310  API_URL is checked to be http or https
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
@@ -102,7 +102,7 @@ def _get(url: str, token: str | None) -> Answer:
         except urllib.error.HTTPError as error:
             response = error  # any other status is a reply too
         with response:
-            return Answer(url, response.status, response.read())
+            return Reply(url, response.status, response.read())
     except OSError as error:
         raise SmokeFailed(f"{url}: expected a reply of the API, got none ({error})") from error
 

@@ -13,7 +13,7 @@ from jobs.drift.distance import CHANCE, FeatureChange, Numbers, feature_changes,
 from jobs.drift.report import AlertRate, DriftReport, FeatureDrift, Reason, State, WindowBounds
 
 MANY_WARNED = 3
-ALERT_RATIO = 1.5
+DRIFTED_ALERT_RATIO = 1.5
 SCORE_PSI_WARN, SCORE_PSI_DRIFT = 0.10, 0.25
 SCORE_PSI_ROWS = 5_000  # below it the scores of a half may warn, but not decide
 INDEPENDENT_ROWS = "rows are treated as independent; many rows of one card can look like a change"
@@ -225,7 +225,7 @@ def _alert_rate(holdout: Holdout | None, now: Decisions) -> AlertRate | None:
     table = np.array([[now.alerts, now.rows - now.alerts], [holdout.alerts, holdout.rows - holdout.alerts]])
     p = float(stats.fisher_exact(table).pvalue)
     rate, rate_then = now.alerts / now.rows, holdout.alerts / holdout.rows
-    is_far = rate >= ALERT_RATIO * rate_then or rate * ALERT_RATIO <= rate_then
+    is_far = rate >= DRIFTED_ALERT_RATIO * rate_then or rate * DRIFTED_ALERT_RATIO <= rate_then
     threshold_differs = any(threshold != holdout.threshold for threshold in now.thresholds)
     return AlertRate(
         holdout_rows=holdout.rows,

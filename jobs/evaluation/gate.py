@@ -8,8 +8,6 @@ import numpy as np
 from fraud_detection.decision import flagged
 from jobs.evaluation.measures import Numbers, Truths, average_precision, check_scores, resampled_average_precisions
 
-Decision = Literal["promote", "hold", "reject"]
-
 RECALL_LOSS = 0.05  # recall at the threshold that a better ranking may cost
 ALERT_GROWTH = 1.5  # more would overload a review team
 LOWER_BOUND = 0.05
@@ -33,7 +31,7 @@ class Verdict:
     checks: tuple[Check, ...]
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> Literal["promote", "hold", "reject"]:
         """Return `promote`, `hold` (too few labels to judge) or `reject` (judged, and not good enough)."""
         if self.checks and all(check.passed for check in self.checks):
             return "promote"

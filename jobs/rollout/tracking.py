@@ -30,8 +30,8 @@ from mlflow.exceptions import MlflowException
 from fraud_detection.exit_codes import ExpectedError
 
 CHAMPION = "champion"
-ARTIFACTS = "model"
-DESCRIPTION = "mlflow.note.content"
+MODEL_ARTIFACTS = "model"
+DESCRIPTION_TAG = "mlflow.note.content"
 """The tag that MLflow's UI shows as the description of a run."""
 _DIGEST = "digest"
 _PARAM_LENGTH = 6000  # the limit of MLflow's store
@@ -87,7 +87,7 @@ class Tracking:
     ) -> str:
         """Record a completed training and return its run id; `files` are artefacts by path."""
         with _translated():
-            told = {**tags, DESCRIPTION: description}
+            told = {**tags, DESCRIPTION_TAG: description}
             run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=told).info.run_id
             now = int(time.time() * 1000)
             try:
@@ -119,7 +119,7 @@ class Tracking:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_ARTIFACTS}"
             registered = self._client.create_model_version(
                 self._registered_model, source, run_id, tags={_DIGEST: digest, "version": version}
             )
@@ -132,7 +132,7 @@ class Tracking:
                 [self._experiment_id], f"tags.{_DIGEST} = '{digest}'", max_results=1, order_by=["start_time DESC"]
             )
             for run in found:
-                self._client.set_tag(run.info.run_id, DESCRIPTION, description)
+                self._client.set_tag(run.info.run_id, DESCRIPTION_TAG, description)
 
     def move_champion(self, digest: str) -> str | None:
         """Set the alias `champion` to the registered model with this digest, and return its number.

@@ -9,7 +9,7 @@ import yaml
 from fraud_detection.settings import JobSettings
 from generate import dashboards
 from generate.dashboards import dashboard
-from jobs.drift.compare import ALERT_RATIO, MANY_WARNED
+from jobs.drift.compare import DRIFTED_ALERT_RATIO, MANY_WARNED
 from tests.support.project import ROOT
 
 HEAD = "title: Made up\nabout: Nothing.\nrefresh: 5m\nsince: now-1h\nrows:\n"
@@ -91,7 +91,7 @@ HOUR, DAY, MEBIBYTE = 3600, 86400, 1 << 20
     ("name", "title", "bound"),
     [
         ("drift", "Features warned", MANY_WARNED),
-        ("drift", "Alert rate", ALERT_RATIO),
+        ("drift", "Alert rate", DRIFTED_ALERT_RATIO),
         ("drift", "Since each job last succeeded", alerts_at("detectDriftHours") * HOUR),
         ("model", "Age", alerts_at("modelAgeDays") * DAY),
         ("model", "Rejections in a row", alerts_at("gateRefusals")),
