@@ -17,7 +17,8 @@ from generate.command_line import commands
 from tests.support.project import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("k8s-dev/*.md")])
+PLACES = ("*.md", "docs/**/*.md", "k8s-dev/*.md", "charts/**/*.md", ".github/*.md")
+DOCUMENTS = sorted(path for pattern in PLACES for path in ROOT.glob(pattern))
 NOT_OURS = {"NAME_FILE", "POSTGRES_TEST_URL"}  # a pattern, and variables of the tests
 # Variables that the development cluster and its tests read.
 NOT_OURS |= {
