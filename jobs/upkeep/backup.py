@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -37,6 +38,7 @@ MODELS = "models"
 MLFLOW = "mlflow"
 MLFLOW_FILES = ("mlflow.db", "mlartifacts")
 FEATURES = "features.json"
+_ARCHIVE = re.compile(r"(?i)\.tar(\.gz)?$")
 _ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than a day
 
 
@@ -171,8 +173,8 @@ def _files(folder: Path) -> list[Path]:
 def _put(folder: Path, target: Path) -> None:
     if is_archive(target):
         packed = folder.with_name("packed")
-        with tarfile.open(packed, "w:gz" if target.suffix == ".gz" else "w") as archive:
-            archive.add(folder, arcname=target.name.removesuffix(".gz").removesuffix(".tar"))
+        with tarfile.open(packed, "w:gz" if target.suffix.lower() == ".gz" else "w") as archive:
+            archive.add(folder, arcname=_ARCHIVE.sub("", target.name))
         packed.chmod(0o600)
         folder = packed
     sync_tree(folder)
@@ -234,4 +236,4 @@ def sync_tree(top: Path) -> None:
 
 def is_archive(path: Path) -> bool:
     """Return whether a backup with this name is one file."""
-    return path.name.endswith((".tar", ".tar.gz"))
+    return _ARCHIVE.search(path.name) is not None

@@ -28,7 +28,7 @@ from fraud_detection.store.history import History
 from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
 from jobs.upkeep.backup import NoRoom, back_up, room_in
-from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore
+from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore, unpacked
 
 CLOCK = Clock()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -131,6 +131,17 @@ def test_a_backup_is_for_its_owner_and_lists_every_file(
     assert (tmp_path / "backup.tar").stat().st_mode & 0o077 == 0
     assert packed == {*described["files"], "backup.json"}
     assert {"requests.db", "models/promotions.jsonl", "mlflow/mlflow.db", "mlflow/mlartifacts/1/plot.png"} <= packed
+
+
+def test_the_ending_of_an_archive_counts_in_any_case(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    back_up(tmp_path / "NIGHTLY.TAR.GZ", Installation(backed_up, features), now=NOW)
+
+    with tarfile.open(tmp_path / "NIGHTLY.TAR.GZ", "r:gz") as archive:
+        assert {member.name.split("/")[0] for member in archive} == {"NIGHTLY"}
+    with unpacked(tmp_path / "NIGHTLY.TAR.GZ", beside=tmp_path) as folder:
+        assert (folder / "requests.db").exists()
 
 
 def test_a_backup_goes_onto_an_empty_machine(
