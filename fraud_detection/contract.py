@@ -21,5 +21,7 @@ TRANSACTION_ID_FORM = "1 to 128 visible ASCII characters, no leading /"
 STORED_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """The form of an id that a label may name. Earlier versions also stored transaction ids with a leading /."""
 
+SCALED_AMOUNT = "Amount_scaled"
+"""The feature that a plain Amount becomes."""
 AMOUNT_SCALING = "amount_scaling"
 """The key in schema_meta of the scaling of amounts, which the first import of a plain Amount fixes."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.schema import RESERVED_NAMES
 
@@ -185,7 +186,7 @@ def _json_type(value: object) -> str:
 def default_features() -> FeatureList:
     """Return the 29 features of the public credit-card data set: V1…V28 and the scaled amount."""
     components = [Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)]
-    amount = Feature("Amount_scaled", description="(Amount - mean) / standard deviation; GET /model returns both")
+    amount = Feature(SCALED_AMOUNT, description="(Amount - mean) / standard deviation; GET /model returns both")
     return FeatureList((*components, amount))
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fraud_detection.clock import timestamp
+from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Matrix
 from fraud_detection.model.files import CURRENT, MANIFEST, ONNX, PICKLE, REFERENCE
@@ -13,7 +14,6 @@ from fraud_detection.model.read import ModelRefused, current_version, read_manif
 from fraud_detection.model.write import discard, write_version
 from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
-from jobs.exchange.transaction_file import SCALED_AMOUNT
 from jobs.installation import Installation
 from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fraud_detection import logs
+from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.settings import JobSettings
-from jobs.exchange.transaction_file import SCALED_AMOUNT, pages, read_layout
+from jobs.exchange.transaction_file import pages, read_layout
 from jobs.synthetic.statistics import PUBLIC_SCALING, describe, to_json
 from jobs.synthetic.transactions import Transactions
 

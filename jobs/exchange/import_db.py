@@ -21,7 +21,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
-from jobs.exchange.transaction_file import PAGE_ROWS
+from jobs.exchange.table import CHUNK_ROWS
 from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
@@ -147,7 +147,7 @@ class _Rows:
     def pages(self) -> Iterator[ImportedRows]:
         clock = Clock()
         done = 0
-        read = self.old.execution_options(stream_results=True).execute(self.table.query()).partitions(PAGE_ROWS)
+        read = self.old.execution_options(stream_results=True).execute(self.table.query()).partitions(CHUNK_ROWS)
         with tqdm(total=self.count, desc=self.path.name, unit=" rows", delay=1, disable=None, leave=False) as bar:
             for rows in read:
                 self.digest.update(repr([tuple(row) for row in rows]).encode())

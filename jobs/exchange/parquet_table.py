@@ -1,5 +1,6 @@
 """Reads Parquet in chunks with pyarrow, as numbers and as the text that a CSV file would hold."""
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from jobs.exchange.table import CHUNK_ROWS, Chunk, WrongColumnType, bad_row, repeated_column
+from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, WrongColumnType, bad_row, repeated_column
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
 _EXACT = 2**53  # beyond it a float64 no longer holds every whole number
@@ -72,6 +73,16 @@ class ParquetTable:
     def _wrong_type(self, place: int, expected: str) -> WrongColumnType:
         kind, name = self._file.schema_arrow.field(place).type, self.header[place]
         return WrongColumnType(f"{self.path}: column {name}: expected {expected}, the file holds {kind}", name)
+
+
+@contextlib.contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of pyarrow into BadTransactionFile for the length of the block."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text but no strerror
+        reason = str(error).splitlines()[0]
+        raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error
 
 
 def _decoded(column: Any) -> Any:

@@ -8,10 +8,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
-from jobs.exchange.csv_table import CsvTable
-from jobs.exchange.parquet_table import ParquetTable
 from jobs.exchange.table import BadTransactionFile, Table
 
 _GZIP = b"\x1f\x8b"
@@ -33,12 +29,17 @@ def open_table(path: Path) -> Iterator[Table]:
         with path.open("rb") as raw:
             begin = raw.peek(4)[:4]
             if begin == _PARQUET or path.suffix.lower() == ".parquet":
-                with _parquet_errors(path):
+                from jobs.exchange.parquet_table import ParquetTable, parquet_errors  # noqa: PLC0415  as below
+
+                with parquet_errors(path):
                     yield ParquetTable(path, raw)
                 return
             for other, meaning in _OTHERS.items():
                 if begin.startswith(other):
                     raise BadTransactionFile(f"{path}: {meaning}")
+            # Here, because pandas takes a second to load: most commands import this module and read no table.
+            from jobs.exchange.csv_table import CsvTable  # noqa: PLC0415
+
             is_packed = begin.startswith(_GZIP) or path.suffix.lower() == ".gz"
             with (
                 gzip.open(raw) if is_packed else contextlib.nullcontext(raw) as unpacked,
@@ -51,12 +52,3 @@ def open_table(path: Path) -> Iterator[Table]:
         raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
     except OSError as error:
         raise BadTransactionFile(f"{path}: cannot be read ({error.strerror})") from error
-
-
-@contextlib.contextmanager
-def _parquet_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text but no strerror
-        reason = str(error).splitlines()[0]
-        raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error

@@ -11,20 +11,18 @@ from typing import TypeVar
 import numpy as np
 
 from fraud_detection.clock import stored_time, timestamp
-from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
+from fraud_detection.contract import SCALED_AMOUNT, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, Table, bad_row, repeated_column
+from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, repeated_column
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-PAGE_ROWS = CHUNK_ROWS
 PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
-SCALED_AMOUNT = "Amount_scaled"
 _NO_SECONDS = "column Time: expected a number of seconds after the start"
 _TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
@@ -57,7 +55,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Page:
-    """Consecutive transactions of a file; columns of equal length, at most PAGE_ROWS."""
+    """Consecutive transactions of a file; columns of equal length, at most CHUNK_ROWS."""
 
     lines: list[int]
     """The line on which each ends, or its row in a Parquet file, counted from 1."""

@@ -76,6 +76,15 @@ def test_help_does_not_wait_for_large_libraries() -> None:
     assert printed.stdout == "set()\n"
 
 
+@pytest.mark.parametrize("module", ["jobs.exchange.import_db", "jobs.describe"])
+def test_a_command_loads_pandas_only_to_read_a_table(module: str) -> None:
+    code = f"import sys, {module}; print({{'pandas', 'pyarrow'}} & set(sys.modules))"
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert printed.stdout == "set()\n"
+
+
 def test_runs_as_a_module_too(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-m", "fraudctl", "-h"], capture_output=True, text=True, check=True)
 

@@ -11,8 +11,8 @@ import pytest
 
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.model.manifest import AmountScaling
-from jobs.exchange.table import BadTransactionFile
-from jobs.exchange.transaction_file import PAGE_ROWS, Page, amount_scaling_of, pages, read_layout
+from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile
+from jobs.exchange.transaction_file import Page, amount_scaling_of, pages, read_layout
 
 TWO = FeatureList((Feature("amount", minimum=0, maximum=100), Feature("age_days")))
 PUBLIC_HEADER = ",".join(["Time", *(f"V{number}" for number in range(1, 29)), "Amount", "Class"])
@@ -91,13 +91,13 @@ def test_a_feature_called_time_is_no_time(tmp_path: Path) -> None:
 
 def test_reads_gzip_a_page_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "history.csv.gz"
-    rows = PAGE_ROWS + 5
+    rows = CHUNK_ROWS + 5
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write("amount,age_days,Class\n" + "".join(f"{row % 100},{row},0\n" for row in range(rows)))
 
     read_pages = read(path, TWO)
 
-    assert [len(page.lines) for page in read_pages] == [PAGE_ROWS, 5]
+    assert [len(page.lines) for page in read_pages] == [CHUNK_ROWS, 5]
     assert np.vstack([page.matrix for page in read_pages])[:, 1].tolist() == list(range(rows))
     assert read_pages[-1].lines[-1] == rows + 1
     assert read_pages[-1].bytes_read == path.stat().st_size
@@ -200,14 +200,14 @@ def test_unusual_lines_are_read_as_the_usual_ones_are(tmp_path: Path) -> None:
 
 
 def test_blank_lines_count_as_lines_and_not_as_rows(tmp_path: Path) -> None:
-    blank = [""] * PAGE_ROWS
+    blank = [""] * CHUNK_ROWS
     path = written(tmp_path, "amount,age_days,Class", "1,2,0", "", "3,4,1", *blank, "5,6,0", "7,8,2")
 
-    with pytest.raises(BadTransactionFile, match=rf"line {PAGE_ROWS + 6}: column Class"):
+    with pytest.raises(BadTransactionFile, match=rf"line {CHUNK_ROWS + 6}: column Class"):
         read(path, TWO)
 
     path.write_text(path.read_text().replace("7,8,2\n", ""))
-    assert [page.lines for page in read(path, TWO)] == [[2, 4], [PAGE_ROWS + 5]]
+    assert [page.lines for page in read(path, TWO)] == [[2, 4], [CHUNK_ROWS + 5]]
 
 
 def test_classes_may_be_written_as_numpy_writes_numbers(tmp_path: Path) -> None:
