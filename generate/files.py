@@ -11,13 +11,13 @@ from generate.configuration import configuration
 from generate.dashboards import dashboard
 from generate.openapi import clients, openapi_document
 from generate.third_party_notices import third_party_notices
+from generate.values_schema import values_schema
 
 ROOT = Path(__file__).parent.parent
 
 # In this order: what the chart's README and the rendered defaults are made from comes before them.
 PARTS: dict[str, Callable[[], str]] = {
     ".env.example": variables.env_example,
-    "charts/fraud-detection/values.schema.json": variables.schema,
     "charts/fraud-detection/values.yaml": variables.values,
     "compose.yaml": variables.compose,
     "docs/clients.md": clients,
@@ -31,6 +31,7 @@ WHOLE: dict[str, Callable[[], str]] = {
     "charts/fraud-detection/files/dashboards/model.json": partial(dashboard, "model"),
     "charts/fraud-detection/files/dashboards/service.json": partial(dashboard, "service"),
     "charts/fraud-detection/templates/config/_variables.tpl": variables.template,
+    "charts/fraud-detection/values.schema.json": values_schema,
     "docs/configuration.md": configuration,
     "docs/fraudctl.md": partial(command_line, fraudctl, "fraudctl"),
     "charts/fraud-detection/README.md": chart.readme,

@@ -3,7 +3,6 @@
 A new variable of fraud_detection/settings.py appears in all of these, unless this file names it.
 """
 
-import json
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,7 +34,14 @@ DECIDED_BY_THE_PLACE = {
     "ROLLOUT_TIMEOUT_SECONDS",
 }
 
-OTHER_VALUE_OF_THE_CHART = {"ALLOW_DERIVED_LABELS"}  # jobs.retrain.allowDerivedLabels
+OTHER_VALUES_OF_THE_CHART = {
+    "ALLOW_DERIVED_LABELS": "jobs.retrain.allowDerivedLabels",
+    "PORT": "api.port",
+    "PROBE_PORT": "api.probePort",
+    "ROLLOUT_MODE": "jobs.retrain.rollout.mode",
+    "ROLLOUT_TIMEOUT_SECONDS": "jobs.retrain.rollout.timeoutSeconds",
+}
+"""Variables that values outside `config` set."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def _changeable(variables: Iterable[Variable]) -> list[Variable]:
 
 
 def _of_the_chart(variables: Iterable[Variable]) -> list[Variable]:
-    return [variable for variable in variables if variable.name not in OTHER_VALUE_OF_THE_CHART]
+    return [variable for variable in variables if variable.name not in OTHER_VALUES_OF_THE_CHART]
 
 
 def values() -> str:
@@ -91,15 +97,13 @@ def values() -> str:
     return replaced(_CHART / "values.yaml", r"^config:\n.*?(?=^\S)", "\n".join(lines) + "\n\n")
 
 
-def schema() -> str:
-    """Return values.schema.json with a new `config` section."""
-    variables = _of_the_chart(variable for group in groups().values() for variable in group)
-    properties = ",\n".join(f'        "{chart_name(each)}": {json.dumps(_schema(each))}' for each in variables)
-    section = (
-        '    "config": {\n      "type": "object",\n      "additionalProperties": false,\n      "properties": {\n'
-        f"{properties}\n      }}\n    }},\n"
-    )
-    return replaced(_CHART / "values.schema.json", r'^    "config": \{\n.*?^    \},\n', section)
+def schemas() -> dict[str, dict[str, object]]:
+    """Return the schema of each value of the chart that sets a variable, by the path of the value."""
+    config = _of_the_chart(variable for group in groups().values() for variable in group)
+    every = {variable.name: variable for each in (ApiSettings, JobSettings) for variable in each.variables()}
+    return {f"config.{chart_name(variable)}": _schema(variable) for variable in config} | {
+        path: _schema(every[name]) for name, path in OTHER_VALUES_OF_THE_CHART.items()
+    }
 
 
 def template() -> str:
