@@ -1,6 +1,7 @@
 """A few lines become a panel, and an unknown key is refused."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import yaml
 from fraud_detection.settings import JobSettings
 from generate import dashboards
 from generate.dashboards import dashboard
-from jobs.drift.compare import DRIFTED_ALERT_RATIO, MANY_WARNED
+from jobs.drift.compare import DRIFTED_ALERT_RATIO, MANY_WARNED, SCORE_PSI_DRIFT, SCORE_PSI_WARN, compare
+from jobs.drift.distance import DRIFTED_D, WARNED_D
 from tests.support.project import ROOT
 
 HEAD = "title: Made up\nabout: Nothing.\nrefresh: 5m\nsince: now-1h\nrows:\n"
@@ -91,7 +93,16 @@ HOUR, DAY, MEBIBYTE = 3600, 86400, 1 << 20
     ("name", "title", "bound"),
     [
         ("drift", "Features warned", MANY_WARNED),
+        ("drift", "Largest distance", WARNED_D),
+        ("drift", "Largest distance", DRIFTED_D),
+        ("drift", "Distance of features", WARNED_D),
+        ("drift", "Distance of features", DRIFTED_D),
         ("drift", "Alert rate", DRIFTED_ALERT_RATIO),
+        ("drift", "Alert rate", round(1 / DRIFTED_ALERT_RATIO, 3)),
+        ("drift", "Alert rate: now and when judged", DRIFTED_ALERT_RATIO),
+        ("drift", "Alert rate: now and when judged", round(1 / DRIFTED_ALERT_RATIO, 3)),
+        ("drift", "Score PSI", SCORE_PSI_WARN),
+        ("drift", "Score PSI", SCORE_PSI_DRIFT),
         ("drift", "Since each job last succeeded", alerts_at("detectDriftHours") * HOUR),
         ("model", "Age", alerts_at("modelAgeDays") * DAY),
         ("model", "Rejections in a row", alerts_at("gateRefusals")),
@@ -114,3 +125,13 @@ def test_a_colour_changes_where_the_code_or_an_alert_decides(name: str, title: s
     assert found
     for each in found:
         assert bound in {step["value"] for step in each["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+
+
+def test_texts_about_drift_give_the_bounds_of_the_code() -> None:
+    shares = (WARNED_D, DRIFTED_D, SCORE_PSI_WARN, SCORE_PSI_DRIFT, 1 / DRIFTED_ALERT_RATIO)
+    abouts = " ".join(each.get("description", "") for each in json.loads(dashboard("drift"))["panels"])
+
+    assert set(re.findall(r"\d\.\d+", abouts)) == {f"{share:.2f}" for share in shares} | {f"{DRIFTED_ALERT_RATIO}"}
+    assert {1: "One", 2: "Two", 3: "Three"}[MANY_WARNED] + " or more in both windows are drift" in abouts
+    rules = set(re.findall(r"score PSI of at least (\S+) in (\w+)", compare.__doc__ or ""))
+    assert rules == {(f"{SCORE_PSI_DRIFT:.2f}", "both"), (f"{SCORE_PSI_WARN:.2f}", "either")}
