@@ -9,6 +9,7 @@ from generate import chart, variables
 from generate.command_line import command_line
 from generate.configuration import configuration
 from generate.dashboards import dashboard
+from generate.makefile import contributing
 from generate.openapi import clients, openapi_document
 from generate.third_party_notices import third_party_notices
 from generate.values_schema import values_schema
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 # In this order: what the chart's README and the rendered defaults are made from comes before them.
 PARTS: dict[str, Callable[[], str]] = {
     ".env.example": variables.env_example,
+    "CONTRIBUTING.md": contributing,
     "charts/fraud-detection/values.yaml": variables.values,
     "compose.yaml": variables.compose,
     "docs/clients.md": clients,
