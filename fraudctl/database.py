@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fraud_detection.counted import counted
 from fraud_detection.database.query import run_query
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode
@@ -67,8 +68,10 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
         target, taken, deleted = dated.path, dated.backup, dated.deleted
     elif target is not None:
         taken, deleted = back_up(target, here, now=now), []
-    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in taken.rows.items())
-    click.echo(f"{target}: {rows}, {len(taken.files)} files; the current version is {taken.current or 'none'}.")
+    rows = " and ".join(f"{counted(count, 'transaction')} ({name})" for name, count in taken.rows.items())
+    click.echo(
+        f"{target}: {rows}, {counted(len(taken.files), 'file')}; the current version is {taken.current or 'none'}."
+    )
     for path in deleted:
         click.echo(f"Deleted {path}.")
 
@@ -91,7 +94,7 @@ def restore(source: Path, replace: bool) -> None:
     with seekable(source, ".tar") as readable:
         restored = put_back(readable, here, actor=actor(), replace=replace)
     kept = restored.backup
-    rows = " and ".join(f"{count:,} transactions ({name})" for name, count in kept.rows.items())
+    rows = " and ".join(f"{counted(count, 'transaction')} ({name})" for name, count in kept.rows.items())
     click.echo(f"Restored the backup of {kept.created}: {rows}; the current version is {kept.current or 'none'}.")
     for path in restored.erased:
         click.echo(f"Deleted {path}: the backup has none.")

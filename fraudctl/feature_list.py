@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
@@ -29,7 +30,7 @@ def check(file: Path | None) -> None:
     """
     settings = installation().settings
     here = Installation(settings, load_features(file or settings.features_file))
-    click.echo(f"{file or settings.features_file or 'the default list'}: {len(here.features)} features, ok")
+    click.echo(f"{file or settings.features_file or 'the default list'}: {counted(len(here.features), 'feature')}, ok")
     refusals: list[str] = []
     for location in settings.store_locations:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fraud_detection.counted import counted
 from fraudctl.arguments import FILE, Moment, seekable
 from fraudctl.caller import installation
 
@@ -107,7 +108,7 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
 
 def _told(file: Path, done: Imported) -> str:
     return (
-        f"{file.name}: imported {done.rows:,} transactions ({done.frauds:,} fraud, {done.genuine:,} genuine, "
+        f"{file.name}: imported {counted(done.rows, 'transaction')} ({done.frauds:,} fraud, {done.genuine:,} genuine, "
         f"{done.unknown:,} unknown) from {done.first_ts[:19]} to {done.last_ts[:19]}."
     )
 

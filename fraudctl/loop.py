@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from fraud_detection.counted import counted
 from fraud_detection.exit_codes import ExitCode
 from fraudctl.caller import api_to_ask, client_settings, installation
 from jobs.exchange.api_client import ApiClient
@@ -83,7 +84,7 @@ def simulate_drift(shifts: tuple[str, ...], rows: int, seed: int) -> None:
             seed=seed,
             run=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}",
         )
-    click.echo(f"Sent {drill.rows:,} transactions, of which {drill.flagged:,} were flagged. To delete them:")
+    click.echo(f"Sent {counted(drill.rows, 'transaction')}: {drill.flagged:,} flagged. To delete them:")
     click.echo(f"  fraudctl forget {drill.transaction_id}")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from fraud_detection.counted import counted
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE
 from fraudctl.caller import actor, api_to_ask, installation
@@ -30,7 +31,7 @@ def list_versions() -> None:
             click.echo(f"{mark} {version}  damaged: {error}")
             continue
         rows = sum(manifest.rows.values())
-        learned = f"{rows:,} rows, {manifest.rows.get('fraud', 0):,} fraud" if rows else "rows unknown"
+        learned = f"{counted(rows, 'row')}, {manifest.rows.get('fraud', 0):,} fraud" if rows else "rows unknown"
         click.echo(f"{mark} {version}  {manifest.created[:19]}  trained on {manifest.trained_on} ({learned})")
 
 

@@ -12,6 +12,7 @@ import click
 
 from fraud_detection.clock import timestamp
 from fraud_detection.contract import LABEL_SOURCES
+from fraud_detection.counted import counted
 from fraudctl.arguments import FILE, Moment, opened, seekable
 from fraudctl.caller import client_settings, installation
 from jobs.exchange.api_client import ApiClient
@@ -64,13 +65,13 @@ def score(file: Path, out: Path | None, run: str | None) -> None:
 def _told(total: ScoredFile) -> str:
     versions = " and then ".join(total.model_versions)
     told = (
-        f"Scored {total.rows:,} transactions with {versions}: {total.flagged:,} flagged "
+        f"Scored {counted(total.rows, 'transaction')} with {versions}: {total.flagged:,} flagged "
         f"({total.flagged / total.rows:.2%}) at threshold {total.threshold:g}."
     )
     if total.frauds + total.genuine:
         told += (
-            f" By the labels in the file: of {total.frauds:,} frauds, {total.frauds_flagged:,} were flagged; of "
-            f"{total.genuine:,} genuine transactions, {total.genuine_flagged:,}."
+            f" By the labels in the file: {total.frauds_flagged:,} of {counted(total.frauds, 'fraud')} flagged, and "
+            f"{total.genuine_flagged:,} of {counted(total.genuine, 'genuine transaction')}."
         )
     return told
 
@@ -130,7 +131,10 @@ def import_labels(file: Path, source: str) -> None:
 
     with seekable(file) as readable, ApiClient(client_settings()) as client:
         done = label_file(readable, client, source=source)
-    click.echo(f"{file.name}: {done.labels:,} labels, {done.new:,} of them new; {done.empty:,} lines without a label.")
+    click.echo(
+        f"{file.name}: {counted(done.labels, 'label')}, {done.new:,} of them new; "
+        f"{counted(done.empty, 'line')} without a label."
+    )
 
 
 @click.command()
@@ -172,7 +176,7 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
             since="" if since is None else timestamp(since),
             limit=limit,
         )
-    click.echo(f"{rows:,} transactions{f' in {out}' if out else ''}.", err=True)
+    click.echo(f"{counted(rows, 'transaction')}{f' in {out}' if out else ''}.", err=True)
 
 
 @click.command("demo-data")
@@ -208,7 +212,7 @@ def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: 
                 total = score_file(target, client, run=uuid.uuid4().hex[:12])
                 label_file(target, client, source="analyst")
             click.echo(_told(total))
-    click.echo(f"{rows:,} transactions, {frauds:,} of them fraud{f', in {out}' if out else ''}.", err=True)
+    click.echo(f"{counted(rows, 'transaction')}, {frauds:,} of them fraud{f', in {out}' if out else ''}.", err=True)
 
 
 COMMANDS = (score, label, import_labels, unlabelled, export, demo_data)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pysqlite3 import dbapi2
 from sqlalchemy.pool import QueuePool
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, Trouble, reachable
 
 SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
@@ -214,7 +215,7 @@ def damage(connection: sa.Connection) -> list[str]:
         orphans = len(driver.execute("PRAGMA foreign_key_check").fetchall())
     except dbapi2.DatabaseError as error:
         return [f"integrity check: {error}"]
-    return [f"{orphans} rows refer to rows that do not exist"] if orphans else []
+    return [f"{counted(orphans, 'row')} without the row to which a foreign key refers"] if orphans else []
 
 
 def copy_sqlite(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fraud_detection.counted import counted
 from fraud_detection.database.sqlite import damage
 from fraud_detection.features import LIMIT
 from fraud_detection.store import Store, decisions
@@ -86,9 +87,9 @@ def problems(store: Store, connection: sa.Connection) -> list[str]:
         labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index
     )
     for meaning, wrong in (
-        ("rows have a feature that is not a number in range", out_of_range),
-        ("rows are labelled, but have no Class", sa.and_(requests.c["Class"].is_(None), labelled.exists())),
+        ("with a feature that is not a number in range", out_of_range),
+        ("with a label, but without Class", sa.and_(requests.c["Class"].is_(None), labelled.exists())),
     ):
         count = connection.scalar(sa.select(sa.func.count()).select_from(requests).where(wrong))
-        found += [f"{count} {meaning}"] if count else []
+        found += [f"{counted(count, 'row')} {meaning}"] if count else []
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from fraud_detection.counted import counted
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.manifest import Holdout, holdout_of
 from jobs.drift.distance import CHANCE, FeatureChange, Numbers, feature_changes, population_stability_index
@@ -185,7 +186,7 @@ def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features
             column = half.rows[:, place]
             outside = int(np.sum(~((column >= feature.minimum) & (column <= feature.maximum))))
             if outside:
-                complaints.append(f"{feature.name} is outside its bounds in {outside} rows")
+                complaints.append(f"{feature.name} is outside its bounds in {counted(outside, 'row')}")
             elif _is_stuck(reference[:, place], column, chance=CHANCE / len(features)):
                 complaints.append(f"{feature.name} was {column[0]:g} in every row from {half.start} to {half.end}")
     if not complaints:

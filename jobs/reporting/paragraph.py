@@ -29,8 +29,8 @@ def what_was_tried(challenger: Challenger, selection: Selection) -> str:
         )
     if selection.holdout.sources.get("external"):
         tried += (
-            f" {holdout.sources['external']:,} of these labels were written into the table by hand; "
-            "no reporter is recorded for them."
+            f" Of these labels, {holdout.sources['external']:,} came into the table by hand, "
+            "without a reporter on record."
         )
     return tried
 

@@ -80,11 +80,11 @@ def _missing(replicas: int, status: Mapping[str, Any]) -> str | None:
         status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")
     )  # Kubernetes leaves out a count of 0
     if updated < replicas:
-        return f"{updated} of {replicas} pods are new"
+        return f"new pods: {updated} of {replicas}"
     if running > updated:
-        return f"{running - updated} old pods are still running because not all new pods are ready"
+        return f"old pods still running because not all new pods are ready: {running - updated}"
     if available < replicas:
-        return f"{available} of {replicas} pods are ready"
+        return f"ready pods: {available} of {replicas}"
     return None
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fraud_detection.clock import parse_timestamp
+from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
 from jobs.drift.report import DriftFinding
 
@@ -100,5 +101,5 @@ def due(
         why_not = "no drift was reported"
     judged = last.at if last is not None else parse_timestamp(served.created)
     if now - judged >= timedelta(days=after_days):
-        return Due(True, f"the last judgement is {(now - judged).days} days old")
+        return Due(True, f"the last judgement is {counted((now - judged).days, 'day')} old")
     return Due(False, f"{why_not}, and the monthly retraining is due on {judged + timedelta(days=after_days):%Y-%m-%d}")

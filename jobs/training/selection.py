@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
 from fraud_detection.store.history import History
@@ -75,7 +76,7 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
 
 def _nothing_is_known(history: History, settings: JobSettings) -> str:
     return (
-        f"Of {len(history):,} stored transactions none has a true label that counts yet. "
+        f"None of {counted(len(history), 'stored transaction')} has a true label that counts yet. "
         f"{_unsettled(history, settings)}The model's own decisions are no labels: a model that learns from them learns "
         f"to agree with the previous one, and finds less fraud each time. {_LABEL}"
     )
@@ -86,8 +87,8 @@ def _unsettled(history: History, settings: JobSettings) -> str:
     if not unsettled:
         return ""
     return (
-        f"{unsettled:,} are labelled as genuine, but are younger than LABEL_MATURITY_DAYS "
-        f"({settings.label_maturity_days:g}): a report may still come. "
+        f"Not counted yet: {unsettled:,} labelled as genuine and younger than LABEL_MATURITY_DAYS "
+        f"({settings.label_maturity_days:g}); a report may still come. "
     )
 
 
@@ -100,16 +101,17 @@ def _require_both_classes(known: Known, history: History, label_source: str, set
     if label_source == "derived":
         flagged = "flagged all" if known.frauds else "flagged none"
         raise Held(
-            "held_one_class", f"The current model {flagged} of {rows:,} transactions, so they cannot train a model."
+            "held_one_class",
+            f"The current model {flagged} of {counted(rows, 'transaction')}, so they cannot train a model.",
         )
     if known.frauds == 0:
         raise Held(
             "held_one_class",
-            f"All {rows:,} transactions with a settled true label are genuine; frauds are needed too. {_LABEL}",
+            f"Every transaction with a settled true label ({rows:,}) is genuine; frauds are needed too. {_LABEL}",
         )
     raise Held(
         "held_one_class",
-        f"All {rows:,} transactions with a settled true label are frauds. "
+        f"Every transaction with a settled true label ({rows:,}) is a fraud. "
         f"{_unsettled(history, settings)}{_only_frauds(settings)}",
     )
 
@@ -137,19 +139,21 @@ def _require_enough(parts: Split, label_source: str, settings: JobSettings) -> N
         )
         raise Held(
             "held_frauds",
-            f"Among the newest transactions, on which models are judged, {holdout.frauds} frauds are known; "
-            f"{settings.gate_min_frauds} are needed (GATE_MIN_FRAUDS), so {missing} are missing. Label {missing} more "
-            f"frauds among transactions{since}: with fewer, chance decides which model looks better.",
+            f"The newest transactions, on which models are judged, hold {counted(holdout.frauds, 'known fraud')}; "
+            f"{settings.gate_min_frauds} are needed (GATE_MIN_FRAUDS). Label {counted(missing, 'more fraud')} among "
+            f"transactions{since}: with fewer, chance decides which model looks better.",
         )
     if len(training) < MIN_TRAINING_ROWS:
         raise Held(
             "held_rows",
-            f"{len(training):,} labelled transactions are left for training, {MIN_TRAINING_ROWS} are needed. {_LABEL}",
+            f"Training is left with {counted(len(training), 'labelled transaction')}; "
+            f"{MIN_TRAINING_ROWS} are needed. {_LABEL}",
         )
     if training.frauds < MIN_TRAINING_FRAUDS:
         raise Held(
             "held_frauds",
-            f"{training.frauds} known frauds are left for training, {MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
+            f"Training is left with {counted(training.frauds, 'known fraud')}; "
+            f"{MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
         )
     if len(training) - training.frauds < MIN_TRAINING_FRAUDS or holdout.frauds == len(holdout):
         raise Held("held_one_class", f"Hardly any genuine transaction is known. {_only_frauds(settings)}")

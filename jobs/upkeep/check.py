@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.store import upkeep
@@ -37,7 +38,9 @@ def _check_store(location: str | Path, here: Installation) -> Finding:
     try:
         store = here.open_store(location)
         with closing(store), reachable(location), store.begin() as connection:
-            return Finding(f"{where} ({store.count_rows(connection):,} rows)", upkeep.problems(store, connection))
+            return Finding(
+                f"{where} ({counted(store.count_rows(connection), 'row')})", upkeep.problems(store, connection)
+            )
     except DatabaseRefused as error:
         if error.reason == "missing" and location == here.settings.train_db != here.settings.latest_db:
             return Finding(f"{where} (no history was imported yet)", [])

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from fraud_detection.contract import AMOUNT_SCALING
+from fraud_detection.counted import counted
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
@@ -105,7 +106,7 @@ def _require_empty(store: Store, connection: sa.Connection, *, replace: bool) ->
         transfer.clear(store, connection)
     rows = store.count_rows(connection)
     if rows:
-        raise CopyFailed(f"the target already holds {rows:,} transactions; --replace erases them first")
+        raise CopyFailed(f"the target already holds {counted(rows, 'transaction')}; --replace erases them first")
 
 
 def _fill(
@@ -144,7 +145,7 @@ def _verify(store: Store, connection: sa.Connection, expected: dict[str, TableDi
                 advance(table, len(page))
             if arrived != tally:
                 raise CopyFailed(
-                    f"{table}: {tally.rows:,} rows were read and {arrived.rows:,} arrived, or they differ; "
+                    f"{table}: read {counted(tally.rows, 'row')}, and {arrived.rows:,} arrived, or they differ; "
                     "nothing was copied"
                 )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fraud_detection.counted import counted
 from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import ModelRefused, read_manifest, versions
@@ -85,10 +86,12 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
         lines = [f"{identifier}: nothing is stored under this id."]
     else:
         lines = [
-            f"{identifier}: erased {done.rows} stored rows with their features and scores, {done.labels} labels "
-            f"and {done.idempotency_keys} idempotency keys."
+            f"{identifier}: erased {counted(done.rows, 'stored row')} with features and scores, "
+            f"{counted(done.labels, 'label')} and {counted(done.idempotency_keys, 'idempotency key')}."
         ]
-    lines += [f"Erased {rows} rows from the reference of {version}." for version, rows in done.references.items()]
+    lines += [
+        f"Erased {counted(rows, 'row')} from the reference of {version}." for version, rows in done.references.items()
+    ]
     lines += [f"NOT searched: the reference of {version}." for version in done.unreadable]
     lines += [
         f"The write-ahead log of {location} still holds old pages because another process is reading. The running API "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
@@ -221,7 +222,7 @@ def _held(location: str | Path, features: FeatureList) -> str | None:
         return None if error.reason == "missing" else f"there is a database that cannot be read ({error})"
     with closing(store), store.begin() as connection:
         rows = store.count_rows(connection)
-    return f"{where}: holds {rows:,} transactions" if rows else None
+    return f"{where}: holds {counted(rows, 'transaction')}" if rows else None
 
 
 def _restore_databases(folder: Path, here: Installation) -> None:

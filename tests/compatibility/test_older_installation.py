@@ -137,7 +137,7 @@ def test_history_comes_in_beside_that_of_before(fraudctl: Fraudctl, older: Older
         env=older.environment | {"LATEST_DB": older.environment["TRAIN_DB"]},
     )
 
-    assert "1 transactions (1 fraud, 0 genuine, 0 unknown)" in said.stdout
+    assert "1 transaction (1 fraud, 0 genuine, 0 unknown)" in said.stdout
     assert counted.stdout.splitlines()[1] == "1001"
 
 

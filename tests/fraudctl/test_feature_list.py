@@ -29,7 +29,7 @@ def test_init_writes_what_check_accepts(fraudctl: Fraudctl, tmp_path: Path) -> N
 
     assert json.loads(printed.stdout)["features"][0]["name"] == "amount"
     assert load_features(tmp_path / "f.json").names == ("amount",)
-    assert checked.stdout == "f.json: 1 features, ok\n"
+    assert checked.stdout == "f.json: 1 feature, ok\n"
     assert "--leave-out shop" in refused.stderr
 
 

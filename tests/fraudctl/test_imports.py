@@ -90,7 +90,7 @@ def test_import_db_says_what_came_in_and_what_did_not(
 
     result = fraudctl("import-db", tmp_path / "old.db", "--without-labels", env=sqlite_environment)
 
-    assert "old.db: imported 1 transactions (0 fraud, 0 genuine, 1 unknown)" in result.stdout
+    assert "old.db: imported 1 transaction (0 fraud, 0 genuine, 1 unknown)" in result.stdout
     assert "Left behind: Class, prob." in result.stdout
 
 
@@ -144,7 +144,7 @@ def test_an_old_database_comes_in_through_a_pipe_too(sqlite_environment: dict[st
 
     done = piped((tmp_path / "old.db").read_bytes(), "import-db", "/dev/stdin", env=sqlite_environment)
 
-    assert done.stdout.startswith("stdin: imported 1 transactions")
+    assert done.stdout.startswith("stdin: imported 1 transaction")
 
 
 def test_standard_input_for_which_there_is_no_room_says_where_more_may_be(

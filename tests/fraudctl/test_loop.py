@@ -48,7 +48,7 @@ def test_a_drill_can_be_deleted_again(fraudctl: Fraudctl, reference: Matrix, run
     undo = sent.stdout.splitlines()[-1].split()
     forgotten = fraudctl(*undo[1:], "--yes", env=running_api)
 
-    assert sent.stdout.startswith("Sent 30 transactions, of which ")
+    assert sent.stdout.startswith("Sent 30 transactions: ")
     assert "erased 30 stored rows" in forgotten.stdout
 
 

@@ -284,7 +284,7 @@ def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Sma
     first, second = (retrain(trained.settings, now=NOW + timedelta(days=days)) for days in (31, 32))
 
     assert first.outcome == second.outcome == "held_frauds"
-    assert "33 frauds are known; 80 are needed" in first.paragraph
+    assert "hold 33 known frauds; 80 are needed" in first.paragraph
 
 
 # -- derived labels --------------------------------------------------------------------------------------------------

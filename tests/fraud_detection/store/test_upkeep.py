@@ -54,8 +54,8 @@ def test_finds_what_an_edit_of_the_table_broke(filled: tuple[Store, str, str]) -
         connection.execute(sa.update(requests).where(requests.c.row_index == 1).values({"Class": None}))
 
         assert upkeep.problems(store, connection) == [
-            "1 rows have a feature that is not a number in range",
-            "1 rows are labelled, but have no Class",
+            "1 row with a feature that is not a number in range",
+            "1 row with a label, but without Class",
         ]
 
 
@@ -68,7 +68,7 @@ def test_finds_rows_that_refer_to_nothing(sqlite_store: Store) -> None:
             " VALUES ('r', 0, 1, 'analyst', 'ann', 't', 't')"
         )
 
-        assert upkeep.problems(sqlite_store, connection) == ["1 rows refer to rows that do not exist"]
+        assert upkeep.problems(sqlite_store, connection) == ["1 row without the row to which a foreign key refers"]
 
 
 def test_finds_damage(sqlite_store: Store) -> None:

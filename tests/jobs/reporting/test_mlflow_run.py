@@ -76,4 +76,4 @@ def test_labels_written_by_hand_are_counted_in_the_description(challenger: Chall
 
     told = explanation.what_was_tried(challenger, dataclasses.replace(selection, holdout=holdout))
 
-    assert "12 of these labels were written into the table by hand" in told
+    assert "Of these labels, 12 came into the table by hand, without a reporter on record." in told

@@ -68,15 +68,19 @@ def test_a_rollout_is_over_when_only_new_pods_run(cluster: Cluster, deployment: 
             "has not started it yet",
         ),
         (2, {}, "Kubernetes has not started it yet"),
-        (2, {"observedGeneration": 2, "replicas": 2}, "0 of 2 pods are new"),
-        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "1 of 2 pods are new"),
+        (2, {"observedGeneration": 2, "replicas": 2}, "new pods: 0 of 2"),
+        (2, {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "new pods: 1 of 2"),
         (
             2,
             {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},
-            "1 old pods are still running",
+            "old pods still running because not all new pods are ready: 1",
         ),
-        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "0 of 2 pods are ready"),
-        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, "1 of 2 pods are"),
+        (2, {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "ready pods: 0 of 2"),
+        (
+            2,
+            {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1},
+            "ready pods: 1 of 2",
+        ),
     ],
 )
 def test_what_is_missing_at_the_deadline_is_said(

@@ -170,7 +170,7 @@ def test_pods_that_never_become_ready_end_with_the_timeout(
     problem = come_to(new, installation)
 
     assert problem is not None
-    assert "was not rolled out in time: 1 old pods are still running" in problem
+    assert "was not rolled out in time: old pods still running because not all new pods are ready: 1" in problem
 
 
 def test_pods_that_serve_another_model_after_the_rollout_are_an_error(

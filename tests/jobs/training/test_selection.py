@@ -78,7 +78,7 @@ def test_without_a_single_true_label_it_is_held_and_says_how_to_give_some() -> N
     refusal = held(history([-1] * ROWS))
 
     assert refusal.outcome == "held_derived"
-    assert "Of 1,000 stored transactions none has a true label" in str(refusal)
+    assert "None of 1,000 stored transactions has a true label" in str(refusal)
     assert "POST /labels" in str(refusal)
 
 
@@ -86,14 +86,17 @@ def test_genuine_labels_that_are_too_young_are_counted_in_the_message() -> None:
     refusal = held(history([0] * ROWS, age_days=3))
 
     assert refusal.outcome == "held_derived"
-    assert "1,000 are labelled as genuine, but are younger than LABEL_MATURITY_DAYS (30)" in str(refusal)
+    assert "Not counted yet: 1,000 labelled as genuine and younger than LABEL_MATURITY_DAYS (30)" in str(refusal)
 
 
 def test_young_genuine_labels_are_not_forgotten_beside_frauds() -> None:
     refusal = held(history(EVERY_FIFTH, age_days=3))
 
     assert refusal.outcome == "held_one_class"
-    assert "All 200 transactions with a settled true label are frauds. 800 are labelled as genuine" in str(refusal)
+    assert (
+        "Every transaction with a settled true label (200) is a fraud. Not counted yet: 800 labelled as genuine"
+        in str(refusal)
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ def test_when_only_frauds_are_labelled_it_explains_negatives_by_maturity(
     refusal = held(history([1 if truth else -1 for truth in EVERY_FIFTH]), **variables)
 
     assert refusal.outcome == "held_one_class"
-    assert "All 200 transactions with a settled true label are frauds" in str(refusal)
+    assert "Every transaction with a settled true label (200) is a fraud" in str(refusal)
     assert advice in str(refusal)
 
 
@@ -128,7 +131,7 @@ def test_genuine_ones_alone_are_held() -> None:
     refusal = held(history([0] * ROWS))
 
     assert refusal.outcome == "held_one_class"
-    assert "All 1,000 transactions with a settled true label are genuine" in str(refusal)
+    assert "Every transaction with a settled true label (1,000) is genuine" in str(refusal)
 
 
 def test_too_few_frauds_to_judge_by_says_how_many_are_missing_and_where() -> None:
@@ -137,7 +140,7 @@ def test_too_few_frauds_to_judge_by_says_how_many_are_missing_and_where() -> Non
     refusal = held(rows, GATE_MIN_FRAUDS="40")
 
     assert refusal.outcome == "held_frauds"
-    assert "15 frauds are known; 40 are needed (GATE_MIN_FRAUDS), so 25 are missing" in str(refusal)
+    assert "hold 15 known frauds; 40 are needed (GATE_MIN_FRAUDS). Label 25 more frauds among" in str(refusal)
     assert f"since {str(rows.ts[700])[:10]}" in str(refusal)
 
 
@@ -153,8 +156,8 @@ def test_nothing_new_since_the_current_model_is_too_few_frauds() -> None:
 @pytest.mark.parametrize(
     ("is_fraud", "minimum", "outcome", "message"),
     [
-        ([1, 0] * 50, "10", "held_rows", "70 labelled transactions are left for training, 100 are needed"),
-        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "0 known frauds are left for training, 10 are needed"),
+        ([1, 0] * 50, "10", "held_rows", "left with 70 labelled transactions; 100 are needed"),
+        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "left with 0 known frauds; 10 are needed"),
         ([1] * 700 + [1, 0] * 150, "50", "held_one_class", "Hardly any genuine transaction is known"),
         ([1, 0] * 350 + [1] * 300, "50", "held_one_class", "Hardly any genuine transaction is known"),
     ],

@@ -417,7 +417,7 @@ def test_a_database_that_was_damaged_when_it_was_backed_up_is_not_restored(
     sqlite_store.close()
     back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
-    with pytest.raises(BadBackup, match="4 rows have a feature that is not a number in range"):
+    with pytest.raises(BadBackup, match="4 rows with a feature that is not a number in range"):
         restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
 
 

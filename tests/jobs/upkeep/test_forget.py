@@ -163,8 +163,8 @@ def test_says_what_it_did_and_what_it_could_not_reach(
         story = tell("gone", forget("gone", Installation(settings, sqlite_store.features)), settings)
 
     reader.close()
-    assert "gone: erased 1 stored rows with their features and scores, 1 labels and 1 idempotency keys." in story
-    assert f"Erased 1 rows from the reference of {model.version}." in story
+    assert "gone: erased 1 stored row with features and scores, 1 label and 1 idempotency key." in story
+    assert f"Erased 1 row from the reference of {model.version}." in story
     assert f"NOT searched: the reference of {damaged.name}" in story
     assert "still holds old pages because another process is reading" in story
     assert "Out of reach: earlier backups" in story
