@@ -72,8 +72,13 @@ def test_the_migrations_make_what_the_schema_describes(store: Store) -> None:
     found = sa.inspect(store.engine)
 
     for table in store.tables.metadata.sorted_tables:
-        columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
-        assert columns == {column.name: bool(column.nullable) for column in table.columns}
+        columns = {
+            column["name"]: (column["type"].compile(store.engine.dialect), column["nullable"])
+            for column in found.get_columns(table.name)
+        }
+        assert columns == {
+            column.name: (column.type.compile(store.engine.dialect), bool(column.nullable)) for column in table.columns
+        }
         described = {index.name for index in table.indexes}
         # SQLite lists the index behind a UNIQUE constraint on PostgreSQL alone
         indexes = {index["name"] for index in found.get_indexes(table.name) if not index.get("duplicates_constraint")}
