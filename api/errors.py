@@ -17,7 +17,7 @@ from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, Unsupport
 from api.transactions import NoSuchTransaction
 from api.writer import NotStored
 from fraud_detection.features import InvalidTransactions
-from fraud_detection.store.labels import UnknownTransaction
+from fraud_detection.store.labels import ReportedTooEarly, UnknownTransaction
 from fraud_detection.strict_json import NotStrictJson
 
 ANSWERS: dict[type[Exception], tuple[int, str]] = {
@@ -32,6 +32,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     UnsupportedBody: (415, "unsupported_body"),
     InvalidTransactions: (422, "invalid_transactions"),
     InvalidLabels: (422, "invalid_labels"),
+    ReportedTooEarly: (422, "invalid_labels"),
     IdempotencyKeyReused: (422, "idempotency_key_reused"),
     TooManyInside: (503, "overloaded"),
 }

@@ -9,13 +9,13 @@ from api.admission import Admission
 from api.arrival import arrived_at, request_id
 from api.strict_json import read_json
 from api.writer import Writer
-from fraud_detection.clock import read_time, timestamp
+from fraud_detection.clock import is_date, read_time, timestamp
 from fraud_detection.contract import LABEL_SOURCES, MAX_LABELS, STORED_ID
 from fraud_detection.store import Store, labels
 from fraud_detection.store.labels import NewLabel
 
 REPORTER = "api"
-CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which a client's clock may be ahead of ours
+CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which a client's clock may be ahead of ours, or behind it
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,28 +70,38 @@ def _label(place: int, entry: object, now: datetime) -> NewLabel:
         is_right, expected = _FIELDS[name]
         if not is_right(value):
             raise InvalidLabels(f"label {place}, {name}: expected {expected}")
+    reported_at, latest_ts = _moment(place, entry["reported_at"], now) if "reported_at" in entry else (None, None)
     return NewLabel(
         is_fraud=entry["is_fraud"],
         source=entry["source"],
         reporter=entry.get("reporter", REPORTER),
-        reported_at=_moment(place, entry["reported_at"], now) if "reported_at" in entry else None,
+        reported_at=reported_at,
         request_id=entry.get("request_id"),
         row_index=entry.get("row"),
         transaction_id=entry.get("transaction_id"),
+        latest_ts=latest_ts,
     )
 
 
-def _moment(place: int, text: str, now: datetime) -> str:
+def _moment(place: int, text: str, now: datetime) -> tuple[str, str]:
+    """Return when a label was reported, and the latest time that its transaction can then have.
+
+    A date has no time of day: of its day every transaction may be.
+    """
     try:
         moment = read_time(text)
     except ValueError:
         moment = None
+    if moment is not None and is_date(text):
+        moment = moment.replace(tzinfo=UTC)
     # Compared with their zones: converting a date at the edge of the calendar would overflow.
     if moment is None or moment.tzinfo is None or not _EARLIEST <= moment <= now + CLOCK_DIFFERENCE:
         raise InvalidLabels(
-            f"label {place}, reported_at: expected a past time in ISO 8601 with its zone, as 2026-08-22T10:15:30Z"
+            f"label {place}, reported_at: expected a past time in ISO 8601 with its zone, as 2026-08-22T10:15:30Z, "
+            "or a date, as 2026-08-22"
         )
-    return timestamp(moment)
+    end = moment + timedelta(days=1, microseconds=-1) if is_date(text) else moment
+    return timestamp(moment), timestamp(end + CLOCK_DIFFERENCE)
 
 
 def _is_identifier(value: object) -> bool:

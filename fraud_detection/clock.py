@@ -7,8 +7,12 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
-_WRITTEN_OUT = re.compile(r"\d{4}-\d\d-\d\d(?:$|\D\d\d(?:$|:|[+Z-]))", re.ASCII)
-_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+TIME_FORM = "a time such as 2026-08-22 10:15:30"
+"""The description in messages of what `read_time` reads."""
+
+_WRITTEN_OUT = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
+)
 
 
 def timestamp(moment: datetime) -> str:
@@ -20,34 +24,40 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # ten times faster than strftime
 
 
-def parse_timestamp(text: str) -> datetime:
-    """Parse what `timestamp` wrote; raises ValueError."""
-    return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
-
-
 def read_time(text: str) -> datetime:
     """Read a time in written-out ISO 8601, such as 2026-08-22T10:15:30+02:00; zone and time of day may be absent.
 
-    The short form without separators is refused, because Python reads 20260822120000Z as eight hours later.
+    Every other form is refused, because readers differ about it: Python reads 20260822120000Z as eight hours later,
+    and only newer versions of it read 24:00.
 
     Raises ValueError.
     """
-    if not _WRITTEN_OUT.match(text):
-        raise ValueError("expected a time such as 2026-08-22 10:15:30")
+    if not _WRITTEN_OUT.fullmatch(text):
+        raise ValueError(f"expected {TIME_FORM}")
     return datetime.fromisoformat(text)
 
 
+def parse_timestamp(text: str) -> datetime:
+    """Read a time as `read_time` does; without a zone it is UTC, as `timestamp` writes it. Raises ValueError."""
+    moment = read_time(text)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:  # the zone moves it out of the calendar
+        raise ValueError("expected a time between the years 1 and 9999") from error
+
+
 def stored_time(text: str) -> str:
-    """Return a time that `read_time` can read as it is stored; without a zone it is UTC. Raises ValueError.
+    """Return a time that `parse_timestamp` can read as it is stored. Raises ValueError.
 
     >>> stored_time("2026-08-22T10:15:30+02:00")
     '2026-08-22 08:15:30.000000'
     """
-    moment = read_time(text.strip())
-    try:
-        return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    except OverflowError as error:  # the zone moves it out of the calendar
-        raise ValueError("expected a time between the years 1 and 9999") from error
+    return timestamp(parse_timestamp(text.strip()))
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text that `read_time` can read names a day without a time of day."""
+    return len(text) == len("2026-08-22")
 
 
 class Clock:

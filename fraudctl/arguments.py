@@ -14,7 +14,7 @@ from typing import BinaryIO, TextIO
 
 import click
 
-from fraud_detection.clock import parse_timestamp, stored_time
+from fraud_detection.clock import parse_timestamp
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -29,7 +29,7 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return parse_timestamp(stored_time(str(value)))
+            return parse_timestamp(str(value).strip())
         except ValueError:
             self.fail("expected a time such as 2026-08-22 or 2026-08-22T10:15:30", param, context)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from fraud_detection.clock import parse_timestamp
 from fraud_detection.model.files import (
     CURRENT,
     JOURNAL,
@@ -36,7 +37,7 @@ def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manife
     """
     described = {name: StoredFile(hashlib.sha256(content).hexdigest(), len(content)) for name, content in files.items()}
     complete = dataclasses.replace(manifest, files=described)
-    moment = datetime.fromisoformat(complete.created)
+    moment = parse_timestamp(complete.created)
     version = f"{moment:%Y%m%dT%H%M%SZ}-{complete.digest[:12]}"
     models_dir.mkdir(parents=True, exist_ok=True)
     partial = models_dir / f"{_PARTIAL}{secrets.token_hex(8)}"

@@ -38,6 +38,8 @@ class NewLabel:
     request_id: str | None = None
     row_index: int | None = None
     transaction_id: str | None = None
+    latest_ts: str | None = None
+    """The latest time at which the transaction can have been, as it was reported then; None if there is no bound."""
 
 
 class UnknownTransaction(Exception):
@@ -48,33 +50,46 @@ class UnknownTransaction(Exception):
         self.position = position
 
 
+class ReportedTooEarly(Exception):
+    """A label was reported before its transaction; the message names its place in the list and both times."""
+
+
 def add(store: Store, connection: sa.Connection, labels: Sequence[NewLabel], received_at: str) -> int:
     """Add labels and set `Class` of their transactions to the label that counts; return how many labels were new.
 
     A label by transaction_id applies to every row stored under that id. A repeated label changes nothing.
 
-    Raises: UnknownTransaction for the first label that names no stored row; roll the transaction back.
+    Raises: UnknownTransaction for the first label that names no stored row, ReportedTooEarly for the first new one that
+    was reported before its transaction; roll the transaction back.
     """
     named = _named_by(store, connection, labels)
-    for position, keys in enumerate(named):
-        if not keys:
+    for position, rows in enumerate(named):
+        if not rows:
             raise UnknownTransaction(position)
-    said = of_rows(store, connection, {key for keys in named for key in keys})
+    said = of_rows(store, connection, {key for rows in named for key in rows})
     new: list[Label] = []
     added = 0
-    for label, keys in zip(labels, named, strict=True):
+    for position, (label, rows) in enumerate(zip(labels, named, strict=True)):
+        reported_at = label.reported_at or received_at
         fresh = [
-            Label(*key, label.is_fraud, label.source, label.reporter, label.reported_at or received_at, received_at)
-            for key in keys
+            Label(*key, label.is_fraud, label.source, label.reporter, reported_at, received_at)
+            for key in rows
             if not _is_repetition(label, said[key])
         ]
+        # Rows under one transaction id are one transaction, which was first stored with the earliest of them.
+        ts = min(rows.values())
+        if fresh and label.latest_ts is not None and label.latest_ts < ts:
+            raise ReportedTooEarly(
+                f"label {position}, reported_at: {reported_at[:19]} UTC is before its transaction, which is of "
+                f"{ts[:19]} UTC; give the time of the report, or leave reported_at out"
+            )
         for verdict in fresh:
             said[verdict.request_id, verdict.row_index].append(verdict)
         new += fresh
         added += bool(fresh)
     if new:
-        rows = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in new]
-        connection.execute(sa.insert(store.tables.labels), rows)
+        values = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in new]
+        connection.execute(sa.insert(store.tables.labels), values)
         _set_classes(store, connection, {key: said[key] for key in ((one.request_id, one.row_index) for one in new)})
     return added
 
@@ -96,19 +111,20 @@ def label_that_counts(labels: Iterable[Label]) -> Label:
     )
 
 
-def _named_by(store: Store, connection: sa.Connection, labels: Sequence[NewLabel]) -> list[list[tuple[str, int]]]:
-    """Return the (request_id, row_index) of the rows that each label names."""
+def _named_by(store: Store, connection: sa.Connection, labels: Sequence[NewLabel]) -> list[dict[tuple[str, int], str]]:
+    """Return the rows that each label names: the ts of each by its (request_id, row_index)."""
     requests = store.tables.requests
     key = (requests.c.request_id, requests.c.row_index)
     names = {_name(label) for label in labels}
-    found: dict[str | tuple[str | None, int | None], list[tuple[str, int]]] = {name: [] for name in names}
+    found: dict[str | tuple[str | None, int | None], dict[tuple[str, int], str]] = {name: {} for name in names}
     for page in _pages([name for name in names if isinstance(name, str)]):
-        query = sa.select(*key, requests.c.transaction_id).where(requests.c.transaction_id.in_(page))
-        for request_id, row_index, transaction_id in connection.execute(query):
-            found[transaction_id].append((request_id, row_index))
+        query = sa.select(*key, requests.c.ts, requests.c.transaction_id).where(requests.c.transaction_id.in_(page))
+        for request_id, row_index, ts, transaction_id in connection.execute(query):
+            found[transaction_id][request_id, row_index] = ts
     for page in _pages([name for name in names if isinstance(name, tuple)]):
-        for request_id, row_index in connection.execute(sa.select(*key).where(sa.tuple_(*key).in_(page))):
-            found[request_id, row_index].append((request_id, row_index))
+        query = sa.select(*key, requests.c.ts).where(sa.tuple_(*key).in_(page))
+        for request_id, row_index, ts in connection.execute(query):
+            found[request_id, row_index] = {(request_id, row_index): ts}
     return [found[_name(label)] for label in labels]
 
 

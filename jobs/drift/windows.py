@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from fraud_detection.clock import timestamp
+from fraud_detection.clock import parse_timestamp, timestamp
 from fraud_detection.features import Matrix
 from fraud_detection.model.read import Model, ModelRefused, read_manifest, versions
 from fraud_detection.store import history
@@ -71,7 +71,7 @@ def _verified_at(here: Installation, version: str) -> datetime | None:
         if entry.get("event") in {"promoted", "restored"}:
             verified = None
         elif entry.get("event") == "verified" and entry.get("version") == version:
-            verified = datetime.fromisoformat(entry["at"])
+            verified = parse_timestamp(entry["at"])
     return verified
 
 

@@ -1,7 +1,6 @@
 """Imports the `requests` table of an older installation: transactions that it scored, labelled or not."""
 
 import hashlib
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from tqdm import tqdm
 
-from fraud_detection.clock import Clock, stored_time, timestamp
+from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
 from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.database import reachable
 from fraud_detection.database.engine import open_engine
@@ -26,6 +25,10 @@ from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
 """Names under which older installations stored their scores."""
+
+
+_EARLIEST_SECOND = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+"""Smaller numbers are no seconds since 1970, but a date without separators or seconds since another start."""
 
 
 class BadOldDatabase(ExpectedError):
@@ -194,12 +197,12 @@ class _Rows:
         try:
             if self.table.ts is None:
                 return timestamp(self.first_second + timedelta(seconds=place))
-            if isinstance(value, int | float) and math.isfinite(value):
+            if isinstance(value, int | float) and value >= _EARLIEST_SECOND:
                 ts = timestamp(datetime.fromtimestamp(value, UTC))
             else:
                 ts = stored_time(str(value))
         except (ValueError, OverflowError, OSError):
-            raise self.bad(place, "ts: expected a time such as 2026-08-22 10:15:30") from None
+            raise self.bad(place, f"ts: expected {TIME_FORM}") from None
         if ts > self.latest:
             raise self.bad(place, f"ts: expected a time that is not in the future, got {ts[:19]}")
         return ts

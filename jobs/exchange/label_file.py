@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fraud_detection.clock import stored_time
+from fraud_detection.clock import TIME_FORM, is_date, stored_time
 from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.read_table import open_table
@@ -115,10 +115,16 @@ def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
     else:
         raise ValueError("expected a transaction_id, or request_id and row")
     if fields.get("reported_at"):
-        try:
-            label["reported_at"] = stored_time(fields["reported_at"]).replace(" ", "T") + "Z"
-        except ValueError:
-            raise ValueError("column reported_at: expected a time such as 2026-08-22 10:15:30") from None
+        label["reported_at"] = _reported_at(fields["reported_at"])
     if fields.get("reporter"):
         label["reporter"] = fields["reporter"]
     return label
+
+
+def _reported_at(text: str) -> str:
+    """Return a time with its zone, as the API takes it; a date stays one, because the API compares it by date."""
+    try:
+        stored = stored_time(text)
+    except ValueError:
+        raise ValueError(f"column reported_at: expected {TIME_FORM}") from None
+    return text if is_date(text) else f"{stored.replace(' ', 'T')}Z"

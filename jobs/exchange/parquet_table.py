@@ -134,6 +134,11 @@ def _time_text(microseconds: int) -> str | None:
         return None
 
 
+def _date_text(microseconds: int) -> str | None:
+    text = _time_text(microseconds)
+    return None if text is None else text.partition(" ")[0]
+
+
 def _whole_text(number: float) -> str | None:
     """Return 7.0 as 7: pandas makes floats of whole numbers when a value is missing."""
     return str(int(number)) if abs(number) < _EXACT and number.is_integer() else None
@@ -148,7 +153,7 @@ _TEXT_OF: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], str | None]
     (types.is_floating, _whole_text),
     (types.is_decimal, str),
     (types.is_timestamp, _time_text),
-    (types.is_date, _time_text),
+    (types.is_date, _date_text),
     (types.is_null, str),
 )
 """For each type that may be read as text, the function that gives the text of a value."""

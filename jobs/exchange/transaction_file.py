@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fraud_detection.clock import stored_time, timestamp
+from fraud_detection.clock import TIME_FORM, stored_time, timestamp
 from fraud_detection.contract import SCALED_AMOUNT, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
@@ -231,7 +231,7 @@ class _Parser:
 
     def times(self, chunk: Chunk, texts: dict[int, list[str]]) -> list[str]:
         if self.layout.ts_place is not None:
-            expected = "column ts: expected a time such as 2026-08-22 10:15:30"
+            expected = f"column ts: expected {TIME_FORM}"
             return self.each(chunk, texts[self.layout.ts_place], stored_time, expected)
         seconds: Iterable[float] = range(self.count, self.count + len(chunk.lines))
         if self.layout.time_place is not None:

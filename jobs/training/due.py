@@ -51,7 +51,7 @@ def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
             taken_back.discard(entry.get("version"))
         verdict = entry.get("verdict") or {}
         if "labels" in verdict and not (entry.get("event") == "promoted" and entry.get("version") in taken_back):
-            return Judgement(datetime.fromisoformat(entry["at"]), verdict["labels"], verdict.get("drift"))
+            return Judgement(parse_timestamp(entry["at"]), verdict["labels"], verdict.get("drift"))
     return None
 
 

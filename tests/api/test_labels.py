@@ -1,6 +1,6 @@
 """POST /labels stores all labels of a request or none, and rejects everything that is not a label."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -28,12 +28,13 @@ def label(client: FlaskClient, authorized: dict[str, str], *labels: dict[str, An
 
 def test_a_label_is_remembered_with_its_source(each_client: FlaskClient, authorized: dict[str, str]) -> None:
     request_id = score(each_client, authorized, "one", "two")
+    moment = datetime.now(timezone(timedelta(hours=2)))
 
     status, answer = label(
         each_client,
         authorized,
         {"request_id": request_id, "row": 1, "is_fraud": True, "source": "chargeback", "reporter": "bank 7",
-         "reported_at": "2026-08-22T12:15:30+02:00"},
+         "reported_at": f"{moment:%Y-%m-%dT%H:%M:%S}+02:00"},
     )  # fmt: skip
 
     assert status == 200
@@ -44,14 +45,14 @@ def test_a_label_is_remembered_with_its_source(each_client: FlaskClient, authori
     assert (said["source"], said["reporter"], said["reported_at"]) == (
         "chargeback",
         "bank 7",
-        "2026-08-22T10:15:30.000000Z",
+        f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000000Z",
     )
     assert each_client.get("/transactions/one", headers=authorized).get_json()["is_fraud"] is None
 
 
 def test_repeating_labels_changes_nothing(each_client: FlaskClient, authorized: dict[str, str]) -> None:
     score(each_client, authorized, "t")
-    dated = BY_ID | {"reported_at": "2026-01-01T00:00:00Z", "source": "customer"}
+    dated = BY_ID | {"reported_at": datetime.now(UTC).isoformat(), "source": "customer"}
 
     answers = [label(each_client, authorized, BY_ID, dated)[1] for _ in range(3)]
 
@@ -147,8 +148,9 @@ def test_what_is_no_label_is_named_by_place_and_field(document: object, message:
     [
         "",
         "yesterday",
-        "2026-08-22",
+        "20260822",
         "20260822101530Z",
+        "2026-08-23",
         "2026-08-22T10:15:30",
         "2026-13-01T00:00:00Z",
         "2026-08-22T12:05:01Z",
@@ -178,6 +180,45 @@ def test_a_time_is_stored_in_utc(reported_at: str, stored: str) -> None:
     (read,) = read_labels({"labels": [BY_ID | {"reported_at": reported_at}]}, NOW)
 
     assert read.reported_at == stored
+
+
+@pytest.mark.parametrize(
+    ("reported_at", "stored", "latest_ts"),
+    [
+        ("2026-08-20T10:15:30+02:00", "2026-08-20 08:15:30.000000", "2026-08-20 08:20:30.000000"),
+        ("2026-08-20", "2026-08-20 00:00:00.000000", "2026-08-21 00:04:59.999999"),
+        ("2026-08-22", "2026-08-22 00:00:00.000000", "2026-08-23 00:04:59.999999"),
+    ],
+)
+def test_a_report_bounds_the_time_of_its_transaction(reported_at: str, stored: str, latest_ts: str) -> None:
+    (read,) = read_labels({"labels": [BY_ID | {"reported_at": reported_at}]}, NOW)
+
+    assert (read.reported_at, read.latest_ts) == (stored, latest_ts)
+
+
+def test_a_label_reported_before_its_transaction_is_refused(
+    each_client: FlaskClient, authorized: dict[str, str]
+) -> None:
+    score(each_client, authorized, "t")
+    ts = datetime.fromisoformat(each_client.get("/transactions/t", headers=authorized).get_json()["ts"])
+    early, late = ts - timedelta(minutes=6), ts - timedelta(minutes=4)
+
+    refused = [
+        label(each_client, authorized, BY_ID, BY_ID | {"reported_at": reported_at})
+        for reported_at in (early.isoformat(), f"{ts - timedelta(days=2):%Y-%m-%d}")
+    ]
+    taken = [
+        label(each_client, authorized, BY_ID | {"reported_at": reported_at})[0]
+        for reported_at in (late.isoformat(), f"{ts:%Y-%m-%d}")
+    ]
+
+    assert [(status, answer["error"]["code"]) for status, answer in refused] == [(422, "invalid_labels")] * 2
+    assert refused[0][1]["error"]["message"] == (
+        f"label 1, reported_at: {early:%Y-%m-%d %H:%M:%S} UTC is before its transaction, which is of "
+        f"{ts:%Y-%m-%d %H:%M:%S} UTC; give the time of the report, or leave reported_at out"
+    )
+    assert taken == [200, 200]
+    assert len(each_client.get("/transactions/t", headers=authorized).get_json()["labels"]) == 2
 
 
 def test_what_a_label_leaves_out_has_its_default() -> None:

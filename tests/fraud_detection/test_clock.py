@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from fraud_detection.clock import Clock, parse_timestamp, timestamp
+from fraud_detection.clock import Clock, parse_timestamp, stored_time, timestamp
 
 
 def test_ids_and_times_increase_even_when_the_wall_clock_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +34,39 @@ def test_a_timestamp_is_read_back_as_it_was() -> None:
     moment = datetime(2026, 8, 22, 10, 15, 30, 5, tzinfo=UTC)
 
     assert parse_timestamp(timestamp(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("2024-03-05", "2024-03-05 00:00:00.000000"),
+        ("2024-03-05 06:07", "2024-03-05 06:07:00.000000"),
+        ("2024-03-05T06:07:08", "2024-03-05 06:07:08.000000"),
+        ("2024-03-05T06:07:08Z", "2024-03-05 06:07:08.000000"),
+        ("2024-03-05 06:07:08.9", "2024-03-05 06:07:08.900000"),
+        ("2024-03-05 06:07:08,123456789Z", "2024-03-05 06:07:08.123456"),
+        ("2024-03-05 06:07:08.5+00", "2024-03-05 06:07:08.500000"),
+        ("2024-03-05T06:07:08-0530", "2024-03-05 11:37:08.000000"),
+        ("2024-03-05T06:07+05:30", "2024-03-05 00:37:00.000000"),
+        (" 2024-03-05 ", "2024-03-05 00:00:00.000000"),
+    ],
+)
+def test_a_time_is_read_as_it_is_written_out(text: str, stored: str) -> None:
+    assert stored_time(text) == stored
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "noon", "20240305", "20240305T060708Z", "20240305060708Z", "20240305060708123", "2024-03-05060708"),
+        *("2024-W10-2", "2024W102", "2024-065", "2024065", "2024-03", "24-03-05", "05.03.2024", "03/05/2024"),
+        *("1709618828", "1709618828.5", "1709618828000", "2024-03-05T24:00:00", "2024-03-05T06", "2024-03-05T0607"),
+        *("2024-03-05x06:07:08", "2024-03-05006:07", "2024-03-05T06:07:60", "2024-03-05T06:60", "2024-02-30"),
+        *("2024-03-05T06:07:08+25:00", "2024-03-05T06:07:08 UTC", "2024-03-05T06:07:08.Z", "2024-03-05T06:07:08+5"),
+        *("2024-03-05+01:00", "9999-12-31T23:30:00-01:00", "0001-01-01T00:30:00+01:00", "0000-01-01", "10000-01-01"),
+        *("\u0662\u0660\u0662\u0664-03-05", "2024-03-05T06:0\uff17:08Z", "2024-03-05\n06:07", "2024\u201103\u201105"),
+    ],
+)
+def test_every_other_form_of_a_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a time|month|day|hour|minute|second|year|offset"):
+        stored_time(text)

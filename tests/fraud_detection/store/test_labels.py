@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from fraud_detection.store import Store, decisions, history, labels
-from fraud_detection.store.labels import Label, NewLabel, UnknownTransaction, label_that_counts
+from fraud_detection.store.labels import Label, NewLabel, ReportedTooEarly, UnknownTransaction, label_that_counts
 from tests.support.transactions import label, scored
 
 NOW = "2026-02-02 00:00:00.000000"
@@ -78,6 +78,32 @@ def test_a_label_by_transaction_id_reaches_every_row_of_it(store: Store) -> None
         assert labels.add(store, connection, [by_id], NOW) == 1
 
         assert history.read(store, connection).is_fraud.tolist() == [1, 1]
+
+
+def test_a_label_may_be_older_than_a_later_row_of_its_transaction(store: Store) -> None:
+    first, again = scored(transaction_ids=["t"]), scored(transaction_ids=["t"])
+    between = NewLabel(True, "analyst", "ann", first.ts, transaction_id="t", latest_ts=first.ts)
+    with store.begin() as connection:
+        decisions.append(store, connection, [again, first])
+
+        assert labels.add(store, connection, [between], NOW) == 1
+
+        assert history.read(store, connection).is_fraud.tolist() == [1, 1]
+
+
+def test_an_early_label_that_is_stored_already_stays_and_is_known(store: Store) -> None:
+    request = scored()
+    early = label(request)
+    bounded = replace(early, latest_ts=early.reported_at)
+    with store.begin() as connection:
+        decisions.append(store, connection, [request])
+        labels.add(store, connection, [early], NOW)  # as an earlier version took it
+
+        assert labels.add(store, connection, [bounded], NOW) == 0
+        with pytest.raises(ReportedTooEarly, match=r"^label 1, reported_at: 2026-02-01 00:00:00 UTC is before"):
+            labels.add(store, connection, [bounded, replace(bounded, is_fraud=False)], NOW)
+
+        assert history.read(store, connection).is_fraud.tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,8 @@ def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
             (1, 2, "2062-01-01"),
             "row 1 in order of time: ts: expected .* not in the future",
         ),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 20230808), "row 1 in order of time: ts: expected a time"),
+        ("V1 REAL, Amount_scaled REAL, ts", (1, 2, "20230808120000Z"), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, ts", (1, 2, 1e300), "row 1 in order of time: ts: expected a time"),
         ("V1 REAL, Amount_scaled REAL, transaction_id", (1, 2, "a b"), "row 1 in order of time: transaction_id"),
     ],

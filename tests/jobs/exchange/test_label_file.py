@@ -1,5 +1,6 @@
 """A file of labels is checked whole before the first label is sent."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ def test_sends_what_each_line_says(running_api: dict[str, str], tmp_path: Path) 
     client = ApiClient(ClientSettings.from_env(running_api))
     row = [0.0] * 29
     scored = client.score([row, row, row], ["a", "b", None], idempotency_key="k")
+    reported_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     path = written(
         tmp_path,
         "request_id,row,transaction_id,is_fraud,source,reported_at,reporter,note",
-        ",,a,1,chargeback,2026-01-02 03:04:05,bank,x",
+        f",,a,1,chargeback,{reported_at},bank,x",
         ",,b,,,,,not looked at yet",
         f"{scored.request_id},2,,false,,,,",
     )
@@ -41,8 +43,29 @@ def test_sends_what_each_line_says(running_api: dict[str, str], tmp_path: Path) 
 
     assert (done.labels, done.new, done.empty) == (2, 2, 1)
     assert refused.value.status == 404
-    assert _labels(Path(running_api["LATEST_DB"]), "a") == [("chargeback", "bank", True, "2026-01-02 03:04:05.000000")]
+    assert _labels(Path(running_api["LATEST_DB"]), "a") == [("chargeback", "bank", True, f"{reported_at}.000000")]
     assert _labels(Path(running_api["LATEST_DB"]), f"{scored.request_id}:2")[0][:3] == ("analyst", "api", False)
+
+
+def test_a_label_that_is_older_than_its_transaction_is_named_by_its_line(
+    running_api: dict[str, str], tmp_path: Path
+) -> None:
+    client = ApiClient(ClientSettings.from_env(running_api))
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+
+    with client:
+        client.score([[0.0] * 29] * 2, ["early", "dated"], idempotency_key="k")
+        path = written(tmp_path, "transaction_id,is_fraud,reported_at", "dated,0,", "early,1,2020-02-29 12:00:00")
+        with pytest.raises(ApiRefused, match=r"line 3: the API answered 422: .* 2020-02-29 12:00:00 UTC is before its"):
+            label_file(path, client, source="analyst")
+        done = label_file(
+            written(tmp_path, "transaction_id,is_fraud,reported_at", f"dated,1,{today}"), client, source="chargeback"
+        )
+
+    assert done.new == 1
+    assert _labels(Path(running_api["LATEST_DB"]), "dated") == [
+        ("chargeback", "api", True, f"{today} 00:00:00.000000"),
+    ]
 
 
 def test_labels_too_wide_for_one_request_go_in_two(running_api: dict[str, str], tmp_path: Path) -> None:
@@ -77,6 +100,8 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
         (["transaction_id,is_fraud", "a,1", "b,maybe"], "line 3: column is_fraud: expected 0, 1 or nothing"),
         (["transaction_id,is_fraud", ",1"], "line 2: expected a transaction_id, or request_id and row"),
         (["request_id,row,is_fraud", "r,first,1"], "line 2: column row: expected the position"),
+        (["transaction_id,is_fraud,reported_at", "a,1,2023-220"], "line 2: column reported_at: expected a time such"),
+        (["transaction_id,is_fraud,reported_at", "a,1,1691496000"], "line 2: column reported_at: expected a time such"),
         (["transaction_id,is_fraud,reported_at", "a,1,soon"], "line 2: column reported_at: expected a time"),
     ],
 )
