@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jobs.exchange.cell import read_number
 from jobs.exchange.table import CHUNK_ROWS, Chunk, bad_row
 
 _BLOCK_LINES = 5 * CHUNK_ROWS  # per call of pandas; a call costs as much as some hundred lines
@@ -121,7 +122,7 @@ def _reader(lines: Iterable[str]) -> Any:  # csv has no public name for its type
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return read_number(text)
     except ValueError:
         return None
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
-from fraud_detection.contract import TRANSACTION_ID, TRANSACTION_ID_FORM
+from fraud_detection.contract import TRANSACTION_ID_FORM
 from fraud_detection.database import reachable
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
@@ -19,6 +19,7 @@ from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.transfer import ImportedRows
+from jobs.exchange.cell import read_id, read_number, read_truth, text_of
 from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
 from jobs.exchange.table import CHUNK_ROWS
 from jobs.installation import Installation
@@ -159,7 +160,7 @@ class _Rows:
                 bar.update(len(rows))
 
     def page(self, clock: Clock, rows: Any, done: int) -> ImportedRows:
-        matrix = self.matrix([[*row[:-3]] for row in rows], done)
+        matrix = self.matrix([[_number(value) for value in row[:-3]] for row in rows], done)
         places = range(done, done + len(rows))
         is_fraud = [self.truth(place, row[-3]) for place, row in zip(places, rows, strict=True)]
         ts = [self.time(place, row[-2]) for place, row in zip(places, rows, strict=True)]
@@ -179,18 +180,16 @@ class _Rows:
             raise
 
     def truth(self, place: int, value: object) -> bool | None:
-        if value is None or value == "":
-            return None
-        if value in {0, 1, "0", "1"}:
-            return value in {1, "1"}
-        raise self.bad(place, "Class: expected 0, 1 or nothing")
+        try:
+            return read_truth(_text(value))
+        except ValueError as error:
+            raise self.bad(place, f"Class: {error}") from None
 
     def transaction_id(self, place: int, value: object) -> str | None:
-        if value is None or value == "":
-            return None
-        if not TRANSACTION_ID.fullmatch(str(value)):
-            raise self.bad(place, f"transaction_id: expected {TRANSACTION_ID_FORM}")
-        return str(value)
+        try:
+            return read_id(_text(value))
+        except ValueError:
+            raise self.bad(place, f"transaction_id: expected {TRANSACTION_ID_FORM}") from None
 
     def time(self, place: int, value: object) -> str:
         """Read a time as older installations wrote it: a text, or seconds since 1970."""
@@ -209,6 +208,23 @@ class _Rows:
 
     def bad(self, place: int, what: str) -> BadOldDatabase:
         return BadOldDatabase(f"{self.path}, row {place + 1} in order of time: {what}")
+
+
+def _number(value: object) -> object:
+    """Return the number in a text, which SQLite stores wherever an application wrote one; else the value itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_number(value)
+    except ValueError:
+        return value
+
+
+def _text(value: object) -> str:
+    text = text_of(value)
+    if text is None:
+        raise ValueError("expected 0, 1 or nothing")
+    return text
 
 
 def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:

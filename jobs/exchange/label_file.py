@@ -11,10 +11,11 @@ from tqdm import tqdm
 from fraud_detection.clock import TIME_FORM, is_date, stored_time
 from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS
 from jobs.exchange.api_client import ApiClient, ApiRefused
+from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile
-from jobs.exchange.transaction_file import read_truth
 
+_MAX_ROWS = 2**31  # of a request; the database counts them in 32 bits
 _COLUMNS = frozenset({"transaction_id", "request_id", "row", "is_fraud", "Class", "source", "reported_at", "reporter"})
 
 
@@ -107,9 +108,7 @@ def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
         return None
     label: dict[str, object] = {"is_fraud": is_fraud, "source": fields.get("source") or source}
     if fields.get("request_id"):
-        if not fields.get("row", "").isdecimal():
-            raise ValueError("column row: expected the position of the transaction in its request, from 0")
-        label |= {"request_id": fields["request_id"], "row": int(fields["row"])}
+        label |= {"request_id": fields["request_id"], "row": _row(fields.get("row", ""))}
     elif fields.get("transaction_id"):
         label["transaction_id"] = fields["transaction_id"]
     else:
@@ -119,6 +118,16 @@ def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
     if fields.get("reporter"):
         label["reporter"] = fields["reporter"]
     return label
+
+
+def _row(text: str) -> int:
+    try:
+        number = read_number(text)  # pandas writes 0.0 if another row has none
+    except ValueError:
+        number = -1.0
+    if not number.is_integer() or not 0 <= number < _MAX_ROWS:
+        raise ValueError("column row: expected the position of the transaction in its request, from 0")
+    return int(number)
 
 
 def _reported_at(text: str) -> str:

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from jobs.exchange.cell import read_number, text_of
 from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, WrongColumnType, bad_row, repeated_column
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
-_EXACT = 2**53  # beyond it a float64 no longer holds every whole number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STRINGS = (types.is_string, types.is_large_string, types.is_string_view)
 _MICROSECONDS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # numerator, denominator
 
 
@@ -48,11 +49,12 @@ class ParquetTable:
         done, rows = 0, self._file.metadata.num_rows
         for batch in self._file.iter_batches(CHUNK_ROWS, columns=names):
             columns = [_decoded(batch.column(name)) for name in names]
+            found = [_numbers(column) for column in columns[: len(numbers)]]
             shape = (len(numbers), batch.num_rows)
             yield Chunk(
                 list(range(done + 1, done + batch.num_rows + 1)),
-                np.array([_numbers(column) for column in columns[: len(numbers)]], dtype=np.float64).reshape(shape).T,
-                np.array([_nulls(column) for column in columns[: len(numbers)]], dtype=np.bool_).reshape(shape).T,
+                np.array([values for values, _ in found], dtype=np.float64).reshape(shape).T,
+                np.array([unreadable for _, unreadable in found], dtype=np.bool_).reshape(shape).T,
                 [
                     self._texts(place, done, column)
                     for place, column in zip(texts, columns[len(numbers) :], strict=True)
@@ -89,20 +91,28 @@ def _decoded(column: Any) -> Any:
     return column.dictionary_decode() if types.is_dictionary(column.type) else column
 
 
-def _nulls(column: Any) -> Any:
-    return column.is_null().to_numpy(zero_copy_only=False)
-
-
 def _is_number(kind: pa.DataType) -> bool:
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return any(is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_decimal, types.is_null))
+    numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_null)
+    return any(is_kind(kind) for is_kind in (*numbers, *_STRINGS))
 
 
-def _numbers(column: Any) -> Any:
-    if types.is_decimal(column.type):  # float() rounds to the nearest float64, arrow's cast does not always
-        return [np.nan if value is None else float(value) for value in column.to_pylist()]
+def _numbers(column: Any) -> tuple[Any, Any]:
+    """Return the number of each cell, and which cells hold none."""
+    if any(is_kind(column.type) for is_kind in (types.is_decimal, *_STRINGS)):
+        # Through text: float() rounds to the nearest float64, arrow's cast does not always.
+        found = [_number(value) for value in column.to_pylist()]
+        return found, [number is None for number in found]
     # A safe cast refuses whole numbers beyond 2**53; this one gives the nearest float64, as float() of the digits does.
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values, column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _number(value: object) -> float | None:
+    try:
+        return None if value is None else read_number(str(value))
+    except ValueError:
+        return None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -139,18 +149,11 @@ def _date_text(microseconds: int) -> str | None:
     return None if text is None else text.partition(" ")[0]
 
 
-def _whole_text(number: float) -> str | None:
-    """Return 7.0 as 7: pandas makes floats of whole numbers when a value is missing."""
-    return str(int(number)) if abs(number) < _EXACT and number.is_integer() else None
-
-
 _TEXT_OF: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], str | None]], ...] = (
-    (types.is_string, str),
-    (types.is_large_string, str),
-    (types.is_string_view, str),
-    (types.is_boolean, lambda value: str(int(value))),
-    (types.is_integer, str),
-    (types.is_floating, _whole_text),
+    *((is_kind, text_of) for is_kind in _STRINGS),
+    (types.is_boolean, text_of),
+    (types.is_integer, text_of),
+    (types.is_floating, text_of),
     (types.is_decimal, str),
     (types.is_timestamp, _time_text),
     (types.is_date, _date_text),

@@ -1,6 +1,5 @@
 """Reads files of transactions: the public credit-card layout, the same already scaled, or your own features."""
 
-import contextlib
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import TypeVar
 import numpy as np
 
 from fraud_detection.clock import TIME_FORM, stored_time, timestamp
-from fraud_detection.contract import SCALED_AMOUNT, TRANSACTION_ID, TRANSACTION_ID_FORM
+from fraud_detection.contract import SCALED_AMOUNT, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
+from jobs.exchange.cell import read_id, read_truth
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, repeated_column
 
@@ -24,7 +24,6 @@ PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
 _NO_SECONDS = "column Time: expected a number of seconds after the start"
-_TRUTHS = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ class _Parser:
         if self.layout.id_place is None:
             return [None] * len(chunk.lines)
         expected = f"column transaction_id: expected {TRANSACTION_ID_FORM}"
-        return self.each(chunk, texts[self.layout.id_place], _read_id, expected)
+        return self.each(chunk, texts[self.layout.id_place], read_id, expected)
 
     def each(self, chunk: Chunk, values: Iterable[T], read: Callable[[T], R], expected: str) -> list[R]:
         """Read every value of a column; raises the error of the first row whose value `read` rejects."""
@@ -259,25 +258,3 @@ class _Parser:
 
     def bad(self, chunk: Chunk, row: int, what: str) -> BadTransactionFile:
         return bad_row(self.table, chunk.lines[row], what)
-
-
-def _read_id(text: str) -> str | None:
-    if text and not TRANSACTION_ID.fullmatch(text):
-        raise ValueError("no id")
-    return text or None
-
-
-def read_truth(text: str) -> bool | None:
-    """Return whether a field says fraud, None if it is empty; raises ValueError.
-
-    >>> read_truth("1"), read_truth("false"), read_truth("")
-    (True, False, None)
-    """
-    word = text.strip().strip("'").lower()  # one mirror of the public set writes '0' in quotes
-    if word in _TRUTHS:
-        return _TRUTHS[word]
-    with contextlib.suppress(ValueError):
-        number = float(word)  # numpy writes 1.000000000000000000e+00
-        if number in {0, 1}:
-            return number == 1
-    raise ValueError("expected 0, 1 or nothing")

@@ -68,7 +68,7 @@ def test_a_parquet_column_of_text_may_be_left_out(tmp_path: Path) -> None:
 
     assert feature_list_of(path, left_out=("shop",)).names == ("amount",)
     expected = (
-        "column shop: expected numbers, the file holds string; "
+        "row 1: column shop: expected a number, because a feature is one number; "
         r"encode it as numbers, or leave it out \(`--leave-out shop`\)$"
     )
     with pytest.raises(BadTransactionFile, match=expected):

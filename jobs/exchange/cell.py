@@ -1,0 +1,53 @@
+"""Reads one cell of any table, so that every command reads it alike: a number, a truth or an id."""
+
+from fraud_detection.contract import TRANSACTION_ID
+
+_EXACT = 2**53  # beyond it a float64 no longer holds every whole number
+_TRUTHS = {"": None, "false": False, "true": True}
+
+
+def read_number(text: str) -> float:
+    """Return the number in a cell, as float() reads it; raises ValueError."""
+    return float(text)
+
+
+def read_truth(text: str) -> bool | None:
+    """Return whether a cell says fraud, None if it is empty; raises ValueError.
+
+    >>> read_truth("1"), read_truth("False"), read_truth("0.0"), read_truth("")
+    (True, False, False, None)
+    """
+    word = text.strip().strip("'").lower()  # one mirror of the public set writes '0' in quotes
+    if word in _TRUTHS:
+        return _TRUTHS[word]
+    try:
+        number = read_number(word)  # numpy writes 1.000000000000000000e+00
+    except ValueError:
+        number = -1
+    if number not in {0, 1}:
+        raise ValueError("expected 0, 1 or nothing")
+    return number == 1
+
+
+def read_id(text: str) -> str | None:
+    """Return the transaction id in a cell, None if it is empty; raises ValueError."""
+    if text and not TRANSACTION_ID.fullmatch(text):
+        raise ValueError("no id")
+    return text or None
+
+
+def text_of(value: object) -> str | None:
+    """Return the text that a CSV file would hold for a value: empty for None, None if no text is exact.
+
+    7.0 gives 7, because pandas and SQLite make floats of whole numbers.
+
+    >>> text_of(7.0), text_of(True), text_of(None), text_of(b"7")
+    ('7', '1', '', None)
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if abs(value) < _EXACT and value.is_integer() else None
+    if isinstance(value, int):
+        return str(int(value))
+    return value if isinstance(value, str) else None
