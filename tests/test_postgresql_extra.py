@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.environment import TOKEN
 from tests.support.project import ROOT
+from tests.support.waiting import PATIENCE_SECONDS
 
 BLOCKED = """
 import sys
@@ -54,7 +55,13 @@ def without_psycopg(tmp_path: Path) -> dict[str, str]:
 
 def run(environ: dict[str, str], folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *command],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,18 +86,25 @@ class ServingInstallation:
         document: dict[str, Any] = answer.json()
         return document
 
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a request, and repeat it under its key while the API is too busy to store it, as every client should."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": str(uuid.uuid4())}
+        answers: list[requests.Response] = []
+
+        def is_answered() -> bool:
+            answers.append(requests.post(self.url + path, json=body, headers=headers, timeout=PATIENCE_SECONDS))
+            return answers[-1].status_code != 503
+
+        wait_until(is_answered, otherwise=lambda: answers[-1].text)
+        assert answers[-1].status_code == 200, answers[-1].text
+        document: dict[str, Any] = answers[-1].json()
+        return document
+
     def predict(self, rows: list[list[float]], ids: list[str]) -> list[float]:
         scores: list[float] = []
         for start in range(0, len(rows), 1000):
             part = slice(start, start + 1000)
-            answer = requests.post(
-                f"{self.url}/predict",
-                json={"data": rows[part], "transaction_ids": ids[part]},
-                headers={"Authorization": f"Bearer {TOKEN}"},
-                timeout=PATIENCE_SECONDS,
-            )
-            assert answer.status_code == 200, answer.text
-            scores += answer.json()["fraud_probability"]
+            scores += self.post("/predict", {"data": rows[part], "transaction_ids": ids[part]})["fraud_probability"]
         return scores
 
     def label(self, ids: list[str], truths: list[int]) -> None:
@@ -106,13 +114,7 @@ class ServingInstallation:
                 {"transaction_id": name, "is_fraud": bool(truth), "source": "chargeback"}
                 for name, truth in zip(ids[part], truths[part], strict=True)
             ]
-            answer = requests.post(
-                f"{self.url}/labels",
-                json={"labels": labels},
-                headers={"Authorization": f"Bearer {TOKEN}"},
-                timeout=PATIENCE_SECONDS,
-            )
-            assert answer.status_code == 200, answer.text
+            self.post("/labels", {"labels": labels})
 
     def current_digest(self) -> str:
         return read_manifest(self.models_dir / CURRENT).digest

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fraud_detection.logs import JsonFormatter
+from tests.support.waiting import PATIENCE_SECONDS
 
 PROGRAM = """
 import logging
@@ -65,7 +66,9 @@ print(before)
 
 
 def test_a_process_that_forks_logs_without_a_thread_and_its_children_log_too() -> None:
-    ended = subprocess.run([sys.executable, "-c", CHILD], check=True, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD], check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
     assert ended.stdout == "1\n"
     assert ended.stderr.count('"alive"') == 100

@@ -21,6 +21,7 @@ from fraud_detection.model.write import promote
 from fraud_detection.settings import ClientSettings
 from jobs import retrain as retrain_module
 from jobs.drift.reference import read_reference
+from jobs.reporting import pushgateway
 from jobs.retrain import main, retrain
 from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
@@ -29,6 +30,7 @@ from jobs.training import export as exporting
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.long_file
 
@@ -465,8 +467,9 @@ def test_an_unforeseen_error_fails_with_1_and_its_traceback_is_logged(
 
 
 @pytest.fixture
-def pushed() -> Iterator[tuple[str, list[str]]]:
-    """A Pushgateway: its address, and what it was given."""
+def pushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """A Pushgateway: its address, and the bodies that it received."""
+    monkeypatch.setattr(pushgateway, "TIMEOUT_SECONDS", PATIENCE_SECONDS)  # 2 seconds may be too few on a busy machine
     bodies: list[str] = []
 
     class Gateway(BaseHTTPRequestHandler):

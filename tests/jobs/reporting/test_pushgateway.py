@@ -15,8 +15,10 @@ from fraud_detection.model.manifest import Holdout
 from jobs.drift.compare import Decisions, Reference, Window, compare
 from jobs.drift.report import DriftReport, unable_to_compare
 from jobs.evaluation.measures import Evaluation, evaluate
+from jobs.reporting import pushgateway as pushing
 from jobs.reporting.pushgateway import METRICS, Run, push_drift, push_retrain
 from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures
+from tests.support.waiting import PATIENCE_SECONDS
 
 RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=True)
 FAILED_RUN = Run(started=1_800_000_000.0, finished=1_800_000_012.5, succeeded=False)
@@ -32,7 +34,9 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway() -> Iterator[Gateway]:
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    monkeypatch.setattr(pushing, "TIMEOUT_SECONDS", PATIENCE_SECONDS)  # 2 seconds may be too few on a busy machine
+
     class Handler(BaseHTTPRequestHandler):
         def _take(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
