@@ -22,7 +22,7 @@ IGNORE = click.option(
     metavar="COLUMN",
     help="Column to leave behind; repeat the option for several.",
 )
-AGAIN = click.option("--again", is_flag=True, help="Import the file even if it was imported before.")
+AGAIN = click.option("--again", is_flag=True, help="Import every row, even if the file or the row was imported before.")
 
 
 @click.command("import")
@@ -48,6 +48,9 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
       fraudctl import history.parquet
       TRAIN_DB=data/history.db fraudctl import history.csv   # while the API runs
       kubectl exec -i job/admin -- fraudctl import /dev/stdin < history.csv.gz
+
+    Only rows that are not stored yet come in: a transaction is known by its transaction_id and time, without an id by
+    its time and features, as often as it is stored.
 
     The first import of a plain Amount fixes how amounts are scaled; later imports and GET /model use the same scaling.
     """
@@ -107,10 +110,16 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
 
 
 def _told(file: Path, done: Imported) -> str:
-    return (
+    told = (
         f"{file.name}: imported {counted(done.rows, 'transaction')} ({done.frauds:,} fraud, {done.genuine:,} genuine, "
-        f"{done.unknown:,} unknown) from {done.first_ts[:19]} to {done.last_ts[:19]}."
+        f"{done.unknown:,} unknown)"
     )
+    told += f" from {done.first_ts[:19]} to {done.last_ts[:19]}." if done.rows else "."
+    if done.known:
+        told += f" Known already: {done.known:,}."
+    if done.labels_added:
+        told += f" {counted(done.labels_added, 'label')} came in for known or equal transactions."
+    return told
 
 
 # The previous name of `import`, so that scripts that use it keep working.

@@ -17,10 +17,10 @@ from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.lock import alone_with
-from fraud_detection.store import Store, transfer
+from fraud_detection.store import Store
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.cell import read_id, read_number, read_truth, text_of
-from jobs.exchange.import_file import Imported, Tally, latest_time, remember_import
+from jobs.exchange.import_file import Imported, import_rows, latest_time, remember_import
 from jobs.exchange.table import CHUNK_ROWS
 from jobs.installation import Installation
 
@@ -145,7 +145,6 @@ class _Rows:
         self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
         self.first_second = now - timedelta(seconds=self.count)
         self.latest = latest_time(now)
-        self.tally = Tally()
         self.digest = hashlib.sha256()
 
     def pages(self) -> Iterator[ImportedRows]:
@@ -165,7 +164,6 @@ class _Rows:
         is_fraud = [self.truth(place, row[-3]) for place, row in zip(places, rows, strict=True)]
         ts = [self.time(place, row[-2]) for place, row in zip(places, rows, strict=True)]
         ids = [self.transaction_id(place, row[-1]) for place, row in zip(places, rows, strict=True)]
-        self.tally.add(ts, is_fraud)
         return ImportedRows(clock.tick()[1], ts, matrix, is_fraud, ids)
 
     def matrix(self, numbers: list[list[object]], done: int) -> Matrix:
@@ -230,9 +228,7 @@ def _text(value: object) -> str:
 def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:
     if rows.count == 0:
         raise BadOldDatabase(f"{rows.path}: the table `requests` is empty")
-    imported = transfer.import_history(
-        store, connection, rows.pages(), reporter=rows.path.name, received_at=timestamp(now)
-    )
+    imported = import_rows(store, connection, rows.pages(), rows.path.name, now, again=again)
     # Last, because the digest needs every row: some may have been in the file's write-ahead log.
     remember_import(store, connection, rows.digest.hexdigest(), rows.path.name, now, again=again)
-    return rows.tally.imported(imported, None)
+    return imported

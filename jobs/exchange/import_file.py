@@ -19,6 +19,7 @@ from fraud_detection.model.files import CURRENT
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, read_manifest
 from fraud_detection.store import Store, transfer
+from fraud_detection.store.known import KnownRows
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
@@ -31,13 +32,18 @@ class AlreadyImported(ExpectedError):
 
 @dataclass(frozen=True)
 class Imported:
-    """Counts and times of the rows that were imported."""
+    """Counts and times of the rows that were new, and counts of those that were not."""
 
     rows: int
     frauds: int
     genuine: int
     first_ts: str
+    """Empty if no row was new, as is `last_ts`."""
     last_ts: str
+    known: int
+    """Rows that were stored before; they did not come in again."""
+    labels_added: int
+    """Labels that the file gave to known rows, or to equal rows of its own that contradict each other."""
     scaling: AmountScaling | None
     """How the amounts were scaled; None if the file had them scaled."""
 
@@ -47,23 +53,22 @@ class Imported:
         return self.rows - self.frauds - self.genuine
 
 
-class Tally:
+class _Tally:
     """Counts pages on their way into the store."""
 
     def __init__(self) -> None:
         self.frauds = self.genuine = 0
         self.first_ts = self.last_ts = ""
 
-    def add(self, ts: list[str], is_fraud: list[bool | None]) -> None:
-        """Count one page."""
-        self.frauds += is_fraud.count(True)
-        self.genuine += is_fraud.count(False)
-        self.first_ts = min(self.first_ts or ts[0], *ts)
-        self.last_ts = max(self.last_ts, *ts)
-
-    def imported(self, rows: int, scaling: AmountScaling | None) -> Imported:
-        """Return the result of the import."""
-        return Imported(rows, self.frauds, self.genuine, self.first_ts, self.last_ts, scaling)
+    def counted(self, pages: Iterable[ImportedRows]) -> Iterator[ImportedRows]:
+        """Count each page and pass it on."""
+        for page in pages:
+            self.frauds += sum(is_fraud is True for is_fraud in page.is_fraud)
+            self.genuine += sum(is_fraud is False for is_fraud in page.is_fraud)
+            if page.ts:
+                self.first_ts = min(self.first_ts or page.ts[0], *page.ts)
+                self.last_ts = max(self.last_ts, *page.ts)
+            yield page
 
 
 def import_file(
@@ -78,7 +83,8 @@ def import_file(
     """Import a file into the store of imported history, which is created if it does not exist: all of it or nothing.
 
     A plain Amount is scaled as the store says, else as the current model, else by this file's own amounts. The store
-    keeps that scaling for later imports. The same file (by its sha256) is not imported twice unless `again`.
+    keeps that scaling for later imports. The same file (by its sha256) is not imported twice unless `again`, and of
+    another file only those rows come in that are not stored yet.
 
     Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.
     """
@@ -90,19 +96,40 @@ def import_file(
             with store.begin() as connection:
                 remember_import(store, connection, file_sha256(path), path.name, now, again=again)
                 scaling = _scaling(store, connection, path, layout, here.models_dir)
-                tally = Tally()
-                rows = transfer.import_history(
-                    store,
-                    connection,
-                    _with_progress(
-                        path, pages(path, features, layout, scaling=scaling, start=start), tally, latest_time(now)
-                    ),
-                    reporter=path.name,
-                    received_at=timestamp(now),
+                read = _with_progress(
+                    path, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
                 )
-            return tally.imported(rows, scaling)
+                return import_rows(store, connection, read, path.name, now, again=again, scaling=scaling)
         finally:
             store.close()
+
+
+def import_rows(
+    store: Store,
+    connection: sa.Connection,
+    pages_read: Iterable[ImportedRows],
+    name: str,
+    now: datetime,
+    *,
+    again: bool,
+    scaling: AmountScaling | None = None,
+) -> Imported:
+    """Insert the rows that are not stored yet, or all of them `again`; `name` becomes the reporter of their labels."""
+    stored = KnownRows(store, connection, reporter=name, received_at=timestamp(now), again=again)
+    tally = _Tally()
+    new = tally.counted(map(stored.take_out, pages_read))
+    rows = transfer.import_history(store, connection, new, reporter=name, received_at=timestamp(now))
+    stored.settle()
+    return Imported(
+        rows,
+        tally.frauds,
+        tally.genuine,
+        tally.first_ts,
+        tally.last_ts,
+        stored.known,
+        stored.labels_added,
+        scaling,
+    )
 
 
 def remember_import(
@@ -153,7 +180,7 @@ def latest_time(now: datetime) -> str:
     return timestamp(now + timedelta(days=1))
 
 
-def _with_progress(path: Path, read: Iterable[Page], tally: Tally, latest: str) -> Iterator[ImportedRows]:
+def _with_progress(path: Path, read: Iterable[Page], latest: str) -> Iterator[ImportedRows]:
     clock = Clock()
     with tqdm(
         total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
@@ -164,7 +191,6 @@ def _with_progress(path: Path, read: Iterable[Page], tally: Tally, latest: str) 
                     raise BadTransactionFile(
                         f"{path}, line {line}: expected a time that is not in the future, got {ts[:19]}"
                     )
-            tally.add(page.ts, page.is_fraud)
             yield imported_rows(page, clock)
             bar.update(page.bytes_read - bar.n)
 

@@ -1,5 +1,6 @@
 """A file of history is imported once, all of it or nothing, with its amounts scaled."""
 
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,7 +140,108 @@ def test_a_store_of_other_features_is_refused(tmp_path: Path) -> None:
         imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
 
 
-def test_brings_in_the_real_sample(real_data: Path, tmp_path: Path) -> None:
-    done = imported(real_data, tmp_path / "requests.db", models_dir=tmp_path / "models")
+def test_brings_in_the_real_sample_once(real_data: Path, tmp_path: Path) -> None:
+    other_bytes = tmp_path / "unpacked.csv"
+    other_bytes.write_bytes(gzip.decompress(real_data.read_bytes()).replace(b"\n", b"\r\n"))
 
-    assert (done.rows, done.frauds) == (10_573, 247)
+    done, again = (
+        imported(path, tmp_path / "requests.db", models_dir=tmp_path / "models") for path in (real_data, other_bytes)
+    )
+
+    assert (done.rows, done.frauds, done.known, done.labels_added) == (
+        10_573,
+        247,
+        0,
+        0,
+    )  # with 37 groups of equal rows
+    assert (again.rows, again.frauds, again.known, again.labels_added) == (0, 0, 10_573, 0)
+
+
+# -- what is stored already ------------------------------------------------------------------------------------------
+
+AMOUNT = FeatureList((Feature("amount"),))
+PAYMENTS = [
+    "amount,Class,ts",
+    "7,0,2026-01-01",
+    "7,0,2026-01-01",
+    "7,0,2026-01-02",
+    "8,1,2026-01-01",
+    "-0.0,,2026-01-01",
+]
+
+
+def small(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    content = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def counts(path: Path, location: str | Path, *, again: bool = False) -> tuple[int, int, int]:
+    """How many rows of a file are new, how many were known, and how many labels are new for known or equal rows."""
+    done = imported(path, location, models_dir=path.parent / "models", features=AMOUNT, again=again)
+    return done.rows, done.known, done.labels_added
+
+
+def truths(location: str | Path) -> list[tuple[float, int]]:
+    store = Store.open(location, AMOUNT, read_only=True)
+    try:
+        with store.begin() as connection:
+            rows = history.read(store, connection)
+    finally:
+        store.close()
+    return sorted(zip(rows.matrix[:, 0].tolist(), rows.is_fraud.tolist(), strict=True))
+
+
+def test_a_payment_is_known_as_often_as_it_is_stored(location: str | Path, tmp_path: Path) -> None:
+    first = small(tmp_path, "a.csv", *PAYMENTS)
+    packed = small(tmp_path, "b.csv.gz", *PAYMENTS)
+    overlapping = small(tmp_path, "c.csv", *PAYMENTS[:2], *[PAYMENTS[1]] * 2, "9,0,2026-01-03", *PAYMENTS[3:])
+
+    assert counts(first, location) == (5, 0, 0)
+    assert counts(packed, location) == (0, 5, 0)
+    assert counts(overlapping, location) == (2, 5, 0)  # the third of the equal payments, and the one of another day
+    assert counts(packed, location, again=True) == (5, 0, 0)
+    assert [number for number, _ in truths(location)] == [0, 0, 7, 7, 7, 7, 7, 7, 7, 8, 8, 9]
+
+
+def test_a_payment_with_an_id_is_known_by_id_and_time(location: str | Path, tmp_path: Path) -> None:
+    header = "amount,Class,ts,transaction_id"
+    first = small(tmp_path, "a.csv", header, "7,0,2026-01-01,a", "7,0,2026-01-01,b", "7,0,2026-01-01,")
+    second = small(
+        tmp_path, "b.csv", header, "7.5,0,2026-01-01,a", "7,0,2026-01-02,a", "7,0,2026-01-01,c", "7,0,2026-01-01,b"
+    )
+    without_ids = small(tmp_path, "c.csv", "amount,Class,ts", *["7,0,2026-01-01"] * 5)
+
+    assert counts(first, location) == (3, 0, 0)
+    assert counts(second, location) == (2, 2, 0)
+    assert counts(without_ids, location) == (1, 4, 0)
+
+
+def test_a_label_that_a_later_export_has_comes_in_for_the_row_that_is_known(
+    location: str | Path, tmp_path: Path
+) -> None:
+    header = "amount,Class,ts"
+    first = small(tmp_path, "a.csv", header, "1,,2026-01-01", "2,0,2026-01-01", "3,1,2026-01-01", "4,1,2026-01-01")
+    later = small(tmp_path, "b.csv", header, "1,0,2026-01-01", "2,1,2026-01-01", "3,,2026-01-01", "4,1,2026-01-01")
+
+    assert counts(first, location) == (4, 0, 0)
+    assert counts(later, location) == (0, 4, 2)
+    assert truths(location) == [(1, 0), (2, 1), (3, 1), (4, 1)]
+    assert counts(small(tmp_path, "c.csv.gz", *first.read_text().split("\n")), location) == (0, 4, 0)
+    assert truths(location) == [(1, 0), (2, 1), (3, 1), (4, 1)]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("ids", [",a", ""], ids=["with an id", "without"])
+def test_fraud_counts_if_equal_rows_of_a_file_contradict_each_other(tmp_path: Path, swap: bool, ids: str) -> None:
+    header = "amount,Class,ts,transaction_id" if ids else "amount,Class,ts"
+    lines = [f"7,{truth},2026-01-01{ids}" for truth in ((1, 0) if swap else (0, 1))]
+    others = [f"{number},0,2026-01-0{1 + number % 2}{ids and ',' + str(number)}" for number in range(10, 1500)]
+    path = small(tmp_path, "a.csv", header, lines[0], *others, lines[1])
+
+    assert counts(path, tmp_path / "requests.db") == (1492, 0, 1)
+    assert truths(tmp_path / "requests.db")[:3] == [(7, 1), (7, 1), (10, 0)]
+    packed = small(tmp_path, "b.csv.gz", *path.read_text().split("\n"))
+    assert counts(packed, tmp_path / "requests.db") == (0, 1492, 0)
+    assert truths(tmp_path / "requests.db")[:3] == [(7, 1), (7, 1), (10, 0)]

@@ -1,0 +1,186 @@
+"""Compares the rows of an import with those that are stored, so that only new ones and new labels come in."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+
+from fraud_detection.schema import Role, names_of
+from fraud_detection.store import PAGE_ROWS, Store
+from fraud_detection.store.labels import Label, label_that_counts
+from fraud_detection.store.transfer import ImportedRows
+
+_IMPORT = "import"
+
+
+class KnownRows:
+    """The rows that were stored before an import began; each of them makes one row of the import known.
+
+    A row with a transaction id is known by its id and time, a row without one by its time and features. A file that
+    holds a payment twice therefore keeps both, and importing it again adds neither. With `again` no row is known.
+    """
+
+    def __init__(
+        self, store: Store, connection: sa.Connection, *, reporter: str, received_at: str, again: bool = False
+    ) -> None:
+        self._store, self._connection = store, connection
+        self._reporter, self._received_at, self._again = reporter, received_at, again
+        requests = store.tables.requests
+        self._features = [requests.c[name] for name in names_of(requests, Role.FEATURE)]
+        self._last_id = int(connection.scalar(sa.select(sa.func.max(requests.c.id))) or 0)
+        self._times: set[str] = set()
+        # The stored rows by key, as numbers: a file may have a single time for all its rows, so all may be here.
+        self._waiting: dict[int, tuple[_Stored, ...]] = {}
+        self._taken: set[int] = set()
+        self._relabelled: set[int] = set()
+        self._fraud_times: set[str] = set()
+        self.known = 0
+        """Rows of the import that were stored before."""
+        self.labels_added = 0
+        """Labels that the import gave to rows that were stored before, or that other rows of it contradict."""
+
+    def take_out(self, page: ImportedRows) -> ImportedRows:
+        """Return the rows of a page that are new; a known one gives its label to the stored row if that is new."""
+        self._fraud_times |= {ts for ts, is_fraud in zip(page.ts, page.is_fraud, strict=True) if is_fraud}
+        if self._again or not self._last_id:
+            return page
+        self._look_up(set(page.ts) - self._times)
+        new: list[int] = []
+        differing: dict[int, bool] = {}
+        contents = page.matrix + 0.0  # SQLite stores no negative zero
+        for place, (ts, transaction_id, is_fraud) in enumerate(
+            zip(page.ts, page.transaction_ids, page.is_fraud, strict=True)
+        ):
+            stored = self._take(_key(ts, transaction_id, contents[place])) if ts in self._times else None
+            if stored is None:
+                new.append(place)
+            elif is_fraud is not None and is_fraud != stored.is_fraud:
+                differing[stored.id] = is_fraud
+        self.known += len(page.ts) - len(new)
+        self._label(differing)
+        return ImportedRows(
+            page.request_id,
+            [page.ts[place] for place in new],
+            page.matrix[new],
+            [page.is_fraud[place] for place in new],
+            [page.transaction_ids[place] for place in new],
+        )
+
+    def settle(self) -> None:
+        """After the last page, label equal rows alike: the label that counts is the same for all of them."""
+        for times in _parts(sorted(self._fraud_times)):
+            equal: dict[int, list[Any]] = defaultdict(list)
+            for row, content in self._stored_at(times):
+                equal[_key(row.ts, row.transaction_id, content)].append(row)
+            contradicting = [
+                rows
+                for rows in equal.values()
+                if {row.Class for row in rows} >= {0, 1}
+                and any(row.id > self._last_id or row.id in self._relabelled for row in rows)
+            ]
+            self._label({row.id: True for rows in contradicting for row in rows if row.Class == 0})
+
+    def _look_up(self, times: set[str]) -> None:
+        for row, content in self._stored_at(list(times), last_id=self._last_id):
+            self._times.add(row.ts)
+            stored = _Stored(row.id, row.Class, row.transaction_id is not None)
+            for transaction_id in {None, row.transaction_id}:
+                key = _key(row.ts, transaction_id, content)
+                self._waiting[key] = (*self._waiting.get(key, ()), stored)
+
+    def _take(self, key: int) -> "_Stored | None":
+        """Return a stored row of this key that no other row of the import has taken."""
+        while waiting := self._waiting.pop(key, ()):
+            stored, *others = waiting
+            if others:
+                self._waiting[key] = tuple(others)
+            if stored.id not in self._taken:
+                if stored.has_id:
+                    self._taken.add(stored.id)
+                return stored
+        return None
+
+    def _stored_at(self, times: Sequence[str], *, last_id: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """Give the rows of these times, each with its features."""
+        requests = self._store.tables.requests
+        query = sa.select(requests.c.id, requests.c.ts, requests.c.transaction_id, requests.c["Class"], *self._features)
+        for some in _parts(times):
+            chosen = query.where(requests.c.ts.in_(some))
+            if last_id is not None:
+                chosen = chosen.where(requests.c.id <= last_id)
+            # An option of the query: one of the connection would last, and psycopg's streaming cursors insert nothing.
+            found = self._connection.execute(chosen.execution_options(stream_results=True))
+            for rows in found.partitions(PAGE_ROWS):
+                contents = np.array([row[4:] for row in rows], dtype=np.float64) + 0.0
+                yield from zip(rows, contents, strict=True)
+
+    def _label(self, said: dict[int, bool]) -> None:
+        """Add what the import says of stored rows, unless an import said it before, and set the Class that counts."""
+        requests = self._store.tables.requests
+        self._relabelled |= said.keys()
+        for some in _parts(list(said)):
+            new: list[Label] = []
+            classes: dict[bool, list[int]] = {True: [], False: []}
+            for row, known in self._labels_of(some):
+                if (_IMPORT, said[row.id]) in {(label.source, label.is_fraud) for label in known}:
+                    continue
+                label = Label(
+                    row.request_id,
+                    row.row_index,
+                    said[row.id],
+                    _IMPORT,
+                    self._reporter,
+                    self._received_at,
+                    self._received_at,
+                )
+                new.append(label)
+                classes[label_that_counts([*known, label]).is_fraud].append(row.id)
+            if new:
+                values = [{**vars(label), "is_fraud": int(label.is_fraud)} for label in new]
+                self._connection.execute(sa.insert(self._store.tables.labels), values)
+            for is_fraud, rows in classes.items():
+                changed = sa.update(requests).where(requests.c.id.in_(rows)).values({"Class": int(is_fraud)})
+                self._connection.execute(changed)
+            self.labels_added += len(new)
+
+    def _labels_of(self, ids: Sequence[int]) -> Iterator[tuple[Any, list[Label]]]:
+        """Give stored rows, each with its labels."""
+        requests, labels = self._store.tables.requests, self._store.tables.labels
+        names = [field.name for field in fields(Label)]
+        of_row = sa.and_(labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index)
+        query = (
+            sa.select(requests.c.id, *(labels.c[name] for name in names))
+            .join_from(requests, labels, of_row, isouter=True)
+            .where(requests.c.id.in_(ids))
+            .order_by(requests.c.id, labels.c.id)
+        )
+        said: dict[int, list[Label]] = defaultdict(list)
+        for stored in self._connection.execute(query).mappings():
+            if stored["source"] is not None:
+                known = Label(**{name: stored[name] for name in names})
+                said[stored["id"]].append(replace(known, is_fraud=bool(known.is_fraud)))
+        rows = sa.select(requests.c.id, requests.c.request_id, requests.c.row_index).where(requests.c.id.in_(ids))
+        for row in self._connection.execute(rows).all():
+            yield row, said[row.id]
+
+
+class _Stored(NamedTuple):
+    id: int
+    is_fraud: int | None
+    has_id: bool
+    """It waits under two keys."""
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), 1000):  # each is bound to the query
+        yield values[start : start + 1000]
+
+
+def _key(ts: str, transaction_id: str | None, content: Any) -> int:
+    """Return 64 bits of a digest, because a bytes object for each stored row takes more memory."""
+    said = f"id {ts} {transaction_id}".encode() if transaction_id else ts.encode() + content.tobytes()
+    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest())
