@@ -5,16 +5,28 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jobs.exchange.cell import read_number
-from jobs.exchange.table import CHUNK_ROWS, Chunk, bad_row
+from jobs.exchange.table import (
+    CHUNK_ROWS,
+    MAX_CELL,
+    MAX_LINE,
+    BadTransactionFile,
+    Chunk,
+    bad_row,
+    require_plausible_size,
+)
 
 _BLOCK_LINES = 5 * CHUNK_ROWS  # per call of pandas; a call costs as much as some hundred lines
+_BLOCK_CHARACTERS = 8 * MAX_LINE  # so that long lines need no more memory than many
 _MARK = "\x1f"
+
+_TOO_LONG = f"expected a row of at most {MAX_LINE:,} characters; perhaps a quote that begins here has no end"
+
+csv.field_size_limit(MAX_LINE)  # of a process; a longer cell is refused below, with its place
 
 
 class CsvTable:
@@ -27,24 +39,33 @@ class CsvTable:
 
     unit = "line"
 
-    def __init__(self, path: Path, text: io.TextIOWrapper, raw: io.BufferedReader) -> None:
-        self.path, self._text, self._raw = path, text, raw
-        reader = _reader(text)
-        self.header = tuple(name.strip() for name in next(reader, []))
+    def __init__(self, path: Path, text: io.TextIOWrapper, raw: io.BufferedReader, *, is_packed: bool) -> None:
+        self.path, self._raw, self._is_packed = path, raw, is_packed
+        self.header: tuple[str, ...] = ()
         self.header_place = f"{path}, line 1"
-        self._done = reader.line_num
+        self._lines = _Lines(path, text)
+        self._done = 0
+        for line, row in self._rows(self._lines):
+            self.header = tuple(name.strip() for name in row)
+            self._done = line
+            break
 
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns in chunks, as Table describes."""
-        while lines := list(itertools.islice(self._text, _BLOCK_LINES)):
+        while lines := _block(self._lines, _BLOCK_LINES):
+            if self._is_packed:
+                require_plausible_size(self.path, self._lines.characters, self._raw.tell())
+            if not any(line.rstrip("\r\n") for line in lines):
+                self._done += len(lines)
+                continue
             block = self._read_with_pandas(lines, numbers, texts)
             if block is not None:
                 yield from _parts(block)
                 continue
-            source = itertools.chain(lines, self._text)  # a field in quotes may end beyond the block
+            source = itertools.chain(lines, self._lines)  # a field in quotes may end beyond the block
             end = self._done + len(lines)
             while self._done < end:
-                few = list(itertools.islice(source, CHUNK_ROWS))
+                few = _block(source, CHUNK_ROWS)
                 chunk = self._read_with_pandas(few, numbers, texts)
                 if chunk is None:
                     chunk = self._read_with_csv(few, source, numbers, texts)
@@ -58,6 +79,8 @@ class CsvTable:
         body = end.join([line.rstrip("\r\n") for line in lines])
         if "\0" in body or "\t" in body or body.count(_MARK) >= len(lines):
             return None  # pandas ends a field at a NUL and drops a tab before a text; csv does neither
+        if any(len(line) > MAX_CELL and ('"' in line or max(map(len, line.split(","))) > MAX_CELL) for line in lines):
+            return None  # csv tells how long each cell is
         try:
             # pandas 3.1 rounds to the nearest float64 by default and deprecates `float_precision`. pyproject.toml
             # bounds pandas for this reason; a test compares 10,000 numbers with float().
@@ -91,19 +114,18 @@ class CsvTable:
         self, lines: list[str], rest: Iterator[str], numbers: Sequence[int], texts: Sequence[int]
     ) -> Chunk:
         """Read lines, and from the rest the lines that belong to their last row."""
-        reader = _reader(itertools.chain(lines, rest))
         rows: list[list[str]] = []
         row_lines: list[int] = []
-        while reader.line_num < len(lines):
-            row = next(reader)
-            if not row:  # csv gives an empty list for a blank line
-                continue
-            line = self._done + reader.line_num
-            if len(row) != len(self.header):
-                raise bad_row(self, line, f"expected {len(self.header)} columns, got {len(row)}")
-            rows.append(row)
-            row_lines.append(line)
-        self._done += reader.line_num
+        line = self._done
+        for line, row in self._rows(itertools.chain(lines, rest)):
+            if row:  # csv gives an empty list for a blank line
+                if len(row) != len(self.header):
+                    raise bad_row(self, line, f"expected {len(self.header)} columns, got {len(row)}")
+                rows.append(row)
+                row_lines.append(line)
+            if line >= self._done + len(lines):
+                break
+        self._done = line
         found = [[_number(row[place]) for place in numbers] for row in rows]
         return Chunk(
             row_lines,
@@ -115,9 +137,59 @@ class CsvTable:
             self._raw.tell(),
         )
 
+    def _rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+        """Give each row of lines that follow those that are done, with the number of its last line."""
+        length = done = 0
 
-def _reader(lines: Iterable[str]) -> Any:  # csv has no public name for its type
-    return csv.reader(lines, skipinitialspace=True)
+        def counted() -> Iterator[str]:
+            nonlocal length
+            for line in lines:
+                length += len(line)
+                if length > MAX_LINE:
+                    raise bad_row(self, self._done + done + 1, _TOO_LONG)
+                yield line
+
+        reader = csv.reader(counted(), skipinitialspace=True)
+        for row in reader:
+            length, done = 0, reader.line_num
+            for place, cell in enumerate(row):
+                if len(cell) > MAX_CELL:
+                    name = self.header[place] if place < len(self.header) else place + 1
+                    expected = f"column {name}: expected at most {MAX_CELL:,} characters, got {len(cell):,}"
+                    raise bad_row(self, self._done + done, expected)
+            yield self._done + done, row
+
+
+class _Lines:
+    """The lines of a text, one after the other, and how many characters they had."""
+
+    def __init__(self, path: Path, text: io.TextIOWrapper) -> None:
+        self._path, self._text = path, text
+        self._count = self.characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_LINE + 1)
+        if not line:
+            raise StopIteration
+        self._count += 1
+        self.characters += len(line)
+        if len(line) > MAX_LINE:
+            raise BadTransactionFile(f"{self._path}, line {self._count}: {_TOO_LONG}")
+        return line
+
+
+def _block(source: Iterator[str], most: int) -> list[str]:
+    lines: list[str] = []
+    length = 0
+    for line in source:
+        lines.append(line)
+        length += len(line)
+        if len(lines) == most or length >= _BLOCK_CHARACTERS:
+            break
+    return lines
 
 
 def _number(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureLis
     with open_table(path) as table:
         header = table.header
         places = [place for place, name in enumerate(header) if name not in {*NO_FEATURES, *left_out}]
+        unnamed = next((place + 1 for place in places if not header[place]), None)
+        if unnamed is not None:
+            raise BadTransactionFile(
+                f"{table.header_place}: column {unnamed} has no name (an index that pandas wrote?); leave it out with "
+                "`--leave-out ''`"
+            )
         if not places:
             raise BadTransactionFile(f"{table.header_place}: expected a header line that names the features")
         try:
@@ -48,7 +55,7 @@ def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureLis
 
 
 def _way_out(name: str) -> str:
-    return f"encode it as numbers, or leave it out (`--leave-out {name}`)"
+    return f"encode it as numbers, or leave it out (`--leave-out {shlex.quote(name)}`)"
 
 
 def _extended(

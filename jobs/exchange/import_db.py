@@ -1,6 +1,9 @@
 """Imports the `requests` table of an older installation: transactions that it scored, labelled or not."""
 
+import contextlib
 import hashlib
+import shlex
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pysqlite3 import dbapi2
 from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
 from fraud_detection.contract import TRANSACTION_ID_FORM
-from fraud_detection.database import reachable
+from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
@@ -21,13 +25,15 @@ from fraud_detection.store import Store
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.cell import read_id, read_number, read_truth, text_of
 from jobs.exchange.import_file import Imported, import_rows, latest_time, remember_import
-from jobs.exchange.table import CHUNK_ROWS
+from jobs.exchange.table import CHUNK_ROWS, MAX_CELL
 from jobs.installation import Installation
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
 """Names under which older installations stored their scores."""
 
 
+DEADLINE_SECONDS = 120
+_STEPS_BETWEEN_TIME_CHECKS = 10_000  # of SQLite's virtual machine: well below a millisecond
 _EARLIEST_SECOND = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 """Smaller numbers are no seconds since 1970, but a date without separators or seconds since another start."""
 
@@ -51,9 +57,17 @@ class _OldTable:
 
     def query(self) -> sa.Select[Any]:
         optional = (self.truth, self.ts, self.transaction_id)
-        columns = [*self.features, *(sa.null() if column is None else column for column in optional)]
-        order = [sa.literal_column("rowid")] if self.ts is None else [self.ts, sa.literal_column("rowid")]
-        return sa.select(*columns).select_from(self.table).order_by(*order)
+        columns = [*self.features, *optional]
+        order = [] if self.ts is None else [_bounded(self.ts)]
+        query = sa.select(*(sa.null() if column is None else _bounded(column) for column in columns))
+        return query.select_from(self.table).order_by(*order, sa.literal_column("rowid"))
+
+
+def _bounded(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Select a cell; in place of one that is too long an empty blob, which is no number, no text and no time."""
+    is_number = sa.func.typeof(column).in_(["integer", "real", "null"])
+    is_short = sa.func.octet_length(column) <= MAX_CELL  # for which SQLite does not load the cell
+    return sa.case((sa.or_(is_number, is_short), column), else_=sa.literal_column("x''"))
 
 
 @dataclass(frozen=True)
@@ -83,8 +97,9 @@ def import_db(
     """
     features, location = here.features, here.settings.train_location
     engine = open_engine(path, read_only=True, allow_network_filesystem=True)
+    _require_sqlite(path)
     try:
-        with reachable(path), engine.connect() as old, alone_with(location):
+        with reachable(path), engine.connect() as old, alone_with(location), _ended(path):
             table = _recognise(path, old, features, ignored, with_labels=with_labels)
             store = here.create_store(location)
             try:
@@ -107,6 +122,14 @@ def _recognise(
         )
     if not known.has_table("requests"):
         raise BadOldDatabase(f"{path}: has no table `requests`")
+    _, _, kind, _, is_without_rowid, _ = old.exec_driver_sql("PRAGMA table_list('requests')").one()
+    computed = [column["name"] for column in known.get_columns("requests") if "computed" in column]
+    if kind != "table" or is_without_rowid or computed:
+        # What these say is computed while it is read, and can take any time and memory.
+        raise BadOldDatabase(
+            f"{path}: expected `requests` as a plain table without computed columns; copy it into one with "
+            "`CREATE TABLE … AS SELECT`, in a new database, and import that"
+        )
     table = sa.Table("requests", sa.MetaData(), autoload_with=old)
     columns = {column.name.lower(): column for column in table.columns}
     for column in table.columns:
@@ -125,7 +148,8 @@ def _recognise(
     for name, column in columns.items():
         if name not in taken | left_behind:
             raise BadOldDatabase(
-                f"{path}: column {column.name!r} would be dropped; to drop it, add `--ignore {column.name}`"
+                f"{path}: column {column.name!r} would be dropped; "
+                f"to drop it, add `--ignore {shlex.quote(column.name)}`"
             )
     return _OldTable(
         table,
@@ -142,6 +166,7 @@ class _Rows:
 
     def __init__(self, path: Path, old: sa.Connection, table: _OldTable, features: FeatureList, now: datetime) -> None:
         self.path, self.old, self.table, self.features = path, old, table, features
+        self.deadline = _Deadline(old)
         self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
         self.first_second = now - timedelta(seconds=self.count)
         self.latest = latest_time(now)
@@ -153,6 +178,7 @@ class _Rows:
         read = self.old.execution_options(stream_results=True).execute(self.table.query()).partitions(CHUNK_ROWS)
         with tqdm(total=self.count, desc=self.path.name, unit=" rows", delay=1, disable=None, leave=False) as bar:
             for rows in read:
+                self.deadline.restart()
                 self.digest.update(repr([tuple(row) for row in rows]).encode())
                 yield self.page(clock, rows, done)
                 done += len(rows)
@@ -208,8 +234,48 @@ class _Rows:
         return BadOldDatabase(f"{self.path}, row {place + 1} in order of time: {what}")
 
 
+class _Deadline:
+    """Ends a query that gives no rows for DEADLINE_SECONDS; the store and its lock are then free again."""
+
+    def __init__(self, old: sa.Connection) -> None:
+        driver: Any = old.connection.driver_connection
+        driver.set_progress_handler(self._has_passed, _STEPS_BETWEEN_TIME_CHECKS)
+        self.restart()
+
+    def restart(self) -> None:
+        self._end = time.monotonic() + DEADLINE_SECONDS
+
+    def _has_passed(self) -> bool:
+        return time.monotonic() > self._end
+
+
+@contextlib.contextmanager
+def _ended(path: Path) -> Iterator[None]:
+    """Say of a query that its deadline ended what happened."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != dbapi2.SQLITE_INTERRUPT:
+            raise
+        raise BadOldDatabase(
+            f"{path}: gave no rows for {DEADLINE_SECONDS} seconds; copy the table `requests` into a new database, and "
+            "import that"
+        ) from error
+
+
+def _require_sqlite(path: Path) -> None:
+    with path.open("rb") as file:
+        is_sqlite = file.read(16) in {b"SQLite format 3\0", b""}
+    if not is_sqlite:
+        raise DatabaseRefused(
+            "corrupt", f"{path}: is not an SQLite database; a CSV or Parquet file is read by `fraudctl import`"
+        )
+
+
 def _number(value: object) -> object:
     """Return the number in a text, which SQLite stores wherever an application wrote one; else the value itself."""
+    if isinstance(value, bytes):
+        return "a blob"
     if not isinstance(value, str):
         return value
     try:

@@ -9,13 +9,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
 from jobs.exchange.cell import read_number, text_of
-from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk, WrongColumnType, bad_row, repeated_column
+from jobs.exchange.table import (
+    CHUNK_ROWS,
+    MAX_CELL,
+    BadTransactionFile,
+    Chunk,
+    WrongColumnType,
+    bad_row,
+    repeated_column,
+    require_plausible_size,
+)
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
+_MAX_COLUMN = 128 * 1024 * 1024  # bytes of a column in a row group; a page of it is in memory at once
+_TIMES = 1000  # Parquet packs equal values of a column into nearly nothing
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRINGS = (types.is_string, types.is_large_string, types.is_string_view)
 _MICROSECONDS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # numerator, denominator
@@ -28,8 +40,13 @@ class ParquetTable:
 
     def __init__(self, path: Path, raw: io.BufferedReader) -> None:
         self.path = path
-        self._file = pq.ParquetFile(raw, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         self._size = path.stat().st_size
+        schema = pq.read_schema(raw)
+        # As a dictionary, because a long text that repeats would be copied into each row before its length is known.
+        texts = [field.name for field in schema if any(is_kind(field.type) for is_kind in _STRINGS)]
+        self._file = pq.ParquetFile(
+            raw, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True, read_dictionary=texts
+        )
         self.header = tuple(name.strip() for name in self._file.schema_arrow.names)
         self.header_place = f"{path}"
 
@@ -46,9 +63,10 @@ class ParquetTable:
             if not _is_text(schema.field(place).type):
                 raise self._wrong_type(place, "text, whole numbers or times")
         names = [schema.names[place] for place in (*numbers, *texts)]
+        self._require_plausible_sizes(set(names))
         done, rows = 0, self._file.metadata.num_rows
         for batch in self._file.iter_batches(CHUNK_ROWS, columns=names):
-            columns = [_decoded(batch.column(name)) for name in names]
+            columns = [self._decoded(name, batch.column(name)) for name in names]
             found = [_numbers(column) for column in columns[: len(numbers)]]
             shape = (len(numbers), batch.num_rows)
             yield Chunk(
@@ -62,6 +80,30 @@ class ParquetTable:
                 self._size * (done + batch.num_rows) // rows,
             )
             done += batch.num_rows
+
+    def _require_plausible_sizes(self, names: set[str]) -> None:
+        """Raise BadTransactionFile if columns would fill memory, or hold more rows than such a file can."""
+        metadata = self._file.metadata
+        require_plausible_size(self.path, 8 * metadata.num_rows * len(names), self._size, _TIMES)
+        for group in range(metadata.num_row_groups):
+            for place in range(metadata.num_columns):
+                column = metadata.row_group(group).column(place)
+                if column.path_in_schema in names and column.total_uncompressed_size > _MAX_COLUMN:
+                    raise BadTransactionFile(
+                        f"{self.path}, row group {group + 1}: column {column.path_in_schema}: expected at most "
+                        f"{_MAX_COLUMN >> 20} MiB, got {column.total_uncompressed_size >> 20}; write smaller row groups"
+                    )
+
+    def _decoded(self, name: str, column: Any) -> Any:
+        if not types.is_dictionary(column.type):
+            return column
+        if any(is_kind(column.type.value_type) for is_kind in _STRINGS):
+            longest = pc.max(pc.utf8_length(column.dictionary)).as_py() or 0
+            if longest > MAX_CELL:
+                raise BadTransactionFile(
+                    f"{self.path}: column {name}: expected at most {MAX_CELL:,} characters, got {longest:,}"
+                )
+        return column.dictionary_decode()
 
     def _texts(self, place: int, done: int, column: Any) -> list[str]:
         texts = []
@@ -85,10 +127,6 @@ def parquet_errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text but no strerror
         reason = str(error).splitlines()[0]
         raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error
-
-
-def _decoded(column: Any) -> Any:
-    return column.dictionary_decode() if types.is_dictionary(column.type) else column
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -8,15 +8,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.exchange.file_kind import kind_of
 from jobs.exchange.table import BadTransactionFile, Table
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
-_OTHERS = {
-    b"PK\x03\x04": "is a ZIP archive or a spreadsheet; unpack it, or save it as CSV",
-    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
-}
+_BEGIN = 4096
 
 
 @contextlib.contextmanager
@@ -27,27 +24,30 @@ def open_table(path: Path) -> Iterator[Table]:
     """
     try:
         with path.open("rb") as raw:
-            begin = raw.peek(4)[:4]
-            if begin == _PARQUET or path.suffix.lower() == ".parquet":
+            begin = raw.peek(_BEGIN)[:_BEGIN]
+            if begin.startswith(_PARQUET) or path.suffix.lower() == ".parquet":
                 from jobs.exchange.parquet_table import ParquetTable, parquet_errors  # noqa: PLC0415  as below
 
                 with parquet_errors(path):
                     yield ParquetTable(path, raw)
                 return
-            for other, meaning in _OTHERS.items():
-                if begin.startswith(other):
-                    raise BadTransactionFile(f"{path}: {meaning}")
             # Here, because pandas takes a second to load: most commands import this module and read no table.
             from jobs.exchange.csv_table import CsvTable  # noqa: PLC0415
 
             is_packed = begin.startswith(_GZIP) or path.suffix.lower() == ".gz"
             with (
-                gzip.open(raw) if is_packed else contextlib.nullcontext(raw) as unpacked,
+                gzip.GzipFile(fileobj=raw) if is_packed else contextlib.nullcontext(raw) as unpacked,
                 io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text,
             ):
-                yield CsvTable(path, text, raw)
+                kind = kind_of(unpacked.peek(_BEGIN)[:_BEGIN])
+                if kind is not None:
+                    raise BadTransactionFile(f"{path}: {kind}")
+                yield CsvTable(path, text, raw, is_packed=is_packed)
     except UnicodeDecodeError as error:
-        raise BadTransactionFile(f"{path}: is not UTF-8 text ({error.reason})") from error
+        raise BadTransactionFile(
+            f"{path}: is not UTF-8 text ({error.reason}), but perhaps Latin-1 or Windows-1252; "
+            "convert it, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
+        ) from error
     except (csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
     except OSError as error:

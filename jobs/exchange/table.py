@@ -13,6 +13,14 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 CHUNK_ROWS = 1000
 
 
+MAX_LINE = 1024 * 1024
+"""Maximum characters of a line of CSV, with the lines that its cells in quotes go on in."""
+MAX_CELL = 4096
+"""Maximum characters of a cell."""
+UNPACKED_BYTES, UNPACKED_TIMES = 16 * 1024 * 1024, 100
+"""A compressed file may unpack to so many bytes, and so many times its own size more."""
+
+
 class BadTransactionFile(ExpectedError):
     """A file that cannot be read as transactions or labels; the message names file, line or row, and column."""
 
@@ -65,10 +73,16 @@ class Table(Protocol):
 
 def repeated_column(header_place: str, name: str) -> BadTransactionFile:
     """Return the error for a name that several columns have, which the caller raises."""
-    return BadTransactionFile(
-        f"{header_place}: a column name appears twice"
-        + (f": {name!r}" if name else ", because several columns have no name")
-    )
+    return BadTransactionFile(f"{header_place}: a column name appears twice: {name!r}")
+
+
+def require_plausible_size(path: Path, unpacked: int, packed: int, times: int = UNPACKED_TIMES) -> None:
+    """Raise BadTransactionFile if a compressed file unpacks to more than tables do, as one made to fill memory does."""
+    if unpacked > UNPACKED_BYTES + times * packed:
+        raise BadTransactionFile(
+            f"{path}: unpacks to more than {times} times its size, which tables of transactions do not; "
+            "if it is one, unpack it yourself, and import it as plain CSV"
+        )
 
 
 def bad_row(table: Table, number: int, what: str) -> BadTransactionFile:

@@ -1,6 +1,7 @@
 """Reads files of transactions: the public credit-card layout, the same already scaled, or your own features."""
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,8 +78,8 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
         header, where = table.header, table.header_place
         expected = "a header line with commas that names" if table.unit == "line" else "a column for"
     places = {name: place for place, name in enumerate(header)}
-    if len(places) < len(header):
-        repeated = next(name for name in header if header.count(name) > 1)
+    repeated = next((name for name, count in Counter(header).items() if name and count > 1), None)
+    if repeated is not None:
         raise repeated_column(where, repeated)
     wanted = ["Amount" if _to_be_scaled(name, places) else name for name in features.names]
     missing = [name for name in wanted if name not in places]
@@ -116,12 +117,18 @@ def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: 
             "to score transactions without it, use `fraudctl score`"
         )
     taken = {*layout.number_places, *layout.text_places}
+    unnamed = [place + 1 for place, name in enumerate(layout.header) if not name]
     for place, name in enumerate(layout.header):
         if place not in taken and name not in ignored:
+            if unnamed == [place + 1]:
+                raise BadTransactionFile(
+                    f"{where}: column {place + 1} has no name (an index that pandas wrote?) and would be dropped; "
+                    "to drop it, add `--ignore ''`"
+                )
             if not name:
                 raise BadTransactionFile(
-                    f"{where}: column {place + 1} has no name (perhaps an index that pandas wrote) and would be "
-                    "dropped; to drop it, add `--ignore ''`"
+                    f"{where}: columns {', '.join(map(str, unnamed[:5]))}{' …' * (len(unnamed) > 5)} have no name "
+                    "(commas at the ends of lines?) and would be dropped; to drop them, add `--ignore ''`"
                 )
             raise BadTransactionFile(
                 f"{where}: column {name!r} is none of the {len(features)} features, nor Class, Time, ts or "

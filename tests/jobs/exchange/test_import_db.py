@@ -1,5 +1,6 @@
 """The database of an older installation is imported once, without its scores as labels."""
 
+import contextlib
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
+from fraud_detection.lock import alone_with
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, decisions, history
 from fraud_detection.store.history import History
+from jobs.exchange import import_db as module
 from jobs.exchange.import_db import BadOldDatabase, ImportedDatabase, import_db
 from jobs.exchange.import_file import AlreadyImported
 from jobs.installation import Installation
@@ -140,6 +143,7 @@ def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
     [
         ("V1 REAL", (1,), "no column Amount_scaled; expected all 2 features"),
         ("V1 REAL, Amount_scaled REAL, shop TEXT", (1, 2, "x"), "column 'shop' would be dropped; .*`--ignore shop`"),
+        ("V1 REAL, Amount_scaled REAL, 'a b' TEXT", (1, 2, "x"), "column 'a b' would be dropped; .*`--ignore 'a b'`"),
         ("V1 REAL, Amount_scaled REAL", None, "the table `requests` is empty"),
         ("V1 REAL, Amount_scaled REAL", (1, None), "row 1 in order of time: feature Amount_scaled: expected a number"),
         ("V1 REAL, Amount_scaled REAL, Class", (1, 2, "yes"), "row 1 in order of time: Class: expected 0, 1"),
@@ -196,4 +200,61 @@ def test_refuses_a_database_without_requests(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "old.db").close()
 
     with pytest.raises(BadOldDatabase, match="has no table `requests`"):
+        imported(tmp_path / "old.db", tmp_path / "requests.db")
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        "CREATE VIEW requests AS WITH RECURSIVE n(V1, Amount_scaled) AS "
+        "(SELECT 1.0, 1.0 UNION ALL SELECT V1 + 1, 1.0 FROM n) SELECT * FROM n",
+        "CREATE TABLE requests (V1 REAL, Amount_scaled AS (hex(zeroblob(500000000))))",
+        "CREATE TABLE requests (V1 REAL PRIMARY KEY, Amount_scaled REAL) WITHOUT ROWID",
+    ],
+    ids=["an endless view", "a computed column", "no rowid"],
+)
+def test_what_is_computed_while_it_is_read_is_refused(tmp_path: Path, requests: str) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute(requests)
+
+    with pytest.raises(BadOldDatabase, match=r"old\.db: expected `requests` as a plain table without computed columns"):
+        imported(tmp_path / "old.db", tmp_path / "requests.db")
+    with alone_with(tmp_path / "requests.db"):
+        pass
+
+
+def test_a_database_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = old_database(tmp_path, "V1 REAL, Amount_scaled REAL", *[(1, 2)] * 5000)
+    monkeypatch.setattr(module, "DEADLINE_SECONDS", -1)
+
+    with pytest.raises(BadOldDatabase, match=r"old\.db: gave no rows for -1 seconds; copy the table `requests` into a"):
+        imported(path, tmp_path / "requests.db")
+    with alone_with(tmp_path / "requests.db"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("V1", "feature V1: expected a number"),
+        ("ts", "ts: expected a time"),
+        ("Class", "Class: expected 0, 1 or nothing"),
+        ("transaction_id", "transaction_id: expected 1 to 128"),
+    ],
+)
+@pytest.mark.parametrize("cell", [b"x" * 5000, "1" * 5000], ids=["blob", "text"])
+def test_a_cell_that_is_too_long_is_refused(tmp_path: Path, column: str, message: str, cell: bytes | str) -> None:
+    row = {"V1": 1, "Amount_scaled": 2, "Class": 0, "ts": "2026-01-01", "transaction_id": "a"} | {column: cell}
+    path = old_database(tmp_path, ", ".join(row), tuple(row.values()))
+
+    with pytest.raises(BadOldDatabase, match=rf"row 1 in order of time: {message}"):
+        imported(path, tmp_path / "requests.db")
+
+
+def test_a_file_of_another_kind_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "old.db").write_text("V1,Amount_scaled,Class\n1,2,0\n")
+
+    with pytest.raises(
+        DatabaseRefused, match="is not an SQLite database; a CSV or Parquet file is read by `fraudctl imp"
+    ):
         imported(tmp_path / "old.db", tmp_path / "requests.db")

@@ -1,11 +1,17 @@
 """CSV and Parquet are read exactly: numbers as float() reads them, texts unchanged."""
 
+import bz2
+import contextlib
 import csv
 import decimal
 import gzip
 import io
+import lzma
 import random
+import sqlite3
 import struct
+import zipfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,15 +21,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.exchange import parquet_table, table
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import CHUNK_ROWS, BadTransactionFile, Chunk
+from jobs.exchange.table import CHUNK_ROWS, MAX_CELL, MAX_LINE, BadTransactionFile, Chunk
 
 DOUBLES = 10_000
 
 
 def read(path: Path, numbers: list[int], texts: list[int]) -> list[Chunk]:
-    with open_table(path) as table:
-        return list(table.chunks(numbers, texts))
+    with open_table(path) as opened:
+        return list(opened.chunks(numbers, texts))
 
 
 def texts_of(path: Path, place: int = 0) -> list[str]:
@@ -174,20 +181,57 @@ def test_csv_is_read_as_the_csv_module_reads_it_whatever_it_holds(tmp_path: Path
     assert 100 < ragged < 1400  # both outcomes were tried
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_csv_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / "table.csv"
-    path.write_bytes("naïve,b\n1,2\n".encode(encoding))
-
-    with pytest.raises(BadTransactionFile, match=r"is (UTF-16 text; save it as UTF-8|not UTF-8 text)"):
-        read(path, [0], [1])
+def zipped(name: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, "a\n1\n")
+    return file.getvalue()
 
 
-def test_a_zip_archive_is_called_one(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_bytes(b"PK\x03\x04\x14\0")
+def sqlite_bytes(folder: Path) -> bytes:
+    with contextlib.closing(sqlite3.connect(folder / "t.db")) as connection:
+        connection.execute("CREATE TABLE requests (a)")
+    return (folder / "t.db").read_bytes()
 
-    with pytest.raises(BadTransactionFile, match="is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"):
-        read(tmp_path / "table.csv", [0], [])
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "in gzip"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("naïve,b\n1,2\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8, .*`iconv -f UTF-16 -t UTF-8`"),
+        ("naïve,b\n1,2\n".encode("utf-16-be"), "is UTF-16 text; save it as UTF-8"),
+        ("naïve,b\n1,2\n".encode("utf-32"), "is UTF-32 text; save it as UTF-8"),
+        ("naïve,b\n1,2\n".encode("latin-1"), "is not UTF-8 text .*perhaps Latin-1 .*`iconv -f WINDOWS-1252"),
+        (zipped("table.csv"), "is a ZIP archive; unpack it, and import what it holds"),
+        (zipped("xl/workbook.xml"), r"is a spreadsheet; open it and save it as CSV \(UTF-8\)"),
+        (bz2.compress(b"a,b\n1,2\n"), "is packed with bzip2; unpack it"),
+        (lzma.compress(b"a,b\n1,2\n"), "is packed with xz; unpack it"),
+    ],
+    ids=["utf-16", "utf-16 without a mark", "utf-32", "latin-1", "zip", "xlsx", "bzip2", "xz"],
+)
+def test_what_is_no_table_is_called_what_it_is(
+    tmp_path: Path, content: bytes, message: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "table.csv").write_bytes(pack(content))
+
+    with pytest.raises(BadTransactionFile, match=rf"table\.csv: {message}"):
+        read(tmp_path / "table.csv", [0], [1])
+
+
+def test_a_database_and_packed_parquet_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(sqlite_bytes(tmp_path))
+    (tmp_path / "b.parquet.gz").write_bytes(gzip.compress(parquet_file(tmp_path, x=[1]).read_bytes()))
+
+    with pytest.raises(BadTransactionFile, match=r"is an SQLite database; .* with `fraudctl import-db`"):
+        read(tmp_path / "a.csv", [0], [])
+    with pytest.raises(BadTransactionFile, match="is a Parquet file inside gzip; unpack it"):
+        read(tmp_path / "b.parquet.gz", [0], [])
+
+
+def test_parquet_is_read_whatever_its_name(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, x=[2.5]).rename(tmp_path / "table.csv")
+
+    assert numbers_of(path).tolist() == [2.5]
 
 
 def test_gzip_is_read_whatever_its_name(tmp_path: Path) -> None:
@@ -203,6 +247,57 @@ def test_a_file_that_is_packed_by_its_name_alone_is_refused(tmp_path: Path, name
 
     with pytest.raises(BadTransactionFile, match=rf"{name}: cannot be read as CSV \(Not a gzipped file"):
         read(tmp_path / name, [0], [])
+
+
+@pytest.mark.parametrize("before", [1, CHUNK_ROWS + 1], ids=str)
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (f"1,{'x' * MAX_CELL}y", "column b: expected at most 4,096 characters, got 4,097"),
+        (f'1,"{"x," * (MAX_CELL // 2)}y"', "column b: expected at most 4,096 characters, got 4,097"),
+        (f"1,{'x' * MAX_LINE}", "expected a row of at most 1,048,576 characters"),
+        ('1,"' + "x\n" * (MAX_LINE // 2), "expected a row of at most .*perhaps a quote that begins here has no end"),
+        ('1,"\n"' + ',"\n"' * (MAX_LINE // 4), "expected a row of at most .* characters"),
+    ],
+    ids=["a cell", "a cell in quotes", "a line", "a cell of many lines", "a row of many lines"],
+)
+def test_a_row_is_read_only_so_far(tmp_path: Path, before: int, row: str, message: str) -> None:
+    path = csv_file(tmp_path, "a,b", *["1,2"] * before, row, "1,2")
+
+    with pytest.raises(BadTransactionFile, match=rf"table\.csv, line {before + 2}: {message}"):
+        read(path, [0], [1])
+
+
+def test_a_header_is_read_only_so_far(tmp_path: Path) -> None:
+    with pytest.raises(BadTransactionFile, match="line 1: expected a row of at most"):
+        read(csv_file(tmp_path, "x" * (MAX_LINE + 1)), [0], [])
+    with pytest.raises(BadTransactionFile, match="line 1: column 2: expected at most 4,096 characters"):
+        read(csv_file(tmp_path, "a," + "x" * (MAX_CELL + 1)), [0], [])
+
+
+def test_the_longest_cells_and_lines_are_read(tmp_path: Path) -> None:
+    cells = ["x" * MAX_CELL] * 20
+    path = csv_file(
+        tmp_path, ",".join(["n", *(f"c{place}" for place in range(20))]), *[",".join(["2.5", *cells])] * 150
+    )
+
+    chunks = read(path, [0], [20])
+
+    assert np.concatenate([chunk.numbers[:, 0] for chunk in chunks]).tolist() == [2.5] * 150
+    assert {text for chunk in chunks for text in chunk.texts[0]} == {cells[0]}
+    assert len(chunks) == 2  # a block ends where it holds enough characters
+
+
+@pytest.mark.parametrize("line", [b"\n", b"1,2\n", b'"1",2\n'])
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: bytes
+) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + line * 100_000))
+    monkeypatch.setattr(table, "UNPACKED_BYTES", 1000)
+
+    with pytest.raises(BadTransactionFile, match=r"table\.csv\.gz: unpacks to more than 100 times its size"):
+        read(path, [0], [1])
 
 
 # -- Parquet ---------------------------------------------------------------------------------------------------------
@@ -353,4 +448,31 @@ def test_a_damaged_page_is_found_when_its_writer_added_a_checksum(tmp_path: Path
     path.write_bytes(content)
 
     with pytest.raises(BadTransactionFile, match=r"cannot be read as Parquet .*CRC"):
+        read(path, [0], [])
+
+
+def test_a_text_of_parquet_is_read_only_so_far(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, x=["a", "x" * MAX_CELL], y=["a", "x" * 2_000_000])
+
+    assert texts_of(path)[1] == "x" * MAX_CELL
+    with pytest.raises(
+        BadTransactionFile, match=r"table\.parquet: column y: expected at most 4,096 characters, got 2,000,000"
+    ):
+        read(path, [], [0, 1])
+
+
+def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = parquet_file(tmp_path, x=np.zeros(300_000), y=np.random.default_rng(1).normal(size=300_000))
+    monkeypatch.setattr(parquet_table, "_MAX_COLUMN", 1 << 20)
+
+    with pytest.raises(
+        BadTransactionFile, match=r"row group 1: column y: expected at most 1 MiB, got \d+; write smaller"
+    ):
+        read(path, [0, 1], [])
+    monkeypatch.setattr(table, "UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(parquet_table, "_TIMES", 100)
+    path = parquet_file(tmp_path, x=np.zeros(300_000))
+    with pytest.raises(BadTransactionFile, match=r"table\.parquet: unpacks to more than 100 times its size"):
         read(path, [0], [])
