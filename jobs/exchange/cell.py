@@ -1,8 +1,12 @@
-"""Reads one cell of any table, so that every command reads it alike: a number, a truth or an id."""
+"""Reads one cell of any table, so that every command reads it alike: a number, a truth, an id or a text."""
+
+import re
 
 from fraud_detection.contract import TRANSACTION_ID
 
 _EXACT = 2**53  # beyond it a float64 no longer holds every whole number
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _TRUTHS = {"": None, "false": False, "true": True}
 
 
@@ -51,3 +55,20 @@ def text_of(value: object) -> str | None:
     if isinstance(value, int):
         return str(int(value))
     return value if isinstance(value, str) else None
+
+
+def for_spreadsheet(text: str) -> str:
+    """Return a text for a CSV file with an apostrophe before what a spreadsheet would run as a formula.
+
+    Numbers stay as they are.
+
+    >>> for_spreadsheet("=1+1"), for_spreadsheet("-5"), for_spreadsheet("'=1"), for_spreadsheet("a=1")
+    ("'=1+1", '-5', "''=1", 'a=1')
+    """
+    runs = _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text)
+    return f"'{text}" if runs else text
+
+
+def from_spreadsheet(text: str) -> str:
+    """Return the text for which `for_spreadsheet` gives this one."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jobs.exchange.cell import read_number
+from jobs.exchange.cell import from_spreadsheet, read_number
 from jobs.exchange.table import (
     CHUNK_ROWS,
     MAX_CELL,
@@ -106,7 +106,7 @@ class CsvTable:
             list(range(first, first + len(lines))),
             frame[list(numbers)].to_numpy(dtype=np.float64)[1:],
             np.zeros((len(lines), len(numbers)), dtype=np.bool_),
-            [frame[place].tolist()[1:] for place in texts],
+            [[from_spreadsheet(text) for text in frame[place].tolist()[1:]] for place in texts],
             self._raw.tell(),
         )
 
@@ -133,7 +133,7 @@ class CsvTable:
             np.array([[number is None for number in row] for row in found], dtype=np.bool_).reshape(
                 len(rows), len(numbers)
             ),
-            [[row[place] for row in rows] for place in texts],
+            [[from_spreadsheet(row[place]) for row in rows] for place in texts],
             self._raw.tell(),
         )
 

@@ -1,13 +1,15 @@
-"""Writes tables in chunks with pandas: CSV into a text stream, Parquet into a binary one."""
+"""Writes tables in chunks with pandas: CSV that spreadsheets may open, or Parquet."""
 
 import io
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import BinaryIO, Self, TextIO
+from typing import Any, BinaryIO, Self, TextIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from jobs.exchange.cell import for_spreadsheet
 
 _CHUNK_ROWS = 10_000  # also the rows of a row group
 _TYPES = {str: ("string", pa.string()), int: ("Int64", pa.int64()), float: ("float64", pa.float64())}
@@ -56,7 +58,7 @@ class TableWriter:
         values = zip(*self._rows, strict=True)
         frame = pd.DataFrame(
             {
-                name: pd.Series(column, dtype=_TYPES[kind][0])
+                name: pd.Series(self._cells(kind, column), dtype=_TYPES[kind][0])
                 for (name, kind), column in zip(self._columns.items(), values, strict=True)
             }
         )
@@ -65,3 +67,8 @@ class TableWriter:
         else:
             self._parquet.write_table(pa.Table.from_pandas(frame, schema=self._schema, preserve_index=False))
         self._rows = []
+
+    def _cells(self, kind: type, column: Sequence[Any]) -> Sequence[Any]:
+        if kind is not str or self._parquet is not None:
+            return column
+        return [None if text is None else for_spreadsheet(text) for text in column]

@@ -3,10 +3,12 @@
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.exchange.read_table import open_table
 from jobs.exchange.write_table import TableWriter
 
 COLUMNS = {"id": str, "row": int, "score": float}
@@ -67,3 +69,44 @@ def test_a_table_without_rows_has_its_columns(stream: type[io.StringIO] | type[i
 
     found = out.getvalue() if isinstance(out, io.StringIO) else ",".join(pq.read_schema(out).names)
     assert found.strip() == "id,row,score"
+
+
+HOSTILE = [
+    "=1+1",
+    "+cmd",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "''@x",
+    '=HYPERLINK("http://a","b")',
+    "-inf",
+    "+1_0",
+]
+HARMLESS = ["-5", "+4.5e-3", "'quoted'", "a=1", "1-2", "", "'", "-5."]
+
+
+def test_a_spreadsheet_runs_no_cell_and_the_file_is_read_back_equal(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="", encoding="utf-8") as file, TableWriter(file, {"id": str, "score": float}) as table:
+        for text in HOSTILE + HARMLESS:
+            table.add((text, -0.5))
+
+    with path.open(newline="", encoding="utf-8") as file:
+        _, *written = csv.reader(file)
+    with open_table(path) as opened:
+        (chunk,) = opened.chunks([1], [0])
+    assert [row[0] for row in written] == [f"'{text}" for text in HOSTILE] + HARMLESS
+    assert {row[1] for row in written} == {"-0.5"}
+    assert chunk.texts[0] == HOSTILE + HARMLESS
+    assert set(chunk.numbers[:, 0]) == {-0.5}
+
+
+def test_parquet_holds_a_text_as_it_is() -> None:
+    out = io.BytesIO()
+
+    with TableWriter(out, {"id": str}) as table:
+        table.add(("=1+1",))
+
+    assert pq.read_table(out)["id"].to_pylist() == ["=1+1"]
