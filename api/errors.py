@@ -16,8 +16,9 @@ from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
 from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, UnsupportedBody
 from api.transactions import NoSuchTransaction
 from api.writer import NotStored
+from fraud_detection.contract import TOO_MANY_ROWS
 from fraud_detection.features import InvalidTransactions
-from fraud_detection.store.labels import ReportedTooEarly, UnknownTransaction
+from fraud_detection.store.labels import ReportedTooEarly, TooManyRows, UnknownTransaction
 from fraud_detection.strict_json import NotStrictJson
 
 ANSWERS: dict[type[Exception], tuple[int, str]] = {
@@ -33,6 +34,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     InvalidTransactions: (422, "invalid_transactions"),
     InvalidLabels: (422, "invalid_labels"),
     ReportedTooEarly: (422, "invalid_labels"),
+    TooManyRows: (422, TOO_MANY_ROWS),
     IdempotencyKeyReused: (422, "idempotency_key_reused"),
     TooManyInside: (503, "overloaded"),
 }

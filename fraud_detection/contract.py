@@ -8,6 +8,18 @@ MAX_ROWS = 1000
 """Maximum transactions per request."""
 MAX_LABELS = 1000
 """Maximum labels per request."""
+MAX_ROWS_PER_LABEL = 1000
+"""Maximum stored rows that one label may name by their transaction_id."""
+MAX_LABEL_ROWS = 10_000
+"""Maximum stored rows that the labels of a request may name together; a row counts once for each label."""
+MAX_KNOWN_LABELS = 50_000
+"""Maximum labels that the rows named by a request may have already."""
+MAX_FOUND = 100
+"""Maximum decisions that a look-up returns, and labels of each: the newest."""
+MAX_COUNTED = 100_000
+"""Where a look-up stops counting: this number means at least so many."""
+TOO_MANY_ROWS = "too_many_rows"
+"""The error code of labels beyond these limits, which `import-labels` answers with smaller requests."""
 
 LABEL_SOURCES = ("analyst", "chargeback", "customer", "review")
 """Who can be the source of a label that a client sends, strongest first."""

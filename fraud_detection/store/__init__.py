@@ -169,6 +169,12 @@ class Store:
             )
 
 
+def count_up_to(connection: sa.Connection, limit: int, table: sa.FromClause, condition: sa.ColumnElement[bool]) -> int:
+    """Return how many rows meet a condition, or `limit` if more do, because a count of all takes time for each."""
+    rows = sa.select(sa.literal_column("1")).select_from(table).where(condition).limit(limit).subquery()
+    return connection.scalar(sa.select(sa.func.count()).select_from(rows)) or 0
+
+
 @contextlib.contextmanager
 def _disposed_on_error(engine: sa.Engine) -> Iterator[None]:
     try:

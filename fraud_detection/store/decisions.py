@@ -1,14 +1,15 @@
-"""Appends scored requests, replays replies to repeated ones, and looks up single decisions, for the API."""
+"""Appends scored requests, replays replies to repeated ones, and looks up the newest decisions under an id."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fraud_detection.contract import MAX_COUNTED, MAX_FOUND
 from fraud_detection.decision import flagged
 from fraud_detection.features import Matrix
 from fraud_detection.schema import REVISION
-from fraud_detection.store import Store, labels
+from fraud_detection.store import Store, count_up_to, labels
 from fraud_detection.store.labels import Label
 
 
@@ -62,6 +63,8 @@ class Decision:
     model_digest: str | None
     is_fraud: bool | None
     labels: list[Label]
+    """Those reported last, at most MAX_FOUND, in the order in which they were added."""
+    labels_total_count: int
 
 
 def append(store: Store, connection: sa.Connection, requests: Iterable[ScoredRequest]) -> None:
@@ -144,15 +147,29 @@ def replay(store: Store, connection: sa.Connection, idempotency_key: str) -> Sto
 
 
 def find(store: Store, connection: sa.Connection, identifier: str) -> list[Decision]:
-    """Return the transactions that an identifier names, the newest first.
+    """Return the newest transactions that an identifier names, at most MAX_FOUND, the newest first.
 
     An identifier is the client's transaction id, `request_id:row`, or a request id (all rows of that request).
     """
     requests = store.tables.requests
-    query = sa.select(requests).where(named_by(store, identifier)).order_by(requests.c.ts.desc(), requests.c.row_index)
-    rows = connection.execute(query).mappings().all()
-    known = labels.of_rows(store, connection, [(row["request_id"], row["row_index"]) for row in rows])
-    return [_decision(store, row, known[row["request_id"], row["row_index"]]) for row in rows]
+    order = (requests.c.ts.desc(), requests.c.row_index)
+    # One query for each index: with OR, the database would read and sort everything that is stored under the name.
+    newest = [
+        sa.select(requests.c.id).where(name).order_by(*order).limit(MAX_FOUND).subquery()
+        for name in _names(store, identifier)
+    ]
+    either = sa.union(*(sa.select(ids.c.id) for ids in newest))
+    query = sa.select(requests).where(requests.c.id.in_(either)).order_by(*order).limit(MAX_FOUND)
+    return [_decision(store, connection, row) for row in connection.execute(query).mappings().all()]
+
+
+def count(store: Store, connection: sa.Connection, identifier: str) -> int:
+    """Return how many transactions an identifier names, as `find` reads it; at most MAX_COUNTED."""
+    requests = store.tables.requests
+    by_client, by_us = _names(store, identifier)
+    not_twice = requests.c.transaction_id.is_distinct_from(identifier)
+    names = (by_client, sa.and_(by_us, not_twice))
+    return min(MAX_COUNTED, sum(count_up_to(connection, MAX_COUNTED, requests, name) for name in names))
 
 
 def rows_of(store: Store, connection: sa.Connection, identifier: str) -> list[tuple[str, int]]:
@@ -166,17 +183,22 @@ def rows_of(store: Store, connection: sa.Connection, identifier: str) -> list[tu
 
 def named_by(store: Store, identifier: str) -> sa.ColumnElement[bool]:
     """Return the condition that selects the rows which an identifier names, as `find` reads it."""
+    return sa.or_(*_names(store, identifier))
+
+
+def _names(store: Store, identifier: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return what selects the rows whose transaction_id it is, and those of the request or row that it names."""
     requests = store.tables.requests
+    by_client = requests.c.transaction_id == identifier
     request_id, _, row = identifier.rpartition(":")
     if request_id and row.isdecimal() and len(row) <= 9:
-        return sa.or_(
-            requests.c.transaction_id == identifier,
-            sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row)),
-        )
-    return sa.or_(requests.c.transaction_id == identifier, requests.c.request_id == identifier)
+        return by_client, sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row))
+    return by_client, requests.c.request_id == identifier
 
 
-def _decision(store: Store, row: sa.RowMapping, known: list[Label]) -> Decision:
+def _decision(store: Store, connection: sa.Connection, row: sa.RowMapping) -> Decision:
+    key = (row["request_id"], row["row_index"])
+    newest = [] if row["Class"] is None else labels.newest_of(store, connection, key)
     return Decision(
         request_id=row["request_id"],
         row_index=row["row_index"],
@@ -189,5 +211,6 @@ def _decision(store: Store, row: sa.RowMapping, known: list[Label]) -> Decision:
         model_version=row["model_version"],
         model_digest=row["model_digest"],
         is_fraud=None if row["Class"] is None else bool(row["Class"]),
-        labels=known,
+        labels=newest,
+        labels_total_count=len(newest) if len(newest) < MAX_FOUND else labels.count(store, connection, key),
     )

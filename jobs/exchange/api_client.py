@@ -21,11 +21,12 @@ _BODY_BYTES = 900_000
 
 
 class ApiRefused(ExpectedError):
-    """The API rejected a request; the message is its own."""
+    """The API rejected a request; message and code are its own."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class ApiAway(ExpectedError):
@@ -131,8 +132,11 @@ class ApiClient:
             document = None
         if answer.status_code == 200 and isinstance(document, dict):
             return document
-        message = document["error"]["message"] if isinstance(document, dict) and "error" in document else answer.reason
-        raise ApiRefused(answer.status_code, f"the API answered {answer.status_code}: {message}")
+        refusal = (
+            document["error"] if isinstance(document, dict) and "error" in document else {"message": answer.reason}
+        )
+        message = f"the API answered {answer.status_code}: {refusal['message']}"
+        raise ApiRefused(answer.status_code, message, refusal.get("code"))
 
 
 def rows_per_request(features: FeatureList) -> int:

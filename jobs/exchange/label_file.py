@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, is_date, stored_time
-from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS
+from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS, TOO_MANY_ROWS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
@@ -48,16 +48,24 @@ def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
     """
     batches, empty = _read(path, source)
     sent = sum(len(batch.labels) for batch in batches)
-    new = 0
-    for batch in tqdm(batches, desc=path.name, unit=" requests", delay=1, disable=None, leave=False):
-        try:
-            new += client.label(batch.labels)
-        except ApiRefused as error:
-            place = re.search(r"\blabel (\d+)\b", str(error))
-            if place is None:
-                raise
-            raise ApiRefused(error.status, f"{path}, {batch.places[int(place[1])]}: {error}") from error
+    progress = tqdm(batches, desc=path.name, unit=" requests", delay=1, disable=None, leave=False)
+    new = sum(_send(path, client, batch.places, batch.labels) for batch in progress)
     return LabelledFile(sent, new, empty)
+
+
+def _send(path: Path, client: ApiClient, places: list[str], labels: list[dict[str, object]]) -> int:
+    """Send labels and return how many are new; halve them if they name too many rows, which only the API can count."""
+    try:
+        return client.label(labels)
+    except ApiRefused as error:
+        named = re.search(r"\blabel (\d+)\b", str(error))
+        if named is not None or len(labels) == 1:
+            place = places[int(named[1]) if named else 0]
+            raise ApiRefused(error.status, f"{path}, {place}: {error}", error.code) from error
+        if error.code != TOO_MANY_ROWS:
+            raise
+    half = len(labels) // 2
+    return _send(path, client, places[:half], labels[:half]) + _send(path, client, places[half:], labels[half:])
 
 
 def _read(path: Path, source: str) -> tuple[list[_Batch], int]:

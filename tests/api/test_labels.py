@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.labels import InvalidLabels, read_labels
+from fraud_detection.store import labels as stored_labels
 from fraud_detection.store.labels import NewLabel
 
 NOW = datetime(2026, 8, 22, 12, 0, tzinfo=UTC)
@@ -99,6 +100,21 @@ def test_a_thousand_labels_are_taken_and_one_more_is_not(client: FlaskClient, au
     assert (status, answer["labels_added"]) == (200, 1000)
     status, answer = label(client, authorized, *labels, labels[0])
     assert (status, answer["error"]["message"]) == (422, "expected 1 to 1000 labels, got 1001")
+
+
+def test_labels_that_name_too_many_rows_are_422_and_store_nothing(
+    each_client: FlaskClient, authorized: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_labels, "MAX_ROWS_PER_LABEL", 2)
+    score(each_client, authorized, "one", "t", "t", "t")
+
+    status, answer = label(each_client, authorized, BY_ID | {"transaction_id": "one"}, BY_ID)
+
+    assert (status, answer["error"]["code"]) == (422, "too_many_rows")
+    assert answer["error"]["message"] == (
+        "label 1: its transaction_id names more than 2 stored rows; name one of them by request_id and row"
+    )
+    assert each_client.get("/transactions/one", headers=authorized).get_json()["labels"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,20 @@
 """The label that was reported last counts, in whatever order labels arrive."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
 from fraud_detection.store import Store, decisions, history, labels
-from fraud_detection.store.labels import Label, NewLabel, ReportedTooEarly, UnknownTransaction, label_that_counts
+from fraud_detection.store.labels import (
+    Label,
+    NewLabel,
+    ReportedTooEarly,
+    TooManyRows,
+    UnknownTransaction,
+    label_that_counts,
+)
 from tests.support.transactions import label, scored
 
 NOW = "2026-02-02 00:00:00.000000"
@@ -104,6 +112,105 @@ def test_an_early_label_that_is_stored_already_stays_and_is_known(store: Store) 
             labels.add(store, connection, [bounded, replace(bounded, is_fraud=False)], NOW)
 
         assert history.read(store, connection).is_fraud.tolist() == [1]
+
+
+def by_id(transaction_id: str, reporter: str = "ann") -> NewLabel:
+    return NewLabel(True, "analyst", reporter, NOW, transaction_id=transaction_id)
+
+
+@pytest.fixture
+def few_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Two rows each under the ids a, b and c, and seven under many, with limits that are as low."""
+    monkeypatch.setattr(labels, "MAX_ROWS_PER_LABEL", 2)
+    monkeypatch.setattr(labels, "MAX_LABEL_ROWS", 5)
+    monkeypatch.setattr(labels, "MAX_KNOWN_LABELS", 4)
+    with store.begin() as connection:
+        requests = [scored(2, transaction_ids=[name] * 2) for name in "abc"]
+        decisions.append(store, connection, [*requests, scored(7, transaction_ids=["many"] * 7)])
+    return store
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (
+            [by_id("a"), by_id("many")],
+            "label 1: its transaction_id names more than 2 stored rows; name one of them by req",
+        ),
+        (
+            [by_id("a"), by_id("b"), by_id("c")],
+            "labels 0 to 2 name more than 5 stored rows: send fewer labels in a req",
+        ),
+        ([by_id("a", reporter) for reporter in "xyz"], "labels 0 to 2 name more than 5 stored rows: send fewer labels"),
+        (
+            [by_id(name) for name in ("many", "a", "b", "c")],
+            "label 0: its transaction_id names more than 2 stored rows",
+        ),
+        ([by_id("nobody"), by_id("many")], "label 0: no such transaction is stored"),
+        ([by_id("a"), by_id("nobody"), by_id("b"), by_id("c")], "label 1: no such transaction is stored"),
+    ],
+)
+def test_labels_that_name_too_many_rows_are_refused_before_a_write(
+    few_rows: Store, new: list[NewLabel], message: str
+) -> None:
+    with few_rows.begin() as connection:
+        with pytest.raises((TooManyRows, UnknownTransaction)) as refused:
+            labels.add(few_rows, connection, new, NOW)
+
+        assert str(refused.value).startswith(message)
+        assert set(history.read(few_rows, connection).is_fraud.tolist()) == {-1}
+
+
+def test_labels_up_to_the_limits_are_taken(few_rows: Store) -> None:
+    with few_rows.begin() as connection:
+        (one, *_) = decisions.rows_of(few_rows, connection, "many")
+        row = NewLabel(True, "analyst", "ann", NOW, *one)
+
+        assert labels.add(few_rows, connection, [by_id("a"), by_id("b"), row], NOW) == 3
+
+        assert history.read(few_rows, connection).is_fraud.tolist() == [1, 1, 1, 1, -1, -1, 1, *[-1] * 6]
+
+
+class Ended(Exception):
+    pass
+
+
+def test_work_reports_between_its_statements_and_ends_when_it_is_told_to(
+    few_rows: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "_ROWS_PER_STATEMENT", 1)
+    steps: list[int] = []
+
+    def end_at(step: int) -> Callable[[], None]:
+        def go_on() -> None:
+            steps.append(step)
+            if len(steps) == step:
+                raise Ended
+
+        steps.clear()
+        return go_on
+
+    with few_rows.begin() as connection:
+        labels.add(few_rows, connection, [by_id("a")], NOW, end_at(-1))
+        statements = len(steps)
+        for step in range(1, statements + 1):
+            with pytest.raises(Ended), connection.begin_nested():
+                labels.add(few_rows, connection, [by_id("b")], NOW, end_at(step))
+        stored = history.read(few_rows, connection)
+
+    assert statements == 3 * 2  # two rows: their labels are read, theirs are added, their Class is set
+    assert stored.is_fraud.tolist() == [1, 1, *[-1] * 11]
+
+
+def test_rows_that_have_too_many_labels_already_get_no_further_ones(few_rows: Store) -> None:
+    with few_rows.begin() as connection:
+        for reporter in "xyz":
+            labels.add(few_rows, connection, [by_id("a", reporter)], NOW)
+
+        with pytest.raises(TooManyRows, match="more than 4 labels already: send fewer labels in a request"):
+            labels.add(few_rows, connection, [by_id("a")], NOW)
+
+        assert labels.add(few_rows, connection, [by_id("b")], NOW) == 1
 
 
 @pytest.mark.parametrize(

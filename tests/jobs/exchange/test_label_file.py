@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection.contract import MAX_LABELS
+from fraud_detection.contract import MAX_LABEL_ROWS, MAX_LABELS, MAX_ROWS_PER_LABEL
 from fraud_detection.features import default_features
 from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store, decisions
@@ -79,6 +79,26 @@ def test_labels_too_wide_for_one_request_go_in_two(running_api: dict[str, str], 
         done = label_file(path, client, source="analyst")
 
     assert (done.labels, done.new) == (MAX_LABELS, MAX_LABELS)
+
+
+def test_labels_that_name_many_rows_go_in_smaller_requests(running_api: dict[str, str], tmp_path: Path) -> None:
+    client = ApiClient(ClientSettings.from_env(running_api))
+    many = MAX_ROWS_PER_LABEL
+    reporters = [f"desk {number}" for number in range(MAX_LABEL_ROWS // many + 1)]
+    path = written(tmp_path, "transaction_id,is_fraud,reporter", *(f"t,1,{reporter}" for reporter in reporters))
+
+    with client:
+        client.score([[0.0] * 29] * many, ["t"] * many, idempotency_key="k")
+        done = label_file(path, client, source="analyst")
+        client.score([[0.0] * 29] * 2, ["t", "one"], idempotency_key="l")
+        with pytest.raises(
+            ApiRefused, match=r"labels\.csv, line 3: .*: label 1: its transaction_id names more"
+        ) as refused:
+            label_file(written(tmp_path, "transaction_id,is_fraud", "one,1", "t,0"), client, source="analyst")
+
+    assert (done.labels, done.new) == (len(reporters), len(reporters))
+    assert (refused.value.status, refused.value.code) == (422, "too_many_rows")
+    assert _labels(Path(running_api["LATEST_DB"]), "one") == []
 
 
 def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]:
