@@ -1,4 +1,4 @@
-"""GET /transactions/<id>: returns one decision with everything known about it, for a support desk."""
+"""GET /transactions/<id>: returns the newest decision with everything known about it, for a support desk."""
 
 import re
 from typing import Any
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from gevent import get_hub
 
 from api.admission import Admission
+from fraud_detection.contract import MAX_FOUND
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import Decision
 from fraud_detection.store.labels import Label
@@ -27,25 +28,32 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
     def show_transaction(identifier: str) -> dict[str, Any]:
         with admission:
             # In gevent's native threads, because a query would delay every other request.
-            found = get_hub().threadpool.apply(_look_up, (reader, identifier))
+            found: dict[str, Any] | sa.exc.OperationalError | None = get_hub().threadpool.apply(
+                _look_up, (reader, identifier)
+            )
         if isinstance(found, Exception):
             raise found
-        if not found:
+        if found is None:
             raise NoSuchTransaction("no transaction is stored under this id")
-        newest, *others = found
-        return _in_full(newest) | {"others": [_in_short(decision) for decision in others]}
+        return found
 
     return routes
 
 
-def _look_up(reader: Store, identifier: str) -> list[Decision] | sa.exc.OperationalError:
+def _look_up(reader: Store, identifier: str) -> dict[str, Any] | sa.exc.OperationalError | None:
     if not _IDENTIFIER.fullmatch(identifier):  # no such id is stored, and PostgreSQL rejects a NUL
-        return []
+        return None
     try:
         with reader.begin() as connection:
-            return decisions.find(reader, connection, identifier)
+            found = decisions.find(reader, connection, identifier)
+            # Counted only if there may be more, in the same snapshot.
+            total = len(found) if len(found) < MAX_FOUND else decisions.count(reader, connection, identifier)
     except sa.exc.OperationalError as error:
         return error  # if raised in this thread it would also be printed, bypassing the log
+    if not found:
+        return None
+    newest, *others = found
+    return _in_full(newest) | {"others": [_in_short(decision) for decision in others], "total_count": total}
 
 
 def _in_full(decision: Decision) -> dict[str, Any]:
@@ -54,6 +62,7 @@ def _in_full(decision: Decision) -> dict[str, Any]:
         "model_digest": decision.model_digest,
         "features": decision.features,
         "labels": [_label(label) for label in decision.labels],
+        "labels_total_count": decision.labels_total_count,
     }
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fraud_detection.contract import LABEL_SOURCES
 
-REVISION = 1
+REVISION = 2
 """The newest migration; stored with every row as `schema_version`."""
 
 SOURCES = (*LABEL_SOURCES, "import")
@@ -93,8 +93,10 @@ def tables(feature_names: Sequence[str]) -> Tables:
         sqlite_strict=True,
     )
     sa.Index(
-        "ix_requests_transaction_id",
+        "ix_requests_newest",
         requests.c.transaction_id,
+        requests.c.ts.desc(),
+        requests.c.row_index,
         sqlite_where=requests.c.transaction_id.is_not(None),
         postgresql_where=requests.c.transaction_id.is_not(None),
     )

@@ -12,7 +12,7 @@ from jobs.reporting.lineage import tell
 def lineage(transaction: str) -> None:
     """Show where a decision came from: model, training window, label sources, verdict, promotions, labels since.
 
-    TRANSACTION is your own id, REQUEST_ID:ROW, or a REQUEST_ID.
+    TRANSACTION is your own id, REQUEST_ID:ROW, or a REQUEST_ID; of more than 100 decisions you see the newest.
 
     \b
       fraudctl lineage order-1001

@@ -33,7 +33,7 @@ class Lineage:
 
 
 def lineage(identifier: str, here: Installation) -> list[Lineage]:
-    """Return the lineage of every transaction that an identifier names, the newest first.
+    """Return the lineage of the newest transactions that an identifier names, as `decisions.find` reads it.
 
     An identifier is a client's transaction id, `request_id:row`, or a request id.
 

@@ -31,6 +31,7 @@ def test_one_decision_is_returned_in_full(
     assert decision["is_flagged"] is (decision["fraud_probability"] >= decision["threshold"] == 0.4)
     assert decision["model_version"].endswith(decision["model_digest"][:12])
     assert (decision["is_fraud"], decision["labels"], decision["others"]) == (None, [], [])
+    assert (decision["labels_total_count"], decision["total_count"]) == (0, 1)
     assert decision["ts"].endswith("Z")
     assert "T" in decision["ts"]
 
@@ -45,6 +46,19 @@ def test_the_newest_decision_comes_first_and_the_earlier_ones_in_short(
     assert decision["request_id"] == requests[2]
     assert [other["request_id"] for other in decision["others"]] == [requests[1], requests[0]]
     assert "features" not in decision["others"][0]
+
+
+def test_of_many_decisions_the_newest_hundred_come_with_a_count(
+    each_client: FlaskClient, authorized: dict[str, str]
+) -> None:
+    score(each_client, authorized, 0.0, *["t"] * 150)
+    newest = score(each_client, authorized, 1.0, *["t"] * 2)
+
+    decision = each_client.get("/transactions/t", headers=authorized).get_json()
+
+    assert (decision["request_id"], decision["row"], decision["total_count"]) == (newest, 0, 152)
+    assert [other["row"] for other in decision["others"]] == [1, *range(98)]
+    assert decision["labels_total_count"] == 0
 
 
 def test_a_row_is_found_by_its_request(client: FlaskClient, authorized: dict[str, str]) -> None:

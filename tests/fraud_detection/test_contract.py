@@ -14,8 +14,13 @@ from fraud_detection.contract import (
     IDEMPOTENCY_KEY,
     LABEL_SOURCES,
     MAX_BODY_BYTES,
+    MAX_COUNTED,
+    MAX_FOUND,
+    MAX_KNOWN_LABELS,
+    MAX_LABEL_ROWS,
     MAX_LABELS,
     MAX_ROWS,
+    MAX_ROWS_PER_LABEL,
     STORED_ID,
     TRANSACTION_ID,
 )
@@ -34,6 +39,15 @@ def test_the_openapi_document_gives_the_same_limits_and_forms() -> None:
 
     assert {kind["maxItems"] for kind in schemas["PredictRequest"]["properties"]["data"]["oneOf"]} == {MAX_ROWS}
     assert schemas["LabelsRequest"]["properties"]["labels"]["maxItems"] == MAX_LABELS
+    found = schemas["Decision"]["allOf"][1]["properties"]
+    assert (found["labels"]["maxItems"], found["others"]["maxItems"]) == (MAX_FOUND, MAX_FOUND - 1)
+    assert schemas["Count"]["maximum"] == MAX_COUNTED
+    said_of_labels = " ".join(OPENAPI["paths"]["/labels"]["post"]["description"].split())
+    assert (
+        f"at most {MAX_ROWS_PER_LABEL:,} rows, and the labels of a request together at most {MAX_LABEL_ROWS:,}, which "
+        in (said_of_labels)
+    )
+    assert f"may have at most {MAX_KNOWN_LABELS:,} labels already" in said_of_labels
     assert schemas["NewLabel"]["properties"]["source"]["enum"] == list(LABEL_SOURCES)
     assert schemas["TransactionId"]["pattern"] == f"^{TRANSACTION_ID.pattern}$"
     assert key["schema"]["pattern"] == f"^{IDEMPOTENCY_KEY.pattern}$"

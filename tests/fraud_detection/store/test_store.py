@@ -85,6 +85,21 @@ def test_the_migrations_make_what_the_schema_describes(store: Store) -> None:
         assert described == indexes
 
 
+def test_a_store_of_the_first_revision_gets_the_index_of_the_second(store: Store) -> None:
+    with store.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX ix_requests_newest")
+        connection.exec_driver_sql("CREATE INDEX ix_requests_transaction_id ON requests (transaction_id)")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+
+    Store.open(store.location, store.features).close()  # a job may come before the API has migrated
+    Store.create_or_migrate(store.location, store.features).close()
+
+    assert {index["name"] for index in sa.inspect(store.engine).get_indexes("requests")} >= {"ix_requests_newest"}
+    assert "ix_requests_transaction_id" not in {
+        index["name"] for index in sa.inspect(store.engine).get_indexes("requests")
+    }
+
+
 def test_the_newest_migration_is_the_revision_of_the_schema() -> None:
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
