@@ -31,10 +31,10 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
     @routes.post("/labels")
     def add_labels() -> dict[str, object]:
         with admission:
-            _, document = read_json(flask.request.environ)
-            new_labels = read_labels(document, datetime.now(UTC))
+            # The parsed body is not kept: hundreds of requests may wait for the writer.
+            new_labels = read_labels(read_json(flask.request.environ)[1], datetime.now(UTC))
             received_at = arrived_at(flask.request.environ)
-            added = writer.run(lambda connection: labels.add(store, connection, new_labels, received_at))
+            added = writer.run(lambda connection: labels.add(store, connection, new_labels, received_at, writer.go_on))
         return {
             "labels_added": added,
             "labels_known": len(new_labels) - added,

@@ -24,6 +24,7 @@ from fraud_detection.store.decisions import ScoredRequest, StoredReply
 QUEUE_REQUESTS = 1024
 BATCH_REQUESTS = 128
 BATCH_ROWS = 2000
+BATCH_SECONDS = 0.1  # after which a transaction begins no further work
 DEADLINE_SECONDS = 2.0
 PROBE_EVERY_SECONDS = 1.0
 
@@ -36,18 +37,23 @@ logger = logging.getLogger(__name__)
 class NotStored(Exception):
     """The request was not acknowledged; `code` comes from a fixed set, and repeating it later may succeed.
 
-    After `storage_busy` and `storage_failed` the rows may be stored all the same: only an idempotency key makes
-    asking again safe.
+    After `storage_failed`, and after `storage_busy` during a COMMIT, the rows may be stored all the same: only an
+    idempotency key makes asking again safe. The message says which it is.
     """
 
-    def __init__(self, code: Code) -> None:
-        super().__init__(_MEANING[code])
+    def __init__(self, code: Code, *, is_committing: bool = False) -> None:
+        super().__init__(_COMMITTING if is_committing else _MEANING[code])
         self.code: Code = code
 
 
+_COMMITTING = (
+    f"the store was still committing after {DEADLINE_SECONDS:g} s, so the outcome is unknown: repeat the request with "
+    "the same Idempotency-Key"
+)
 _MEANING: dict[Code, str] = {
     "storage_full": "the disk of the database is full; nothing was stored",
-    "storage_busy": f"not stored within {DEADLINE_SECONDS:g} s, maybe later: repeat it with the same Idempotency-Key",
+    "storage_busy": f"the store was busy for {DEADLINE_SECONDS:g} s and nothing was stored: repeat it with the same "
+    "Idempotency-Key",
     "storage_failed": "the database failed and the outcome is unknown: repeat it with the same Idempotency-Key",
     "overloaded": "too many requests are waiting to be stored; nothing was stored",
     "stopping": "the service is stopping; nothing was stored",
@@ -64,10 +70,29 @@ class _CommitFailed(Exception):
     """COMMIT itself raised, so it is unknown whether the transaction is stored."""
 
 
-class _Job:
-    """One caller waiting for the writer."""
+class _Abandoned(Exception):
+    """The caller of a job has been answered 503, so the transaction must not store the job."""
 
-    __slots__ = ("error", "hub", "is_abandoned", "is_done", "outcome", "rows", "since", "waiter", "work")
+
+class _Job:
+    """One caller waiting for the writer.
+
+    The caller gives up (`is_abandoned`) or the writer begins to commit (`is_committing`), whichever comes first: what
+    is abandoned before is never stored, what is abandoned afterwards has an unknown outcome.
+    """
+
+    __slots__ = (
+        "error",
+        "hub",
+        "is_abandoned",
+        "is_committing",
+        "is_done",
+        "outcome",
+        "rows",
+        "since",
+        "waiter",
+        "work",
+    )
 
     def __init__(self, work: ScoredRequest | Callable[[sa.Connection], Any], rows: int) -> None:
         self.work = work
@@ -77,6 +102,7 @@ class _Job:
         self.waiter = Waiter(self.hub)
         self.outcome: Any = None
         self.error: Exception | None = None
+        self.is_committing = False
         self.is_done = False
         self.is_abandoned = False
 
@@ -88,7 +114,6 @@ class _Job:
             self.waiter.get()
         finally:
             timer.close()
-            self.is_abandoned = not self.is_done
 
 
 class Writer:
@@ -109,6 +134,8 @@ class Writer:
         self._has_arrivals = threading.Event()
         self._is_about_to_wake = False
         self._working_since = 0.0
+        self._turning = threading.Lock()  # held while a job is abandoned, begins to commit, or is done
+        self._running: _Job | None = None
         self._connection: sa.Connection | None = None
         self._trouble: Trouble | Literal["starting"] | None = "starting"
         self._failed_commits = 0
@@ -134,12 +161,21 @@ class Writer:
     def run(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Run `work` on the writing connection, inside a transaction, and return what it returned after COMMIT.
 
-        What it raises is raised here, and then nothing of it is stored.
+        What it raises is raised here, and then nothing of it is stored. Work that takes long calls `go_on`.
 
         Raises NotStored.
         """
         result: Result = self._submit(_Job(work, 1))
         return result
+
+    def go_on(self) -> None:
+        """Report that work of `run` progresses; it calls this from time to time, in the writer's thread.
+
+        Raises an error that ends the work and undoes it, if its caller has given up.
+        """
+        self._heartbeat = time.monotonic()
+        if self._running is not None and self._running.is_abandoned:
+            raise _Abandoned
 
     def _submit(self, job: _Job) -> Any:
         if self._is_stopping:
@@ -154,9 +190,13 @@ class Writer:
             # Later in this loop, so that requests that arrived together share a commit.
             self._is_about_to_wake = True
             job.hub.loop.run_callback(self._wake_writer)
-        job.wait(DEADLINE_SECONDS)
+        try:
+            job.wait(DEADLINE_SECONDS)
+        finally:
+            with self._turning:
+                job.is_abandoned = not job.is_done
         if job.is_abandoned:
-            raise NotStored("storage_busy")
+            raise NotStored("storage_busy", is_committing=job.is_committing)
         if job.error is not None:
             raise job.error
         return job.outcome
@@ -232,13 +272,15 @@ class Writer:
         return jobs
 
     def _write(self, jobs: list[_Job]) -> None:
+        """Run jobs and wake their callers; those for which there was no time stay behind in the queue."""
         began = time.perf_counter()
         try:
             self._transact(jobs)
         except Exception as error:
             code = self._code_of(error)
             for job in jobs:
-                job.error = error if code is None else NotStored(code)
+                is_unknown = isinstance(error, _CommitFailed) and code == "storage_busy"
+                job.error = error if code is None else NotStored(code, is_committing=is_unknown)
         else:
             self._metrics.commit_seconds.observe(time.perf_counter() - began)
             self._metrics.batch_requests.observe(len(jobs))
@@ -248,40 +290,92 @@ class Writer:
             )
         finally:
             self._working_since = 0.0
-            _wake(jobs)
+            self._running = None
+            self._wake(jobs)
         self._metrics.late_commits.inc(sum(job.is_abandoned for job in jobs if job.error is None))
 
-    def _transact(self, jobs: Sequence[_Job]) -> None:
+    def _wake(self, jobs: list[_Job]) -> None:
+        """Wake the callers, with one call into each thread's loop."""
+        by_hub: dict[Any, list[_Job]] = {}
+        with self._turning:
+            for job in jobs:
+                job.is_done = True
+                if not job.is_abandoned:
+                    by_hub.setdefault(job.hub, []).append(job)
+        for hub, group in by_hub.items():
+            hub.loop.run_callback_threadsafe(_switch_to, group)
+
+    def _transact(self, jobs: list[_Job]) -> None:
         """Run all jobs in one transaction, or, if one of them fails, each under a savepoint."""
         try:
-            self._in_transaction(self._do_together, jobs)
+            self._until_none_is_abandoned(self._do_together, jobs)
         except Exception as error:
             if isinstance(error, _CommitFailed) or trouble(error) is not None:
                 raise
             self._metrics.batch_fallbacks.inc()
-            self._in_transaction(self._do_one_by_one, jobs)
+            self._until_none_is_abandoned(self._do_one_by_one, jobs)
 
-    def _do_together(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
-        jobs = _still_wanted(jobs)
-        requests = [job.work for job in jobs if isinstance(job.work, ScoredRequest)]
+    def _until_none_is_abandoned(self, fill: Callable[[sa.Connection, list[_Job]], None], jobs: list[_Job]) -> None:
+        """Run jobs in a transaction, again without those whose callers gave up before its COMMIT."""
+        while True:
+            try:
+                self._in_transaction(fill, jobs)
+            except _Abandoned:
+                continue
+            return
+
+    def _do_together(self, connection: sa.Connection, jobs: list[_Job]) -> None:
+        wanted = self._still_wanted(jobs)
+        requests = [job.work for job in wanted if isinstance(job.work, ScoredRequest)]
         if requests:
             decisions.append(self._store, connection, requests)
-        for job in jobs:
-            if not isinstance(job.work, ScoredRequest):
-                self._do_one(connection, job)
+        self._do_each(connection, jobs, [job for job in wanted if not isinstance(job.work, ScoredRequest)])
+        self._begin_to_commit(jobs)
 
-    def _do_one_by_one(self, connection: sa.Connection, jobs: Sequence[_Job]) -> None:
-        for job in _still_wanted(jobs):
+    def _do_one_by_one(self, connection: sa.Connection, jobs: list[_Job]) -> None:
+        self._do_each(connection, jobs, self._still_wanted(jobs))
+        self._begin_to_commit(jobs)
+
+    def _still_wanted(self, jobs: list[_Job]) -> list[_Job]:
+        """Drop jobs that were answered 503 while they waited, BEGIN included: their clients may repeat them."""
+        for job in jobs:
+            job.error = NotStored("storage_busy") if job.is_abandoned else None
+        return [job for job in jobs if job.error is None]
+
+    def _begin_to_commit(self, jobs: list[_Job]) -> None:
+        """From here on a caller that gives up does not know the outcome.
+
+        Raises _Abandoned if one has given up: COMMIT would store its job.
+        """
+        with self._turning:
+            stored = [job for job in jobs if job.error is None]
+            if any(job.is_abandoned for job in stored):
+                raise _Abandoned
+            for job in stored:
+                job.is_committing = True
+
+    def _do_each(self, connection: sa.Connection, jobs: list[_Job], each: list[_Job]) -> None:
+        """Do one job after the other; when time is up, put the rest back, so that the first are committed in time."""
+        until = time.monotonic() + BATCH_SECONDS
+        for place, job in enumerate(each):
+            if place and time.monotonic() > until:
+                self._queue.extendleft(reversed(each[place:]))
+                jobs[:] = [job for job in jobs if job not in each[place:]]
+                return
             self._do_one(connection, job)
 
     def _do_one(self, connection: sa.Connection, job: _Job) -> None:
-        job.error = None
         savepoint = connection.begin_nested()
+        self._running = job
         try:
+            self.go_on()
             if isinstance(job.work, ScoredRequest):
                 decisions.append(self._store, connection, [job.work])
             else:
                 job.outcome = job.work(connection)
+        except _Abandoned:
+            savepoint.rollback()
+            job.error = NotStored("storage_busy")
         except Exception as error:
             if trouble(error) is not None:  # it may have ended the transaction, and the savepoint with it
                 raise
@@ -383,25 +477,6 @@ class Writer:
                 if self._code_of(error) is None:
                     raise
         self._discard_connection()
-
-
-def _still_wanted(jobs: Sequence[_Job]) -> list[_Job]:
-    """Drop jobs that were answered 503 while they waited, BEGIN included: their clients may repeat them."""
-    for job in jobs:
-        if job.is_abandoned:
-            job.error = NotStored("storage_busy")
-    return [job for job in jobs if not job.is_abandoned]
-
-
-def _wake(jobs: Sequence[_Job]) -> None:
-    """Wake the callers, with one call into each thread's loop."""
-    by_hub: dict[Any, list[_Job]] = {}
-    for job in jobs:
-        job.is_done = True
-        if not job.is_abandoned:
-            by_hub.setdefault(job.hub, []).append(job)
-    for hub, group in by_hub.items():
-        hub.loop.run_callback_threadsafe(_switch_to, group)
 
 
 def _switch_to(jobs: Sequence[_Job]) -> None:
