@@ -55,7 +55,11 @@ def in_front_of(
             headers, body = predict(environ)
         except Exception as error:  # api/errors.py replies to it
             environ[_ERROR] = error
-            return application(environ, start_response)
+            try:
+                return application(environ, start_response)
+            finally:
+                # Its traceback holds environ and the parsed body: as a cycle, these would stay in memory for a while.
+                del environ[_ERROR]
         start_response("200 OK", headers)
         return [body]
 
@@ -64,7 +68,9 @@ def in_front_of(
         with admission:
             key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
             body, document = read_json(environ)
+            body_sha256 = None if key is None else hashlib.sha256(body).hexdigest()
             matrix, transaction_ids = read_transactions(document, features)
+            del body, document  # hundreds of requests may wait for the writer, and these are most of their memory
             model = served.current
             scored = ScoredRequest(
                 request_id=request_id(environ),
@@ -76,7 +82,7 @@ def in_front_of(
                 model_digest=model.digest,
                 transaction_ids=transaction_ids,
                 idempotency_key=key,
-                body_sha256=None if key is None else hashlib.sha256(body).hexdigest(),
+                body_sha256=body_sha256,
             )
             stored_before = writer.append(scored)
         if stored_before is not None and stored_before.body_sha256 != scored.body_sha256:

@@ -1,5 +1,6 @@
 """POST /predict scores, stores and answers in order, and once per Idempotency-Key."""
 
+import gc
 import json
 import threading
 import uuid
@@ -230,6 +231,22 @@ def test_an_odd_spelling_of_the_request_is_answered_alike(
     ]
 
     assert statuses == [200, 422]
+
+
+def test_a_refused_body_is_freed_at_once(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        answer = lasting_client.post("/predict", json={"data": [[]] * 1000}, headers=authorized)
+        status = answer.status_code
+        answer.close()
+        del answer
+        unreachable = gc.collect()
+    finally:
+        gc.enable()
+
+    assert status == 422
+    assert unreachable < 1000
 
 
 def test_the_curl_of_the_contract_is_answered(client: FlaskClient, authorized: dict[str, str]) -> None:
