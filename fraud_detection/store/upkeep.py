@@ -19,16 +19,16 @@ class Erased:
     idempotency_keys: int
 
 
-def forget(store: Store, connection: sa.Connection, identifier: str) -> Erased:
-    """Erase every row that an identifier names, as `decisions.find` reads it, with its labels and idempotency keys.
+def forget(store: Store, connection: sa.Connection, identifier: str, limit: int) -> Erased:
+    """Erase at most `limit` rows that an identifier names, as `decisions.find` reads it, with labels and keys.
 
     A request that loses a row can no longer be replayed whole, so its idempotency key is erased too.
     """
-    keys = decisions.rows_of(store, connection, identifier)
     requests, labels = store.tables.requests, store.tables.labels
-    named = decisions.named_by(store, identifier)
-    # Two statements for any number of rows, because the API waits for the end of this transaction.
+    ids = connection.scalars(sa.select(requests.c.id).where(decisions.named_by(store, identifier)).limit(limit)).all()
+    named = requests.c.id.in_(ids)
     rows = sa.select(requests.c.request_id, requests.c.row_index).where(named)
+    keys = [(row.request_id, row.row_index) for row in connection.execute(rows)]
     erased = connection.execute(
         sa.delete(labels).where(sa.tuple_(labels.c.request_id, labels.c.row_index).in_(rows))
     ).rowcount

@@ -1,5 +1,6 @@
 """Erases a transaction everywhere it is stored, and reports what was erased and what cannot be reached."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from jobs.drift.reference import forget_in_reference
 from jobs.installation import Installation
 
 _WAIT_FOR_READERS_MS = 2000
+_ROWS_AT_ONCE = 500
+_PAUSE_SECONDS = 0.1  # longer than SQLite's writers sleep before they try again, so that the API's turn comes
 
 
 @dataclass
@@ -69,12 +72,17 @@ def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Fo
 
 
 def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
-    with store.begin() as connection:
-        erased = upkeep.forget(store, connection, identifier)
-    done.rows += len(erased.keys)
-    done.labels += erased.labels
-    done.idempotency_keys += erased.idempotency_keys
-    if erased.keys and isinstance(store.location, Path):
+    rows_before = done.rows
+    while True:
+        with store.begin() as connection:
+            erased = upkeep.forget(store, connection, identifier, _ROWS_AT_ONCE)
+        if not erased.keys:
+            break
+        done.rows += len(erased.keys)
+        done.labels += erased.labels
+        done.idempotency_keys += erased.idempotency_keys
+        time.sleep(_PAUSE_SECONDS)
+    if done.rows > rows_before and isinstance(store.location, Path):
         with store.engine.connect() as connection:  # the log still holds the old pages
             if not empty_wal(connection, busy_timeout_ms=_WAIT_FOR_READERS_MS):
                 done.still_in_log.append(str(store.location))

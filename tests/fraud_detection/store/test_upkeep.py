@@ -18,13 +18,25 @@ def test_forget_erases_rows_labels_and_keys(store: Store) -> None:
         decisions.append(store, connection, [request])
         labels.add(store, connection, [label(request, 0), label(request, 1)], NOW)
 
-        forgotten = upkeep.forget(store, connection, "gone")
+        forgotten = upkeep.forget(store, connection, "gone", limit=10)
 
         assert decisions.find(store, connection, "gone") == []
         assert len(decisions.find(store, connection, "stays")) == 1
         assert decisions.replay(store, connection, "k") is None
     assert forgotten.keys == [(request.request_id, 0)]
     assert (forgotten.labels, forgotten.idempotency_keys) == (1, 1)
+
+
+def test_forget_erases_no_more_than_it_is_told_to(store: Store) -> None:
+    requests = [scored(2, transaction_ids=["gone", "gone"]) for _ in range(2)]
+    with store.begin() as connection:
+        decisions.append(store, connection, requests)
+        labels.add(store, connection, [label(request, row) for request in requests for row in (0, 1)], NOW)
+
+        slices = [upkeep.forget(store, connection, "gone", limit=3) for _ in range(3)]
+
+        assert store.count_rows(connection) == 0
+    assert [(len(each.keys), each.labels) for each in slices] == [(3, 3), (1, 1), (0, 0)]
 
 
 def test_expire_takes_old_unlabelled_rows_and_keeps_labelled_ones(store: Store) -> None:

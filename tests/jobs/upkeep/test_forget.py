@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection.clock import Clock
 from fraud_detection.features import Feature, FeatureList, load_features
@@ -19,6 +20,7 @@ from fraud_detection.store.labels import NewLabel
 from fraud_detection.store.transfer import ImportedRows
 from jobs.drift.reference import read_reference, reference_bytes
 from jobs.installation import Installation
+from jobs.upkeep import forget as forgetting
 from jobs.upkeep.forget import forget, tell
 
 CLOCK = Clock()
@@ -110,6 +112,23 @@ def test_nothing_of_it_remains_in_the_files(
     assert settings.latest_db in files
     assert REFERENCE in {path.name for path in files}
     assert not [path for path in files if request_id.encode() in path.read_bytes()]
+
+
+def test_many_rows_are_erased_in_several_transactions(
+    sqlite_store: Store, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "_ROWS_AT_ONCE", 2)
+    for _ in range(5):
+        append(sqlite_store, ["gone"])
+    commits: list[sa.Connection] = []
+    count = commits.append
+    sa.event.listen(sa.Engine, "commit", count)
+
+    done = forget("gone", Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features))
+
+    sa.event.remove(sa.Engine, "commit", count)
+    assert done.rows == 5
+    assert len(commits) == 5  # one searches, three erase, and one finds nothing more
 
 
 def test_finds_it_in_imported_history_too(
