@@ -22,7 +22,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model.read import Model, journal
+from fraud_detection.model.read import Model, current_version, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
@@ -135,7 +135,9 @@ def _guarded(
 
 def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:
     finish_promotion(here, actor=ACTOR, api=api)
-    served = here.served_model() if here.settings.model_path.exists() else None
+    # A current version that cannot be read is no reason to train as if this installation had none: it fails here.
+    has_model = current_version(here.models_dir) is not None or here.settings.model_path.exists()
+    served = here.served_model() if has_model else None
     serving = explanation.stays(None if served is None else served.version)
     drift = read_finding(here.settings.drift_result)
     last = last_judgement(here.journal())

@@ -392,6 +392,10 @@ def damage_model(installation: SmallInstallation) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def lose_the_pickle(installation: SmallInstallation) -> None:
+    (installation.models_dir / CURRENT / PICKLE).unlink()
+
+
 def leave_a_bare_pickle(installation: SmallInstallation) -> None:
     (installation.models_dir / CURRENT).unlink()
     (installation.models_dir / PICKLE).unlink()
@@ -407,6 +411,7 @@ def leave_a_bare_pickle(installation: SmallInstallation) -> None:
         (damage_store, 3, "is damaged or not an SQLite database"),
         (lose_postgresql, 1, "PostgreSQL: cannot be reached"),
         (damage_model, 3, "model.onnx is not the file that the manifest describes"),
+        (lose_the_pickle, 3, "no model there"),
         (leave_a_bare_pickle, 3, "fraudctl models adopt"),
     ],
 )
