@@ -1,7 +1,9 @@
 """GET /model, and the one reference to the model that scores; a promoted version replaces it without a pause."""
 
 import logging
+import math
 import threading
+import time
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import flask
 from api.metrics import Metrics
 from fraud_detection.clock import parse_timestamp
 from fraud_detection.features import FeatureList
-from fraud_detection.model.read import Model, ModelRefused, load
+from fraud_detection.model.read import Model, ModelRefused, RefusalReason, leads_to, load
 
 LOOK_EVERY_SECONDS = 1.0
+TRY_AGAIN_SECONDS = 60.0
+"""Seconds until a rejected version is tried again; the time doubles with each attempt, up to the next constant."""
+TRY_AGAIN_AT_MOST_SECONDS = 3600.0
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +32,10 @@ class ServedModel:
         self._model_path = model_path
         self._features = features
         self._metrics = metrics
-        self._seen = model_path.resolve()
+        self._seen = leads_to(model_path)
+        self._try_again_at = math.inf
+        self._try_again_seconds = TRY_AGAIN_SECONDS
+        self._complaint: str | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self.current: Model = load(model_path, features)
@@ -49,28 +57,34 @@ class ServedModel:
             self.look()
 
     def look(self) -> None:
-        """Load the version that MODEL_PATH leads to, if it is another one and valid.
+        """Load the version that MODEL_PATH leads to, if it is another one, or one that is due to be tried again.
 
-        Counts and logs a refused version once; the current model keeps serving.
+        Counts each refusal and logs it once; the current model keeps serving. Nothing that a volume or the machine does
+        raises: this thread must survive to see the next version.
         """
-        leads_to = self._model_path.resolve()
-        if leads_to == self._seen:
-            return
-        self._seen = leads_to
         try:
+            version = leads_to(self._model_path)
+            if version != self._seen:
+                self._seen, self._complaint, self._try_again_seconds = version, None, TRY_AGAIN_SECONDS
+            elif time.monotonic() < self._try_again_at:
+                return
+            self._try_again_at = math.inf
             model = load(self._model_path, self._features)
         except ModelRefused as error:
             self._refuse(error.reason, str(error))
-        except Exception:  # a damaged version may raise anything, and the thread must survive to see the next one
-            logger.exception("model %s cannot be loaded", leads_to.parent.name)
-            self._refuse("unreadable", leads_to.parent.name)
+        except Exception as error:
+            self._refuse("unreadable", f"it cannot be loaded ({type(error).__name__})", error)
         else:
             self.current = model
             self._announce(model)
 
-    def _refuse(self, reason: str, message: str) -> None:
+    def _refuse(self, reason: RefusalReason, message: str, unforeseen: Exception | None = None) -> None:
         self._metrics.model_refused.labels(reason).inc()
-        logger.error("model refused, %s keeps serving: %s", self.current.version, message)
+        self._try_again_at = time.monotonic() + self._try_again_seconds
+        self._try_again_seconds = min(2 * self._try_again_seconds, TRY_AGAIN_AT_MOST_SECONDS)
+        if message != self._complaint:
+            self._complaint = message
+            logger.error("model refused, %s keeps serving: %s", self.current.version, message, exc_info=unforeseen)
 
     def _announce(self, model: Model) -> None:
         self._metrics.model_info.info(

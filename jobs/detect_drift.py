@@ -98,7 +98,7 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
             min_rows=here.settings.drift_min_rows,
             first_reference=first_reference(here),
         )
-    except ValueError as error:  # a reference that cannot be one
+    except (ValueError, ModelRefused) as error:  # a reference that cannot be one; a journal that cannot be read
         return unable_to_compare(str(error), provenance)
     return dataclasses.replace(report, provenance=provenance)
 

@@ -22,7 +22,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model.read import Model, current_version, journal
+from fraud_detection.model.read import Model, ModelRefused, ModelUndecided, current_version, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
@@ -50,6 +50,7 @@ _FAILURES: dict[type[ExpectedError], str] = {
         "Nothing was promoted, because the check of the new model in a process of its own gave no verdict: {}. "
         "The next run trains and checks again."
     ),
+    ModelUndecided: "The run stopped, because the machine failed. {}. The next run continues.",
 }
 """How the paragraph tells an error; of any other it says that nothing was promoted."""
 _OF_REASON = {
@@ -104,7 +105,7 @@ def retrain(
 def _rejections_in_a_row(settings: JobSettings) -> int | None:
     try:
         return rejections_in_a_row(journal(settings.models_dir))
-    except (OSError, UnicodeDecodeError):  # then the run has failed, and its outcome says so
+    except ModelRefused:  # then the run has failed, and its outcome says so
         return None
 
 
@@ -176,7 +177,10 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     judged = Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
     done = _decide(judged, here, tracking, served=served, reason=reason, api=api)
     if done.outcome == "promoted":
-        collect(here.models_dir, set(np.unique(history.model_digest).tolist()))
+        try:
+            collect(here.models_dir, set(np.unique(history.model_digest).tolist()))
+        except (OSError, ModelRefused) as error:  # the new model serves all the same
+            logger.warning("old versions could not be deleted: %s", error)
     return dataclasses.replace(done, verdict=verdict, figures=judged.figures, label_coverage=coverage)
 
 

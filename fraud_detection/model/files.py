@@ -1,7 +1,9 @@
-"""Names the files of a version, and writes files so that a power cut leaves the old or the new content."""
+"""Names the files of a version, reads them bounded, and writes them so that a power cut leaves old or new content."""
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,51 @@ PICKLE = "rf_model.pkl"
 REFERENCE = "reference_data.db"
 CURRENT = "current"
 JOURNAL = "promotions.jsonl"
+
+_PIECE_BYTES = 1024 * 1024
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether this can be the name of a version or of a file in it: no path, and only printable characters.
+
+    >>> names = ("model.onnx", "..", "../x", "/etc/x", "", "a\\nb", "\\udcff", "x" * 256)
+    >>> [name for name in names if is_plain_name(name)]
+    ['model.onnx']
+    """
+    return name not in {"", ".", ".."} and "/" not in name and name.isprintable() and len(name.encode()) <= 255
+
+
+def read_regular(path: Path, limit_bytes: int) -> bytes:
+    """Return the content of a file of at most `limit_bytes`; raises as `pieces`."""
+    return b"".join(pieces(path, limit_bytes))
+
+
+def pieces(path: Path, limit_bytes: int) -> Iterator[bytes]:
+    """Yield the content of a file piece by piece; reading anything else than a file could wait or go on for ever.
+
+    Raises OSError, also if it is no regular file or larger than `limit_bytes`.
+    """
+    with _descriptor(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+        _require_regular(descriptor, path)
+        if os.fstat(descriptor).st_size > limit_bytes:
+            raise _too_large(path, limit_bytes)
+        left = limit_bytes
+        while piece := os.read(descriptor, min(_PIECE_BYTES, left + 1)):
+            left -= len(piece)
+            if left < 0:  # it is still growing
+                raise _too_large(path, limit_bytes)
+            yield piece
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line to a file and wait until it is on the disk; raises OSError, also if it is no regular file."""
+    with _descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK) as descriptor:
+        _require_regular(descriptor, path)
+        size = os.fstat(descriptor).st_size
+        is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash
+        with open(descriptor, "ab", closefd=False) as file:
+            file.write(b"\n" + line + b"\n" if is_torn else line + b"\n")
+        os.fsync(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -23,22 +70,32 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def sync_folder(directory: Path) -> None:
     """Make the names in a directory survive a power cut."""
-    with _descriptor(directory) as descriptor:
+    with _descriptor(directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a new file in place of any other and wait until its content is on the disk."""
+    path.unlink(missing_ok=True)  # a link there would lead the content elsewhere
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
-def _descriptor(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _descriptor(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until its content is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _require_regular(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _too_large(path: Path, limit_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"larger than {limit_bytes:,} bytes", str(path))

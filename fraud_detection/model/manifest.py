@@ -2,17 +2,23 @@
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_detection.clock import parse_timestamp
 from fraud_detection.decision import flagged
-from fraud_detection.model.files import ONNX
+from fraud_detection.model.files import MANIFEST, ONNX, is_plain_name
+from fraud_detection.strict_json import NotStrictJson, parse
 
 MANIFEST_FORMAT = 1
+MANIFEST_LIMIT_BYTES = 1024 * 1024  # 500 features with their golden rows take 400 kB
+ONNX_LIMIT_BYTES = 512 * 1024 * 1024  # it is read into memory
+SIZE_LIMIT_BYTES = 8 * 1024 * 1024 * 1024  # reading more for a digest would take minutes
 
 
 @dataclass(frozen=True)
@@ -88,24 +94,73 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Read manifest.json; raises ValueError, KeyError or TypeError if it has another format."""
-        fields = json.loads(text)
+    def from_json(cls, content: bytes) -> "Manifest":
+        """Read manifest.json, which others may have written; raises ValueError that says what was expected."""
+        try:
+            fields = parse(content)
+        except NotStrictJson as error:
+            raise ValueError(f"expected JSON; {error}") from error
         if not isinstance(fields, dict) or fields.get("format") != MANIFEST_FORMAT:
             raise ValueError(f"expected manifest format {MANIFEST_FORMAT}")
-        fields["golden"] = Golden(**fields["golden"])
-        fields["files"] = {name: StoredFile(**entry) for name, entry in fields["files"].items()}
-        if fields["holdout"] is not None:
-            fields["holdout"] = Holdout(**fields["holdout"])
-        if fields["amount_scaling"] is not None:
-            fields["amount_scaling"] = AmountScaling(**fields["amount_scaling"])
-        if fields["training_window"] is not None:
-            first, last = fields["training_window"]
-            fields["training_window"] = (first, last)
-        if ONNX not in fields["files"]:
-            raise ValueError(f"expected {ONNX} among the files")
-        parse_timestamp(fields["created"])  # checked here, so that callers can rely on it
-        return cls(**fields)
+        manifest: Manifest = _typed(cls, fields, "the manifest")
+        sizes = {name: file.size for name, file in manifest.files.items()}
+        for is_so, expected in (
+            (manifest.features, "features"),
+            (ONNX in sizes, f"{ONNX} among the files"),
+            (all(map(is_plain_name, sizes)) and MANIFEST not in sizes, "names of other files, not paths"),
+            (max(sizes.values(), default=0) <= SIZE_LIMIT_BYTES, f"files of at most {SIZE_LIMIT_BYTES:,} bytes"),
+            (sizes.get(ONNX, 0) <= ONNX_LIMIT_BYTES, f"{ONNX} to have at most {ONNX_LIMIT_BYTES:,} bytes"),
+            (manifest.parent is None or is_plain_name(manifest.parent), "parent to be the name of a version"),
+        ):
+            if not is_so:
+                raise ValueError(f"expected {expected}")
+        parse_timestamp(manifest.created)  # checked here, so that callers can rely on it
+        return manifest
+
+
+def _typed(kind: Any, value: Any, name: str) -> Any:
+    """Return a JSON value as the type of a field; raises ValueError that names the field."""
+    origin, inner = get_origin(kind), get_args(kind)
+    typed: Any
+    match value:
+        case None if origin is UnionType:
+            typed = None
+        case _ if origin is UnionType:  # of one type and None
+            typed = _typed(inner[0], value, name)
+        case list() if origin is list:
+            typed = [_typed(inner[0], element, name) for element in value]
+        case list() if origin is tuple and len(value) == len(inner):
+            typed = tuple(_typed(*pair, name) for pair in zip(inner, value, strict=True))
+        case dict() if origin is dict:
+            typed = {key: _typed(inner[1], element, name) for key, element in value.items()}
+        case dict() if dataclasses.is_dataclass(kind):
+            typed = _fields_of(kind, value, name)
+        case _ if _fits(kind, value):
+            typed = value
+        case _:
+            raise ValueError(f"expected {name} of another type or range")
+    return typed
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if kind is float:
+        return type(value) in {int, float} and abs(value) <= sys.float_info.max  # 1e400 is read as infinity
+    if kind is int:  # not bool; every whole number here is a count, a size or a seed
+        return type(value) is int and 0 <= value < 2**63
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    return kind is Any or type(value) is kind
+
+
+def _fields_of(kind: Any, value: dict[str, Any], name: str) -> Any:
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    if not value.keys() <= known.keys():
+        raise ValueError(f"expected only fields of this format in {name}")
+    for field in known.values():
+        has_default = (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+        if field.name not in value and not has_default:
+            raise ValueError(f"expected {field.name} in {name}")
+    return kind(**{key: _typed(known[key].type, element, key) for key, element in value.items()})
 
 
 def band_edges(threshold: float) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import os
+import logging
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -18,16 +18,20 @@ from fraud_detection.model.files import (
     MANIFEST,
     PICKLE,
     REFERENCE,
+    append_line,
+    is_plain_name,
     sync_folder,
     write_synced,
     write_whole,
 )
 from fraud_detection.model.manifest import AmountScaling, Manifest, StoredFile
-from fraud_detection.model.read import current_version, read_manifest, verified_bytes, versions
+from fraud_detection.model.read import ModelRefused, current_version, read_manifest, verified_bytes, versions
 
 KEPT_VERSIONS = 5
 _PARTIAL = ".partial-"
 Event = Literal["promoted", "verified", "restored", "judged"]
+
+logger = logging.getLogger(__name__)
 
 
 def write_version(models_dir: Path, files: Mapping[str, bytes], manifest: Manifest) -> str:
@@ -81,6 +85,8 @@ def promote(
 
     Raises ModelRefused if there is no such version.
     """
+    if not is_plain_name(version):  # a path: the journal or a manifest may hold one
+        raise ModelRefused("missing", f"{version[:100]!r} is not the name of a version")
     manifest = read_manifest(models_dir / version)
     previous = current_version(models_dir)
     _link(models_dir / CURRENT, version)
@@ -112,12 +118,7 @@ def link_classic_path(models_dir: Path) -> None:
 def record(models_dir: Path, event: Event, **facts: object) -> None:
     """Append one line to promotions.jsonl."""
     line = json.dumps({"at": datetime.now().astimezone().isoformat(), "event": event, **facts}, allow_nan=False)
-    with (models_dir / JOURNAL).open("ab") as file:
-        if file.tell() and not _ends_with_newline(models_dir / JOURNAL):
-            file.write(b"\n")  # after a line that a crash truncated
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(models_dir / JOURNAL, line.encode())
 
 
 def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
@@ -127,7 +128,7 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
     and the manifest stay, because replay needs them.
     """
     for abandoned in models_dir.glob(f"{_PARTIAL}*"):  # by a promoter that was killed
-        shutil.rmtree(abandoned)
+        _delete(abandoned)
     names = versions(models_dir)
     current = current_version(models_dir)
     kept = {*names[-KEPT_VERSIONS:], current}
@@ -137,7 +138,12 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
     for name in names:
         if name in kept:
             continue
-        if read_manifest(models_dir / name).digest in digests_in_use:
+        try:
+            is_in_use = read_manifest(models_dir / name).digest in digests_in_use
+        except ModelRefused as error:  # it may be repaired
+            logger.warning("a damaged version stays: %s", error)
+            continue
+        if is_in_use:
             spare = [models_dir / name / PICKLE, models_dir / name / REFERENCE]
             if any(path.exists() for path in spare):
                 collected.append(name)
@@ -149,10 +155,17 @@ def collect(models_dir: Path, digests_in_use: set[str]) -> list[str]:
     return collected
 
 
+def _delete(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+
+
 def discard(models_dir: Path, version: str) -> None:
     """Delete a version that no row and no link names."""
     # A half-deleted version must not keep its name.
-    shutil.rmtree((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
+    _delete((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
 
 
 def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> None:
@@ -173,9 +186,3 @@ def _link(link: Path, target: str) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)
     partial.replace(link)
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -1,7 +1,7 @@
 """Writes and reads reference_data.db: the sample of training rows in every version, which drift compares with."""
 
-import hashlib
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from pysqlite3 import dbapi2
 
 from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.model.files import REFERENCE
-from fraud_detection.model.read import ModelRefused, read_manifest, verify_file
+from fraud_detection.model.read import ModelRefused, verify_file
 from fraud_detection.model.write import replace_file
 from fraud_detection.store.history import History
 
 REFERENCE_ROWS = 10_000
+_READ_SECONDS = 10.0
 
 
 def reference_bytes(rows: History, features: FeatureList, seed: int) -> bytes:
@@ -53,8 +54,13 @@ def forget_in_reference(models_dir: Path, version: str, features: FeatureList, k
 
 def _fits_manifest(version_dir: Path) -> bool:
     """Return whether the last rewrite reached the manifest; a killed one did not."""
-    described = read_manifest(version_dir).files[REFERENCE]
-    return hashlib.sha256((version_dir / REFERENCE).read_bytes()).hexdigest() == described.sha256
+    try:
+        verify_file(version_dir, REFERENCE)
+    except ModelRefused as error:
+        if error.reason == "digest":
+            return False
+        raise
+    return True
 
 
 def _rows(version_dir: Path, features: FeatureList) -> list[tuple[Any, ...]]:
@@ -62,17 +68,24 @@ def _rows(version_dir: Path, features: FeatureList) -> list[tuple[Any, ...]]:
 
 
 def _read(path: Path, features: FeatureList) -> list[tuple[Any, ...]]:
+    """Return the rows of a reference, which others may have written: bounded in rows and time."""
     columns = ", ".join(f'"{name}"' for name in features.names)
+    if not path.is_file():  # SQLite would wait for a writer of a named pipe
+        raise ModelRefused("missing", f"{path}: expected the file of a reference there")
     # immutable: the finished file is never written again, and this works on a read-only mount too
     connection = dbapi2.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+    deadline = time.monotonic() + _READ_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
         rows: list[tuple[Any, ...]] = connection.execute(
             f"SELECT request_id, row_index, {columns} FROM reference ORDER BY rowid"  # noqa: S608  checked feature names
-        ).fetchall()
+        ).fetchmany(REFERENCE_ROWS + 1)
     except dbapi2.DatabaseError as error:
         raise ModelRefused("unreadable", f"{path}: the reference cannot be read ({error})") from error
     finally:
         connection.close()
+    if len(rows) > REFERENCE_ROWS:
+        raise ModelRefused("unreadable", f"{path}: expected at most {REFERENCE_ROWS:,} rows in a reference")
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import PICKLE
-from fraud_detection.model.read import ModelRefused, current_version, read_manifest, read_version
+from fraud_detection.model.read import ModelRefused, ModelUndecided, current_version, read_manifest, read_version
 from fraud_detection.model.write import promote, record
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
@@ -133,6 +133,8 @@ def _does_not_serve(version: str, here: Installation, api: RunningApi | None) ->
     """Bring the API to a promoted version; return why it does not serve, None if no problem is found."""
     try:
         model = here.served_model()
+    except ModelUndecided:  # the machine's failure is no reason to go back; the next run verifies
+        raise
     except ModelRefused as error:
         return str(error)
     if model.version != version:

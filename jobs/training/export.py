@@ -21,7 +21,8 @@ from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.manifest import Golden
-from fraud_detection.model.read import ModelRefused, open_session, read_manifest, read_version
+from fraud_detection.model.read import ModelRefused, read_manifest, read_version
+from fraud_detection.model.session import open_session
 
 TOLERANCE = 1e-6
 GOLDEN_ROWS = 24
@@ -139,7 +140,10 @@ def main(arguments: list[str]) -> int:
     """`python -m jobs.training.export DIRECTORY`: load and score a version; the child of `loads_in_fresh_process`."""
     try:
         _require_usable(Path(arguments[0]))
-    except (ModelRefused, ExportFailed) as problem:
+    except ModelRefused as problem:
+        sys.stderr.write(f"{problem}\n")
+        return problem.exit_code
+    except ExportFailed as problem:
         sys.stderr.write(f"{problem}\n")
         return ExitCode.UNUSABLE
     return ExitCode.DONE

@@ -23,8 +23,8 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.sqlite import copy_sqlite
 from fraud_detection.database.trouble import trouble
 from fraud_detection.exit_codes import ExpectedError
-from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, sync_folder, write_whole
-from fraud_detection.model.manifest import StoredFile
+from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, pieces, sync_folder, write_whole
+from fraud_detection.model.manifest import SIZE_LIMIT_BYTES, StoredFile
 from fraud_detection.model.read import versions
 from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
@@ -123,13 +123,20 @@ def _copy_models(folder: Path, models_dir: Path) -> str | None:
     folder.mkdir()
     names = versions(models_dir)
     for version in tqdm(names, desc="models", unit=" versions", delay=1, disable=None, leave=False):
-        shutil.copytree(models_dir / version, folder / version)
+        shutil.copytree(models_dir / version, folder / version, copy_function=_copy_regular)
     for name in (CURRENT, PICKLE):
         if (models_dir / name).is_symlink():
             (folder / name).symlink_to((models_dir / name).readlink())
     if (models_dir / JOURNAL).exists():
-        shutil.copyfile(models_dir / JOURNAL, folder / JOURNAL)
+        _copy_regular(models_dir / JOURNAL, folder / JOURNAL)
     return (folder / CURRENT).readlink().name if (folder / CURRENT).is_symlink() else None
+
+
+def _copy_regular(source: str | Path, target: str | Path) -> None:
+    """Copy a file of the model volume; raises OSError for a device or named pipe, which has no end."""
+    with Path(target).open("xb") as file:
+        file.writelines(pieces(Path(source), SIZE_LIMIT_BYTES))
+    shutil.copystat(source, target)
 
 
 def _copy_mlflow(folder: Path, here: Installation) -> None:

@@ -15,7 +15,7 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
-from fraud_detection.model.files import CURRENT, JOURNAL, sync_folder, write_whole
+from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import promote
@@ -198,7 +198,7 @@ def _is_described(file: StoredFile) -> bool:
 
 
 def _is_version(name: object) -> bool:
-    return isinstance(name, str) and name not in {"", ".", ".."} and Path(name).name == name
+    return isinstance(name, str) and is_plain_name(name)
 
 
 def _refuse_to_overwrite(here: Installation) -> None:

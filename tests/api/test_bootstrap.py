@@ -18,7 +18,7 @@ from fraud_detection import logs
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
-from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, REFERENCE
+from fraud_detection.model.files import CURRENT, ONNX, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, journal, load, versions
 from fraud_detection.settings import SharedSettings
@@ -184,10 +184,15 @@ def test_a_folder_that_cannot_be_made_is_named_with_who_tried(
 
 
 def test_a_full_volume_may_have_room_at_the_next_attempt(
-    run: Callable[..., int], caplog: pytest.LogCaptureFixture, settings: SharedSettings
+    run: Callable[..., int],
+    caplog: pytest.LogCaptureFixture,
+    settings: SharedSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings.models_dir.mkdir()
-    (settings.models_dir / JOURNAL).symlink_to("/dev/full")
+    def is_full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", is_full)
 
     assert run() == 1
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -23,8 +24,9 @@ import pytest
 
 from api.server import REQUEST_SECONDS
 from fraud_detection.database.engine import open_engine
-from fraud_detection.model.files import ONNX
+from fraud_detection.model.files import CURRENT, ONNX
 from fraud_detection.model.write import promote
+from tests.support.bad_models import BAD_STATES
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
@@ -484,6 +486,44 @@ def test_no_request_fails_while_promoted_models_replace_each_other(
 
     assert after_bad != bad
     assert set(statuses) == {200}
+
+
+def test_a_model_volume_in_a_bad_state_costs_no_answer_and_the_next_model_serves(
+    connect: Connect, server: Server, models_dir: Path, make_version: Callable[..., str]
+) -> None:
+    before = server.get("/model")[1]["version"]
+    states = ["a named pipe as model", "a manifest of lists in lists", "a file outside", "current leads to itself"]
+    for number, state in enumerate(states):
+        version = models_dir / make_version(models_dir, seed=number + 1)
+        spoil, _ = BAD_STATES[state]
+        spoil(version)
+        if (models_dir / CURRENT).readlink().name != CURRENT:
+            link_by_hand(models_dir, version.name)
+        server.wait_until(partial(has_refused, server, number + 1))
+    answered = connect(server).send(post()).answer()[0]
+    served_meanwhile = server.get("/model")[1]["version"]
+    good = make_version(models_dir, seed=9)
+    promote(models_dir, good, actor="test", reason="good")
+
+    server.wait_until(partial(serves, server, good))
+
+    assert (answered, served_meanwhile) == (200, before)
+    metrics = connect(server).send(
+        f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    )
+    counted = dict(re.findall(r'fraud_model_refused_total{reason="(\w+)"} ([1-9])', metrics.answer()[2].decode()))
+    assert counted == {"unreadable": "2", "manifest": "2"}
+    assert "Traceback" not in server.log.read_text()
+
+
+def link_by_hand(models_dir: Path, version: str) -> None:
+    partial_link = models_dir / ".by-hand"
+    partial_link.symlink_to(version)
+    partial_link.replace(models_dir / CURRENT)
+
+
+def has_refused(server: Server, count: int) -> bool:
+    return server.log.read_text().count("model refused") == count
 
 
 def serves(server: Server, version: str) -> bool:

@@ -1,6 +1,7 @@
 """`fraudctl models` lists, shows, promotes, rolls back and adopts versions."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 from fraud_detection.model.files import CURRENT, PICKLE
 from fraud_detection.model.read import Model, current_version, journal, read_manifest
+from fraud_detection.model.write import promote
 from fraud_detection.store import Store
+from tests.support.bad_models import BAD_STATES, Spoil
 from tests.support.command_line import Fraudctl
 
 
@@ -58,6 +61,51 @@ def test_a_version_that_is_not_there_is_named(fraudctl: Fraudctl, sqlite_environ
     result = fraudctl("models", "show", "../20200101T000000Z-0123456789ab", env=sqlite_environment, exit_code=3)
 
     assert result.stderr.startswith("fraudctl: 20200101T000000Z-0123456789ab: manifest.json cannot be read")
+
+
+@pytest.mark.parametrize(("spoil", "reason"), BAD_STATES.values(), ids=BAD_STATES.keys())
+def test_commands_say_of_a_bad_state_what_it_is(
+    *,
+    fraudctl: Fraudctl,
+    models_dir: Path,
+    sqlite_environment: dict[str, str],
+    make_version: Callable[..., str],
+    spoil: Spoil,
+    reason: str,
+) -> None:
+    version = make_version(models_dir, seed=1)
+    promote(models_dir, version, actor="test", reason="bad")
+    spoil(models_dir / version)
+
+    listed = fraudctl("models", "list", env=sqlite_environment)
+    checked = fraudctl("db", "check", env=sqlite_environment, exit_code=3)
+
+    assert len(listed.stdout.splitlines()) == (1 if spoil is shutil.rmtree else 2)
+    assert reason != "manifest" or f"{version}  damaged: {version}: manifest.json is not one of ours" in listed.stdout
+    assert "model: " in checked.stdout
+
+
+@pytest.mark.parametrize("state", ["a named pipe as model", "a manifest of lists in lists", "a model of a terabyte"])
+def test_what_is_in_a_bad_state_is_neither_promoted_nor_gone_back_to(
+    *,
+    fraudctl: Fraudctl,
+    sqlite_store: Store,
+    models_dir: Path,
+    model: Model,
+    sqlite_environment: dict[str, str],
+    make_version: Callable[..., str],
+    state: str,
+) -> None:
+    promote(models_dir, make_version(models_dir, seed=1), actor="test", reason="better")
+    BAD_STATES[state][0](models_dir / model.version)
+    before = current_version(models_dir)
+
+    for command in (("promote", model.version), ("rollback",)):
+        refused = fraudctl("models", *command, env=sqlite_environment, exit_code=3)
+        assert refused.stderr.startswith(f"fraudctl: {model.version}: ")
+        assert len(refused.stderr.splitlines()) == 1
+
+    assert current_version(models_dir) == before
 
 
 def test_a_user_without_a_name_is_written_down_by_number(

@@ -1,6 +1,7 @@
 """The retraining job trains, judges, registers and promotes, or says why it does not."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -27,6 +28,7 @@ from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
 from jobs.training import export as exporting
+from tests.support.bad_models import BAD_STATES, Spoil, in_a_loop, leading
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
@@ -428,6 +430,35 @@ def test_what_cannot_be_used_fails_with_its_exit_code_and_changes_nothing(
     assert is_unchanged()
 
 
+@pytest.mark.parametrize("spoil", [spoil for spoil, _ in BAD_STATES.values()], ids=BAD_STATES.keys())
+def test_a_champion_in_a_bad_state_ends_the_run_with_a_sentence(
+    trained: SmallInstallation, caplog: pytest.LogCaptureFixture, spoil: Spoil
+) -> None:
+    version = current_version(trained.models_dir)
+    assert version is not None
+    spoil(trained.models_dir / version)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) in {("failed", 3), ("restored", 4)}
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, leading("/dev/zero"), in_a_loop], ids=str)
+def test_a_journal_that_is_no_file_ends_the_run_with_a_sentence(
+    trained: SmallInstallation, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object]
+) -> None:
+    path = trained.models_dir / JOURNAL
+    path.unlink()
+    make(path)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert (done.outcome, done.exit_code) == ("failed", 3)
+    assert "promotions.jsonl cannot be read (" in done.paragraph
+    assert all(record.exc_info is None for record in caplog.records)
+
+
 def test_a_check_without_a_verdict_is_no_judgement_and_the_next_run_judges(
     trained: SmallInstallation,
     pushed: tuple[str, list[str]],
@@ -466,6 +497,23 @@ def test_an_unforeseen_error_fails_with_1_and_its_traceback_is_logged(
     assert (done.outcome, done.exit_code) == ("failed", 1)
     assert "OSError" in done.paragraph
     assert "No space left on device" in caplog.text
+
+
+def test_a_damaged_old_version_does_not_hide_that_the_new_one_serves(
+    trained: SmallInstallation, make_version: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    oldest, *_ = [make_version(trained.models_dir, of=FEATURES, seed=seed) for seed in range(6)]
+    BAD_STATES["a named pipe as manifest"][0](trained.models_dir / oldest)
+    (trained.models_dir / ".partial-of-a-killed-job").symlink_to(trained.models_dir / oldest)
+    matrix, is_fraud = made_up(1000, seed=2)
+    trained.score(matrix, age_days=35, truths=is_fraud)
+
+    done = retrain(trained.settings, force=True, now=NOW)
+
+    assert done.outcome == "promoted"
+    assert f"a damaged version stays: {oldest}: manifest.json cannot be read (not a regular file)" in caplog.text
+    assert (trained.models_dir / oldest).exists()
+    assert not (trained.models_dir / ".partial-of-a-killed-job").is_symlink()
 
 
 # -- what the outside sees -------------------------------------------------------------------------------------------

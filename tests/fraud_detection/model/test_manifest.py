@@ -12,4 +12,4 @@ from fraud_detection.model.read import (
 def test_a_manifest_is_read_as_it_was_written(models_dir: Path) -> None:
     manifest = read_manifest(models_dir / CURRENT)
 
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.from_json(manifest.to_json().encode()) == manifest

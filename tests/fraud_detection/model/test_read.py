@@ -1,6 +1,7 @@
 """Only a model that matches its manifest and the feature list is loaded."""
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from fraud_detection.features import Feature, FeatureList
+from fraud_detection.model import read
 from fraud_detection.model.files import CURRENT, JOURNAL, MANIFEST, ONNX, PICKLE, REFERENCE
 from fraud_detection.model.read import (
     Model,
     ModelRefused,
+    ModelUndecided,
     current_version,
     journal,
     load,
@@ -101,7 +104,7 @@ def test_a_missing_file_is_refused(models_dir: Path, features: FeatureList) -> N
         ({"format": 99}, "manifest"),
         ({"golden": {"rows": [], "scores": []}}, "unreadable"),
         ({"golden": {"rows": [[0.0] * 29], "scores": [0.123456]}}, "golden"),
-        ({"golden": {"rows": [[0.0] * 29], "scores": [float("nan")]}}, "golden"),
+        ({"golden": {"rows": [[0.0] * 29], "scores": [float("nan")]}}, "manifest"),
         ({"golden": {"rows": [[0.0] * 29], "scores": [0.1, 0.2]}}, "golden"),
         ({"golden": None}, "manifest"),
         ({"files": {}}, "manifest"),
@@ -134,6 +137,33 @@ def test_bytes_that_are_no_model_are_refused(tmp_path: Path, features: FeatureLi
     assert refused.value.reason == "unreadable"
 
 
+def test_memory_that_runs_out_says_nothing_about_the_model(
+    models_dir: Path, features: FeatureList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(_: bytes) -> None:
+        raise MemoryError
+
+    load(models_dir / PICKLE, features)  # needs no trial after this
+    monkeypatch.setattr(read, "Session", run_out)
+
+    with pytest.raises(ModelUndecided, match="memory ran out") as undecided:
+        load(models_dir / PICKLE, features)
+
+    assert (undecided.value.reason, undecided.value.exit_code) == ("untried", 1)
+
+
+def test_descriptors_that_run_out_say_nothing_about_the_model(models_dir: Path, features: FeatureList) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(ModelUndecided, match="Too many open files") as undecided:
+            load(models_dir / PICKLE, features)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert undecided.value.reason == "unreadable"
+
+
 def test_a_model_of_another_feature_list_is_refused(models_dir: Path) -> None:
     refused = refusal(models_dir, FeatureList((Feature("amount"), Feature("age_days"))))
 
@@ -147,6 +177,31 @@ def test_verify_file_reads_only_what_the_manifest_lists(models_dir: Path) -> Non
     assert verify_file(current, PICKLE) == current / PICKLE
     with pytest.raises(ModelRefused, match="does not list"):
         verify_file(current, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "prom',
+        b"[" * 100_000,
+        b"\xff",
+        b"5",
+        b"{}",
+        b'{"at": "yesterday", "event": "promoted", "version": "v"}',
+        b'{"at": "2026-01-01T00:00:00", "event": "promoted", "version": "v"}',
+        b'{"at": "2026-01-01T00:00:00+00:00", "event": "promoted"}',
+        b'{"at": "2026-01-01T00:00:00+00:00", "event": "restored", "version": "../../elsewhere"}',
+        b'{"at": "2026-01-01T00:00:00+00:00", "event": "judged", "verdict": "good"}',
+        b'{"at": "2026-01-01T00:00:00+00:00", "event": ["judged"]}',
+    ],
+)
+def test_a_line_of_the_journal_that_is_not_ours_spoils_no_other(models_dir: Path, line: bytes) -> None:
+    with (models_dir / JOURNAL).open("ab") as file:
+        file.write(line + b"\n")
+
+    record(models_dir, "verified", version="v")
+
+    assert [entry["event"] for entry in journal(models_dir)] == ["promoted", "verified"]
 
 
 def test_a_torn_line_of_the_journal_spoils_no_other(models_dir: Path) -> None:

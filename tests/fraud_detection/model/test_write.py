@@ -1,13 +1,14 @@
 """Versions are written and promoted whole, and old ones are deleted."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model.files import ONNX, PICKLE
+from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE, write_whole
 from fraud_detection.model.read import (
     ModelRefused,
     current_version,
@@ -17,7 +18,8 @@ from fraud_detection.model.read import (
     verify_file,
     versions,
 )
-from fraud_detection.model.write import collect, install_version, promote, replace_file
+from fraud_detection.model.write import collect, install_version, promote, record, replace_file
+from tests.support.bad_models import file_named, leading
 
 MakeVersion = Callable[..., str]
 
@@ -57,6 +59,60 @@ def test_a_version_is_installed_from_elsewhere_only_whole(tmp_path: Path, make_v
     with pytest.raises(ModelRefused):
         install_version(tmp_path / "other", tmp_path / "baseline" / version)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "a/b"])  # noqa: S108  never written
+def test_a_version_from_elsewhere_is_never_written_outside_its_folder(
+    tmp_path: Path, make_version: MakeVersion, name: str
+) -> None:
+    version = make_version(tmp_path / "baseline")
+    file_named(name)(tmp_path / "baseline" / version)
+    (tmp_path / "baseline" / "outside.txt").write_text("x")
+
+    with pytest.raises(ModelRefused, match="expected names of other files, not paths"):
+        install_version(tmp_path / "models", tmp_path / "baseline" / version)
+
+    assert sorted(path.name for path in tmp_path.rglob("outside.txt")) == ["outside.txt"]
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("version", ["../elsewhere/{}", "{}/../{}", "/{}", "..", ".", ""])
+def test_only_a_version_of_the_folder_is_promoted(models_dir: Path, make_version: MakeVersion, version: str) -> None:
+    before = current_version(models_dir)
+    elsewhere = make_version(models_dir.with_name("elsewhere"), seed=1)
+
+    with pytest.raises(ModelRefused, match="is not the name of a version"):
+        promote(models_dir, version.format(elsewhere, elsewhere), actor="test", reason="a path")
+
+    assert current_version(models_dir) == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, leading("/dev/null")])
+def test_a_journal_that_is_no_file_takes_no_line(models_dir: Path, make: Callable[[Path], object]) -> None:
+    (models_dir / JOURNAL).unlink()
+    make(models_dir / JOURNAL)
+
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        record(models_dir, "verified", version="v")
+
+
+def test_a_link_in_the_place_of_a_partial_file_does_not_lead_elsewhere(models_dir: Path, tmp_path: Path) -> None:
+    other = tmp_path / "another program's"
+    other.write_text("kept")
+    (models_dir / ".note.partial").symlink_to(other)
+
+    write_whole(models_dir / "note", b"ours")
+
+    assert (other.read_text(), (models_dir / "note").read_bytes()) == ("kept", b"ours")
+
+
+def test_a_folder_in_the_place_of_the_link_is_named(models_dir: Path, make_version: MakeVersion) -> None:
+    version = make_version(models_dir, seed=1)
+    (models_dir / CURRENT).unlink()
+    (models_dir / CURRENT).mkdir()
+
+    with pytest.raises(ModelRefused, match="expected a link to the current version; move it away"):
+        promote(models_dir, version, actor="test", reason="better")
 
 
 def test_collect_keeps_the_newest_the_current_its_parent_and_what_rows_name(

@@ -1,16 +1,20 @@
 """A reference is a repeatable sample, from which forgotten rows are deleted."""
 
+import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pysqlite3 import dbapi2
 
 from fraud_detection.features import FeatureList
 from fraud_detection.model.files import MANIFEST, ONNX, PICKLE, REFERENCE
 from fraud_detection.model.read import ModelRefused, read_manifest, read_version
 from fraud_detection.model.write import replace_file, write_version
 from fraud_detection.store.history import History
+from jobs.drift import reference
 from jobs.drift.reference import REFERENCE_ROWS, forget_in_reference, read_reference, reference_bytes
 
 MakeVersion = Callable[..., str]
@@ -80,6 +84,43 @@ def test_a_version_without_a_reference_has_nothing_to_forget(
     tmp_path: Path, make_version: MakeVersion, features: FeatureList
 ) -> None:
     assert forget_in_reference(tmp_path, make_version(tmp_path), features, {("r1", 0)}) == 0
+
+
+@pytest.mark.parametrize(
+    ("rowid", "rows", "message"), [("-i", 2**40, "interrupted"), ("1", 20_000, "at most 10,000 rows")]
+)
+def test_a_reference_is_read_within_its_bounds(
+    *,
+    tmp_path: Path,
+    referenced: str,
+    features: FeatureList,
+    monkeypatch: pytest.MonkeyPatch,
+    rowid: str,
+    rows: int,
+    message: str,
+) -> None:
+    if message == "interrupted":
+        monkeypatch.setattr(reference, "_READ_SECONDS", 0.1)
+    columns = ", ".join(f"0.0 AS {name}" for name in features.names)
+    counting = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT {rows})"  # noqa: S608  ours
+    view = f"{counting} SELECT {rowid} AS rowid, 'r' AS request_id, i AS row_index, {columns} FROM n"  # noqa: S608  ours
+    with contextlib.closing(dbapi2.connect(str(tmp_path / "hostile.db"))) as connection:
+        connection.execute(f"CREATE VIEW reference AS {view}")
+    replace_file(tmp_path, referenced, REFERENCE, (tmp_path / "hostile.db").read_bytes())
+
+    with pytest.raises(ModelRefused, match=message):
+        read_reference(tmp_path / referenced, features)
+
+
+def test_a_named_pipe_as_reference_is_refused(tmp_path: Path, referenced: str, features: FeatureList) -> None:
+    path = tmp_path / referenced / REFERENCE
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(ModelRefused, match="not a regular file"):
+        read_reference(tmp_path / referenced, features)
+    with pytest.raises(ModelRefused, match="expected the file of a reference there"):
+        forget_in_reference(tmp_path, referenced, features, {("r1", 0)})
 
 
 def test_a_file_that_is_no_reference_is_refused(tmp_path: Path, referenced: str, features: FeatureList) -> None:

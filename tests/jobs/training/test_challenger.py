@@ -173,6 +173,6 @@ def test_the_verdict_in_the_manifest_carries_the_facts_of_the_run(challenger: Ch
 
     assert manifest.verdict == {"decision": "hold", "checks": [], "labels": "abc", "drift": None}
     assert (
-        Manifest.from_json(dataclasses.replace(manifest, files={ONNX: StoredFile("a", 1)}).to_json()).verdict
+        Manifest.from_json(dataclasses.replace(manifest, files={ONNX: StoredFile("a", 1)}).to_json().encode()).verdict
         == manifest.verdict
     )

@@ -118,6 +118,16 @@ def test_what_is_restored_is_what_was_backed_up(
     store.close()
 
 
+def test_a_device_among_the_models_is_not_copied(filled: JobSettings, features: FeatureList, tmp_path: Path) -> None:
+    version = filled.models_dir / str(current_version(filled.models_dir))
+    (version / "endless").symlink_to("/dev/null")  # /dev/zero would fill the disk if it were
+
+    with pytest.raises(OSError, match="not a regular file"):
+        back_up(tmp_path / "backup", Installation(filled, features), now=NOW)
+
+    assert not (tmp_path / "backup").exists()
+
+
 def test_a_backup_is_for_its_owner_and_lists_every_file(
     filled: JobSettings, features: FeatureList, tmp_path: Path
 ) -> None:
