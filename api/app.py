@@ -19,7 +19,7 @@ from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
 from fraud_detection.lock import in_use
 from fraud_detection.settings import ApiSettings
-from fraud_detection.store import Store
+from fraud_detection.store import Store, decisions
 
 
 class Api(flask.Flask):
@@ -52,12 +52,15 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     location, anywhere = settings.store_location, settings.allow_network_filesystem
     threshold = settings.fraud_threshold
     with contextlib.ExitStack() as opened:  # closed in reverse order
-        served = opened.enter_context(contextlib.closing(ServedModel(settings.model_path, features, figures)))
         opened.enter_context(in_use(location))  # blocks imports and restores; waits for a running one
         store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
         opened.callback(store.close)
         reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
         opened.callback(reader.close)
+        with reader.begin() as connection:
+            served_before = decisions.newest_model_digest(reader, connection)
+        served = ServedModel(settings.model_path, features, figures, served_before=served_before)
+        opened.callback(served.close)
         writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
         admission = Admission(settings.max_in_flight, writer)
         app = Api(Health(served, writer), served, writer)

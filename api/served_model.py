@@ -18,6 +18,7 @@ LOOK_EVERY_SECONDS = 1.0
 TRY_AGAIN_SECONDS = 60.0
 """Seconds until a rejected version is tried again; the time doubles with each attempt, up to the next constant."""
 TRY_AGAIN_AT_MOST_SECONDS = 3600.0
+_END_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,16 @@ logger = logging.getLogger(__name__)
 class ServedModel:
     """The verified model that scores; read `current` once per request, because the next request may find another.
 
+    `served_before` is the digest of a model that this installation has served: it needs no trial in a process of its
+    own, so that a restart is quick even when the machine has no process to spare. It comes from the store, because who
+    writes the model volume must not be able to name it.
+
     Raises ModelRefused if there is no valid model at start.
     """
 
-    def __init__(self, model_path: Path, features: FeatureList, metrics: Metrics) -> None:
+    def __init__(
+        self, model_path: Path, features: FeatureList, metrics: Metrics, *, served_before: str | None = None
+    ) -> None:
         self._model_path = model_path
         self._features = features
         self._metrics = metrics
@@ -38,7 +45,8 @@ class ServedModel:
         self._complaint: str | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
-        self.current: Model = load(model_path, features)
+        known = () if served_before is None else (served_before,)
+        self.current: Model = load(model_path, features, known=known)
         self._announce(self.current)
 
     def watch(self) -> None:
@@ -50,7 +58,7 @@ class ServedModel:
         """Stop checking."""
         self._stopping.set()
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(_END_SECONDS)  # the trial of a model may take longer; it ends with this process
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_EVERY_SECONDS):

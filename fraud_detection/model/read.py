@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from fraud_detection.child import NoAnswerReason
+from fraud_detection.child import NoAnswer, NoAnswerReason
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.model.files import (
@@ -28,6 +28,7 @@ from fraud_detection.model.files import (
 )
 from fraud_detection.model.manifest import MANIFEST_LIMIT_BYTES, Manifest
 from fraud_detection.model.session import Session
+from fraud_detection.model.trial import problem_with
 
 GOLDEN_TOLERANCE = 1e-6
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024  # a century of daily judgements
@@ -66,13 +67,17 @@ class Model:
         self.score = session.score
 
 
+_tried: set[str] = set()
+"""Digests of the models that this process has loaded: the same bytes need no second trial."""
+
+
 def leads_to(model_path: Path) -> Path:
     """Return the path behind every link of MODEL_PATH; if there is a loop, a path that cannot be read."""
     return Path(os.path.realpath(model_path))  # Path.resolve raises on a loop before Python 3.13
 
 
-def load(model_path: Path, features: FeatureList) -> Model:
-    """Read and verify the version that MODEL_PATH leads to.
+def load(model_path: Path, features: FeatureList, *, known: Iterable[str] = ()) -> Model:
+    """Read and verify the version that MODEL_PATH leads to; `known` as for `read_version`.
 
     Raises ModelRefused.
     """
@@ -92,11 +97,13 @@ def load(model_path: Path, features: FeatureList) -> Model:
             f"{model_path}: a model without {MANIFEST} is never served; `fraudctl models adopt {model_path}` "
             "verifies and installs a pickle",
         )
-    return read_version(resolved.parent, features)
+    return read_version(resolved.parent, features, known=known)
 
 
-def read_version(directory: Path, features: FeatureList) -> Model:
+def read_version(directory: Path, features: FeatureList, *, known: Iterable[str] = ()) -> Model:
     """Verify a version whole (digests first, then features, then golden scores) and return it ready to score.
+
+    A child process loads it first, unless this process has, or its digest is `known` to be usable here.
 
     Raises ModelRefused.
     """
@@ -111,6 +118,8 @@ def read_version(directory: Path, features: FeatureList) -> Model:
             f"{manifest.features[0]!r}), this installation has {len(features)} from {features.names[0]!r}; "
             "set FEATURES_FILE to the model's list or retrain",
         )
+    if manifest.digest not in _tried.union(known):
+        _try(onnx, manifest, directory.name)
     try:
         model = Model(directory.name, manifest, Session(onnx))
         scores = model.score(np.array(manifest.golden.rows, dtype=np.float64))
@@ -121,7 +130,19 @@ def read_version(directory: Path, features: FeatureList) -> Model:
     expected = np.array(manifest.golden.scores)
     if len(expected) == 0 or scores.shape != expected.shape or not (abs(scores - expected) <= GOLDEN_TOLERANCE).all():
         raise ModelRefused("golden", f"{directory.name}: scores its golden rows differently from when it was made")
+    _tried.add(manifest.digest)
     return model
+
+
+def _try(onnx: bytes, manifest: Manifest, version: str) -> None:
+    try:
+        problem = problem_with(onnx, manifest.golden.rows)
+    except NoAnswer as error:
+        raise ModelUndecided(
+            error.reason, f"{version}: loading {ONNX} in a process of its own gave no verdict: {error}"
+        ) from error
+    if problem is not None:
+        raise _unusable(version, problem)
 
 
 def _unusable(version: str, problem: str) -> ModelRefused:

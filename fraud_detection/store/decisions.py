@@ -172,6 +172,12 @@ def count(store: Store, connection: sa.Connection, identifier: str) -> int:
     return min(MAX_COUNTED, sum(count_up_to(connection, MAX_COUNTED, requests, name) for name in names))
 
 
+def newest_model_digest(store: Store, connection: sa.Connection) -> str | None:
+    """Return the digest of the model that scored the row stored last; None if there is none."""
+    requests = store.tables.requests
+    return connection.scalar(sa.select(requests.c.model_digest).order_by(requests.c.id.desc()).limit(1))
+
+
 def rows_of(store: Store, connection: sa.Connection, identifier: str) -> list[tuple[str, int]]:
     """Return (request_id, row_index) of every row that an identifier names, as `find` reads it."""
     requests = store.tables.requests

@@ -12,7 +12,7 @@ from fraud_detection.environment import BadSetting
 from fraud_detection.lock import promoter
 from fraud_detection.model import read
 from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE
-from fraud_detection.model.read import ModelRefused, current_version, load, read_manifest
+from fraud_detection.model.read import ModelRefused, ModelUndecided, current_version, load, read_manifest
 from fraud_detection.model.write import promote, record
 from fraud_detection.settings import ClientSettings
 from jobs.rollout import promotion as rollout
@@ -111,6 +111,23 @@ def test_a_model_that_mlflow_never_saw_leaves_no_champion(
     put(installation, make_version(installation.models_dir, of=FEATURES, seed=3))
 
     assert champion(installation) is None
+
+
+def test_a_failing_machine_is_no_reason_to_go_back(
+    installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    monkeypatch.setattr(read, "_tried", set())  # another process
+    with monkeypatch.context() as no_process_left:
+        no_process_left.setattr("sys.executable", str(installation.folder / "no-python"))
+        with pytest.raises(ModelUndecided, match="a new process could not be started"):
+            finish_promotion(installation.here, actor="test")
+    left = (current_version(installation.models_dir), installation.events()[-1])
+
+    finish_promotion(installation.here, actor="test")
+
+    assert left == (next_version, "promoted")
+    assert (current_version(installation.models_dir), installation.events()[-1]) == (next_version, "verified")
 
 
 @pytest.fixture
