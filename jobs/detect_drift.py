@@ -73,13 +73,13 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
     try:
         reference = read_reference(here.models_dir / model.version, here.features)
         newest, counts = newest_transactions(here, model.digest, since)
+        stranger = other_model_serves(here, model, newest)
     except (ModelRefused, DatabaseRefused) as error:
         return unable_to_compare(str(error), provenance)
     except sa.exc.SQLAlchemyError as error:  # its message may hold the password
         return unable_to_compare(f"the database cannot be read ({type(error).__name__})", provenance)
     if len(newest):
         provenance = dataclasses.replace(provenance, served_digest=str(newest.model_digest[-1]))
-    stranger = other_model_serves(here, model, newest)
     if stranger is not None:
         return unable_to_compare(stranger, provenance)
 
@@ -98,7 +98,7 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
             min_rows=here.settings.drift_min_rows,
             first_reference=first_reference(here),
         )
-    except (ValueError, ModelRefused) as error:  # a reference that cannot be one; a journal that cannot be read
+    except ValueError as error:  # a reference that cannot be one
         return unable_to_compare(str(error), provenance)
     return dataclasses.replace(report, provenance=provenance)
 

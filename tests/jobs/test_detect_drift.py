@@ -319,6 +319,11 @@ def _remove_database(installation: WatchedInstallation) -> None:
     installation.settings().latest_db.unlink()
 
 
+def _break_journal(installation: WatchedInstallation) -> None:
+    (installation.models_dir / JOURNAL).unlink()
+    (installation.models_dir / JOURNAL).mkdir()
+
+
 def _break_database(installation: WatchedInstallation) -> None:
     installation.store.close()  # otherwise the WAL still holds every page, and repairs the file
     installation.settings().latest_db.write_bytes(b"no database" * 1000)
@@ -340,6 +345,7 @@ def _remove_table(installation: WatchedInstallation) -> None:
         (_remove_reference, "does not list reference_data.db"),
         (_remove_database, "no database there"),
         (_break_database, "requests.db"),
+        (_break_journal, "promotions.jsonl cannot be read (not a regular file)"),
         (_remove_table, "the database cannot be read (OperationalError)"),
     ],
 )
