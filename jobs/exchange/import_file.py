@@ -17,7 +17,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.model.files import CURRENT
 from fraud_detection.model.manifest import AmountScaling
-from fraud_detection.model.read import ModelRefused, read_manifest
+from fraud_detection.model.read import current_version, read_manifest
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.known import KnownRows
 from fraud_detection.store.transfer import ImportedRows
@@ -86,7 +86,7 @@ def import_file(
     keeps that scaling for later imports. The same file (by its sha256) is not imported twice unless `again`, and of
     another file only those rows come in that are not stored yet.
 
-    Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused.
+    Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused, ModelRefused.
     """
     features, location = here.features, here.settings.train_location
     layout = read_layout(path, features, ignored=ignored)
@@ -168,10 +168,10 @@ def _scaling(
 
 
 def _scaling_of_model_in_service(models_dir: Path, features: FeatureList) -> AmountScaling | None:
-    try:
-        manifest = read_manifest(models_dir / CURRENT)
-    except ModelRefused:  # there is no current model, or it cannot serve
+    if current_version(models_dir) is None:
         return None
+    # If it cannot be read, the import fails: a scaling from this file would not be the one that the model expects.
+    manifest = read_manifest(models_dir / CURRENT)
     return manifest.amount_scaling if manifest.features_digest == features.digest else None
 
 

@@ -10,7 +10,9 @@ import pytest
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.lock import StoreInUse, in_use
+from fraud_detection.model.files import CURRENT, MANIFEST
 from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, history
 from fraud_detection.store.history import History
@@ -113,6 +115,21 @@ def test_the_current_model_fixes_the_scaling_rather_than_the_file(tmp_path: Path
 
     assert done.scaling == AmountScaling(88.35, 250.12)
     assert stored(tmp_path / "requests.db").matrix[0, -1] == 0
+
+
+def test_no_other_scaling_is_fixed_while_the_current_model_cannot_be_read(tmp_path: Path, models_dir: Path) -> None:
+    database = tmp_path / "requests.db"
+    manifest = models_dir / CURRENT / MANIFEST
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"{")
+
+    with pytest.raises(ModelRefused, match="is not one of ours"):
+        imported(public_file(tmp_path, [10]), database, models_dir=models_dir)
+    manifest.write_bytes(whole)
+    done = imported(public_file(tmp_path, [88.35]), database, models_dir=models_dir)
+
+    assert done.scaling == AmountScaling(88.35, 250.12)
+    assert stored(database).matrix[:, -1].tolist() == [0]
 
 
 def test_a_model_of_other_features_does_not_fix_the_scaling(tmp_path: Path, models_dir: Path) -> None:
