@@ -163,7 +163,7 @@ def _delete(path: Path) -> None:
 
 
 def discard(models_dir: Path, version: str) -> None:
-    """Delete a version that no row and no link names."""
+    """Delete a version that no row and no link names, even if it is a link or a file."""
     # A half-deleted version must not keep its name.
     _delete((models_dir / version).rename(models_dir / f"{_PARTIAL}{version}"))
 

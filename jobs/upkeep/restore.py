@@ -18,7 +18,7 @@ from fraud_detection.lock import alone_with
 from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
-from fraud_detection.model.write import promote
+from fraud_detection.model.write import discard, promote
 from fraud_detection.store import Store, upkeep
 from jobs.installation import Installation
 from jobs.upkeep.backup import (
@@ -292,7 +292,7 @@ def _restore_mlflow(folder: Path, here: Installation) -> None:
 def _restore_models(folder: Path, models_dir: Path, backup: Backup, *, actor: str) -> None:
     (models_dir / CURRENT).unlink(missing_ok=True)
     for version in versions(models_dir):
-        shutil.rmtree(models_dir / version)
+        discard(models_dir, version)
     for version in versions(folder):
         partial = models_dir / f".partial-{version}"
         shutil.rmtree(partial, ignore_errors=True)

@@ -252,6 +252,20 @@ def test_a_damaged_database_can_be_replaced(
     assert len(history_of(settings, sqlite_store.features)) == 4
 
 
+def test_versions_that_are_no_folders_are_replaced_too(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (backed_up.models_dir / "20270101T000000Z-0123456789ab").symlink_to(kept)
+    (backed_up.models_dir / "20270101T000000Z-0123456789ac").write_text("a file")
+
+    restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
+
+    assert versions(backed_up.models_dir) == [current_version(backed_up.models_dir)]
+    assert kept.exists()
+
+
 def test_a_current_model_is_replaced_only_on_request(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
