@@ -134,6 +134,7 @@ def import_labels(file: Path, source: str) -> None:
     click.echo(
         f"{file.name}: {counted(done.labels, 'label')}, {done.new:,} of them new; "
         f"{counted(done.empty, 'line')} without a label."
+        + (f" Not sent, because another line counts: {done.overruled:,}." if done.overruled else "")
     )
 
 

@@ -1,7 +1,9 @@
 """Sends the labels of a file to a running API."""
 
+import itertools
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,12 @@ class LabelledFile:
     new: int
     empty: int
     """Lines without a label."""
+    overruled: int
+    """Lines that are not sent, because another line of the file counts."""
+
+
+_Placed = tuple[str, dict[str, object]]
+"""A label and its place in the file, such as "line 2"."""
 
 
 @dataclass
@@ -35,6 +43,19 @@ class _Batch:
     labels: list[dict[str, object]]
     room: int = MAX_BODY_BYTES - len('{"labels": []}')
     """Bytes that still fit into the body of the request."""
+
+    def has_room(self, labels: list[_Placed]) -> bool:
+        return len(self.labels) + len(labels) <= MAX_LABELS and sum(_size(label) for _, label in labels) <= self.room
+
+    def add(self, placed: _Placed) -> None:
+        place, label = placed
+        self.places.append(place)
+        self.labels.append(label)
+        self.room -= _size(label)
+
+
+def _size(label: dict[str, object]) -> int:
+    return len(json.dumps(label)) + len(", ")
 
 
 def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
@@ -46,11 +67,12 @@ def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
     Raises BadTransactionFile (nothing was sent), ApiRefused (the message names the line; earlier requests are
     stored), ApiAway.
     """
-    batches, empty = _read(path, source)
+    read, empty = _read(path, source)
+    batches = _batches(_counting(read))
     sent = sum(len(batch.labels) for batch in batches)
     progress = tqdm(batches, desc=path.name, unit=" requests", delay=1, disable=None, leave=False)
     new = sum(_send(path, client, batch.places, batch.labels) for batch in progress)
-    return LabelledFile(sent, new, empty)
+    return LabelledFile(sent, new, empty, len(read) - sent)
 
 
 def _send(path: Path, client: ApiClient, places: list[str], labels: list[dict[str, object]]) -> int:
@@ -68,8 +90,9 @@ def _send(path: Path, client: ApiClient, places: list[str], labels: list[dict[st
     return _send(path, client, places[:half], labels[:half]) + _send(path, client, places[half:], labels[half:])
 
 
-def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
-    batches: list[_Batch] = []
+def _read(path: Path, source: str) -> tuple[list[_Placed], int]:
+    """Return the labels of a file, and how many rows have none."""
+    labels: list[_Placed] = []
     empty = 0
     for place, fields in _named_fields(path):
         try:
@@ -79,13 +102,44 @@ def _read(path: Path, source: str) -> tuple[list[_Batch], int]:
         if label is None:
             empty += 1
             continue
-        size = len(json.dumps(label)) + len(", ")
-        if not batches or len(batches[-1].labels) == MAX_LABELS or batches[-1].room < size:
+        labels.append((place, label))
+    return labels, empty
+
+
+def _counting(labels: list[_Placed]) -> list[_Placed]:
+    """Return the labels that count among those of one source, reporter and time; those of a transaction come together.
+
+    If such labels contradict each other, fraud counts, as `label_that_counts` decides. In two requests the later one
+    would count, so that the order and the length of the file would matter.
+    """
+    frauds = {_said_by(label) for _, label in labels if label["is_fraud"]}
+    by_transaction: dict[object, list[_Placed]] = defaultdict(list)
+    for place, label in labels:
+        if label["is_fraud"] or _said_by(label) not in frauds:
+            by_transaction[_named(label)].append((place, label))
+    return [placed for together in by_transaction.values() for placed in together]
+
+
+def _named(label: dict[str, object]) -> tuple[object, ...]:
+    return tuple(label.get(name) for name in ("request_id", "row", "transaction_id"))
+
+
+def _said_by(label: dict[str, object]) -> tuple[object, ...]:
+    return (*_named(label), *(label.get(name) for name in ("source", "reporter", "reported_at")))
+
+
+def _batches(labels: list[_Placed]) -> list[_Batch]:
+    """Divide labels into requests; those of one transaction stay together if one request can hold them."""
+    batches = [_Batch([], [])]
+    for _, group in itertools.groupby(labels, key=lambda placed: _named(placed[1])):
+        together = list(group)
+        if not batches[-1].has_room(together):
             batches.append(_Batch([], []))
-        batches[-1].room -= size
-        batches[-1].places.append(place)
-        batches[-1].labels.append(label)
-    return batches, empty
+        for placed in together:
+            if not batches[-1].has_room([placed]):
+                batches.append(_Batch([], []))
+            batches[-1].add(placed)
+    return [batch for batch in batches if batch.labels]
 
 
 def _named_fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -107,11 +161,7 @@ def _named_fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
-    column = "is_fraud" if "is_fraud" in fields else "Class"
-    try:
-        is_fraud = read_truth(fields[column])
-    except ValueError as error:
-        raise ValueError(f"column {column}: {error}") from None
+    is_fraud = _is_fraud(fields)
     if is_fraud is None:
         return None
     label: dict[str, object] = {"is_fraud": is_fraud, "source": fields.get("source") or source}
@@ -126,6 +176,19 @@ def _label(fields: dict[str, str], source: str) -> dict[str, object] | None:
     if fields.get("reporter"):
         label["reporter"] = fields["reporter"]
     return label
+
+
+def _is_fraud(fields: dict[str, str]) -> bool | None:
+    said: set[bool] = set()
+    for column in ("is_fraud", "Class"):
+        try:
+            truth = read_truth(fields.get(column, ""))
+        except ValueError as error:
+            raise ValueError(f"column {column}: {error}") from None
+        said |= set() if truth is None else {truth}
+    if len(said) == 2:
+        raise ValueError("the columns is_fraud and Class contradict each other; remove one of them")
+    return said.pop() if said else None
 
 
 def _row(text: str) -> int:

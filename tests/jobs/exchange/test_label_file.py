@@ -68,6 +68,34 @@ def test_a_label_that_is_older_than_its_transaction_is_named_by_its_line(
     ]
 
 
+def test_lines_that_contradict_each_other_count_as_labels_do(running_api: dict[str, str], tmp_path: Path) -> None:
+    client = ApiClient(ClientSettings.from_env(running_api))
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    twice = {"fraud-first": ("1", "0", ""), "fraud-last": ("0", "1", ""), "dated": ("1", "0", when)}
+    others = [f"t{number}" for number in range(MAX_LABELS - len(twice))]
+    path = written(
+        tmp_path,
+        "transaction_id,is_fraud,Class,source,reported_at",
+        *(f"{name},{first},,analyst,{at}" for name, (first, _, at) in twice.items()),
+        *(f"{name},,0,review," for name in others),
+        *(f"{name},0,0,customer," for name in twice),
+        *(f"{name},{last},,analyst,{at}" for name, (_, last, at) in twice.items()),
+    )
+
+    with client:
+        client.score([[0.0] * 29] * MAX_LABELS, [*twice, *others], idempotency_key="k")
+        done, again = (label_file(path, client, source="analyst") for _ in range(2))
+
+    sent = MAX_LABELS + len(twice)
+    assert (done.labels, done.new, done.overruled) == (sent, sent, 3)
+    assert (again.labels, again.new, again.overruled) == (sent, 0, 3)
+    for name in twice:
+        said = _labels(Path(running_api["LATEST_DB"]), name)
+        assert sorted(label[:3] for label in said) == [("analyst", "api", True), ("customer", "api", False)]
+    said = _labels(Path(running_api["LATEST_DB"]), "fraud-last")
+    assert len({label[3] for label in said}) == 1  # in one request, so that the stronger source counts
+
+
 def test_labels_too_wide_for_one_request_go_in_two(running_api: dict[str, str], tmp_path: Path) -> None:
     client = ApiClient(ClientSettings.from_env(running_api))
     ids = [f"{number:03}".rjust(128, "\\") for number in range(MAX_LABELS)]  # JSON doubles each backslash
@@ -116,6 +144,7 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
         (["request_id,is_fraud"], "line 1: expected the columns transaction_id"),
         (["transaction_id,is_fraud,is_fraud", "a,1,0"], "line 1: column is_fraud appears twice"),
         (["transaction_id,is_fraud,reported_at", "a,1,20230808120000Z"], "line 2: column reported_at: expected a time"),
+        (["transaction_id,is_fraud,Class", "a,1,1", "b,1,0"], "line 3: the columns is_fraud and Class contradict each"),
         (["transaction_id,is_fraud", "a"], "line 2: expected 2 columns, got 1"),
         (["transaction_id,is_fraud", "a,1", "b,maybe"], "line 3: column is_fraud: expected 0, 1 or nothing"),
         (["transaction_id,is_fraud", ",1"], "line 2: expected a transaction_id, or request_id and row"),
