@@ -222,6 +222,14 @@ def test_a_payment_is_known_as_often_as_it_is_stored(location: str | Path, tmp_p
     assert [number for number, _ in truths(location)] == [0, 0, 7, 7, 7, 7, 7, 7, 7, 8, 8, 9]
 
 
+def test_a_payment_that_repeats_far_below_is_not_known_from_above(location: str | Path, tmp_path: Path) -> None:
+    others = [f"{number},0,2026-01-05" for number in range(10, 1500)]
+    far_apart = ["7,0,2026-01-04", *others, "7,0,2026-01-04"]
+
+    assert counts(small(tmp_path, "a.csv", *PAYMENTS), location) == (5, 0, 0)
+    assert counts(small(tmp_path, "b.csv", PAYMENTS[0], *far_apart), location) == (1492, 0, 0)
+
+
 def test_a_payment_with_an_id_is_known_by_id_and_time(location: str | Path, tmp_path: Path) -> None:
     header = "amount,Class,ts,transaction_id"
     first = small(tmp_path, "a.csv", header, "7,0,2026-01-01,a", "7,0,2026-01-01,b", "7,0,2026-01-01,")
