@@ -151,11 +151,12 @@ def _named_by(store: Store, connection: sa.Connection, labels: Sequence[NewLabel
         for row in connection.execute(sa.select(*wanted).where(sa.tuple_(*key).in_(page))):
             found[row.request_id, row.row_index].append(_Row(*row))
     identifiers = [name for name in names if isinstance(name, str)]
+    limit = min(MAX_LABEL_ROWS, MAX_ROWS_PER_LABEL * len(identifiers))
     for page in _pages(identifiers):
         query = sa.select(requests.c.transaction_id, *wanted).where(requests.c.transaction_id.in_(page))
-        for transaction_id, *columns in connection.execute(query.limit(MAX_LABEL_ROWS + 1)):
+        for transaction_id, *columns in connection.execute(query.limit(limit + 1)):
             found[transaction_id].append(_Row(*columns))
-    is_cut_off = sum(len(found[identifier]) for identifier in identifiers) > MAX_LABEL_ROWS
+    is_cut_off = sum(len(found[identifier]) for identifier in identifiers) > limit
     total = 0
     for position, label in enumerate(labels):
         name = _name(label)
