@@ -49,4 +49,4 @@ def test_forget_asks_first(fraudctl: Fraudctl, stored: Store, environment: dict[
     fraudctl("lineage", "order-1", env=environment, exit_code=1)
 
     assert "Transaction order-1" in kept.stdout
-    assert "order-1: erased 1 stored rows" in forgotten.stdout
+    assert "order-1: erased 1 stored row with" in forgotten.stdout
