@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import gevent
 import pytest
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
@@ -241,3 +242,18 @@ def test_json_may_be_declared_in_more_words(
     lasting_client: FlaskClient, authorized: dict[str, str], headers: dict[str, str]
 ) -> None:
     assert lasting_client.post("/predict", data=body_with("0.5"), headers=authorized | headers).status_code == 200
+
+
+@pytest.mark.parametrize(("rows", "is_first"), [(30_000, True), (3, False)])
+def test_a_large_body_lets_others_have_their_turn_before_it_is_parsed(
+    lasting_client: FlaskClient, authorized: dict[str, str], rows: int, is_first: bool
+) -> None:
+    turns: list[str] = []
+    other = gevent.spawn(turns.append, "other")
+
+    answer = lasting_client.post("/predict", json={"data": [[]] * rows}, headers=authorized)
+
+    turns.append("answer")
+    other.join()
+    assert answer.status_code == 422
+    assert (turns[0] == "other") is is_first

@@ -1,8 +1,11 @@
 """Every JSON value is read as it was written, and any other bytes are refused."""
 
+import contextlib
+import gc
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +22,25 @@ JSON_VALUES = st.recursive(
 def test_what_json_can_say_comes_out_as_it_went_in(value: Any) -> None:
     assert parse(json.dumps(value).encode()) == value
     assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@pytest.mark.parametrize("tail", [b"]", b""])
+def test_parsing_starts_no_collection_of_garbage(tail: bytes) -> None:
+    collected: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        collected.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        with contextlib.suppress(NotStrictJson):
+            parse(b"[" + b"[]," * 20_000 + b"[]" + tail)
+        during = list(collected)
+    finally:
+        gc.callbacks.remove(note)
+
+    assert during == []
+    assert gc.isenabled()
 
 
 @given(st.binary(max_size=200))
