@@ -2,7 +2,7 @@
 
 from types import TracebackType
 
-from api.writer import Writer
+from api.writer import NotStored, Writer
 
 OLDEST_WAIT_SECONDS = 1.0  # half of the time allowed for storing: a further request would hardly be stored in time
 
@@ -20,6 +20,8 @@ class Admission:
         self._inside = 0
 
     def __enter__(self) -> None:
+        if self._writer.problem == "vanished":  # nor may a row be read that no next start will find
+            raise NotStored("storage_failed")
         if self._inside >= self._limit or self._writer.oldest_wait_seconds > OLDEST_WAIT_SECONDS:
             raise TooManyInside("too many requests in flight; repeat this one after Retry-After seconds")
         self._inside += 1

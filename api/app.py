@@ -20,6 +20,7 @@ from fraud_detection.features import load_features
 from fraud_detection.lock import in_use
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store, decisions
+from fraud_detection.vanished import Mark
 
 
 class Api(flask.Flask):
@@ -45,23 +46,26 @@ class Api(flask.Flask):
 def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._exit) -> Api:
     """Open the store, load the model, start the writer; `give_up` ends a process that cannot use storage any more.
 
-    Raises BadFeatureList, DatabaseRefused, ModelRefused.
+    Raises BadFeatureList, DatabaseRefused, ModelRefused, StoreVanished.
     """
     features = load_features(settings.features_file)
     figures = Metrics()
     location, anywhere = settings.store_location, settings.allow_network_filesystem
     threshold = settings.fraud_threshold
+    mark = Mark.of(settings)
+    if mark is not None:
+        mark.refuse()
     with contextlib.ExitStack() as opened:  # closed in reverse order
         opened.enter_context(in_use(location))  # blocks imports and restores; waits for a running one
         store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
         opened.callback(store.close)
+        writer = Writer(store, figures, retention_days=settings.retention_days, mark=mark, give_up=give_up)
         reader = Store.open(location, features, read_only=True, allow_network_filesystem=anywhere)
         opened.callback(reader.close)
         with reader.begin() as connection:
             served_before = decisions.newest_model_digest(reader, connection)
         served = ServedModel(settings.model_path, features, figures, served_before=served_before)
         opened.callback(served.close)
-        writer = Writer(store, figures, retention_days=settings.retention_days, give_up=give_up)
         admission = Admission(settings.max_in_flight, writer)
         app = Api(Health(served, writer), served, writer)
 

@@ -21,6 +21,7 @@ from fraud_detection.model.read import ModelRefused, current_version, read_versi
 from fraud_detection.model.write import install_version, link_classic_path, promote
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
+from fraud_detection.vanished import Mark
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ def bootstrap(settings: SharedSettings) -> None:
 
     Raises BadFeatureList, DatabaseRefused, ModelRefused, LockHeld, CannotWrite.
     """
+    mark = Mark.of(settings)
+    if mark is not None:
+        mark.refuse()
     features = load_features(settings.features_file)
     data = settings.latest_db.parent
     with _writing(data):

@@ -4,6 +4,7 @@ import bisect
 import itertools
 import math
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -32,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.scraped_at = 0.0  # on the monotonic clock
         ProcessCollector(registry=self.registry)
         self._predictions = self._counter("predictions", "Transactions scored, by decision.", "decision")
         self._flagged = self._predictions.labels("flagged")
@@ -179,6 +181,7 @@ def blueprint(metrics: Metrics) -> flask.Blueprint:
 
     @routes.get("/metrics")
     def show_metrics() -> flask.Response:
+        metrics.scraped_at = time.monotonic()
         return flask.Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -61,6 +61,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def handle_exit(self, sig: int, frame: object) -> None:
         """Stop gracefully."""
         super().handle_exit(sig, frame)
+        _is_ending.set()
         # The signal may have interrupted the code of the Event itself.
         get_hub().loop.run_callback_threadsafe(self._is_told_to_stop.set)
 
@@ -267,16 +268,18 @@ def _http_date(seconds: int) -> str:
 
 # -- how worker and parent end together -----------------------------------------------------------------------------
 
+_is_ending = threading.Event()  # set in a worker that received a signal to stop
 _exit_status = mmap.mmap(-1, 1)  # anonymous and shared: the worker, forked later, reports to its parent here
 
 
 def halt(status: int) -> NoReturn:
     """End worker and parent with this exit status; gunicorn alone would restart the worker forever."""
     _exit_status[0] = status
+    code = 0 if _is_ending.is_set() else Arbiter.WORKER_BOOT_ERROR  # a parent that is ending fails at this error
     if threading.current_thread() is threading.main_thread():
-        sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        sys.exit(code)
     time.sleep(0.2)  # so that the logging thread can write the reason
-    os._exit(Arbiter.WORKER_BOOT_ERROR)
+    os._exit(code)
 
 
 def exit_with_status() -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -15,11 +16,14 @@ from gevent.hub import Waiter, get_hub
 from api.housekeeping import Housekeeping
 from api.metrics import Metrics
 from fraud_detection.database import Trouble
+from fraud_detection.database.open_files import OpenFiles
 from fraud_detection.database.postgresql import limit_statements
+from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.database.trouble import trouble
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
+from fraud_detection.vanished import WAYS_OUT, Mark
 
 QUEUE_REQUESTS = 1024
 BATCH_REQUESTS = 128
@@ -27,6 +31,10 @@ BATCH_ROWS = 2000
 BATCH_SECONDS = 0.1  # after which a transaction begins no further work
 DEADLINE_SECONDS = 2.0
 PROBE_EVERY_SECONDS = 1.0
+COMPARE_EVERY_SECONDS = 0.5  # the files with those that are open, while no request does it
+LAST_CHECKPOINT_SECONDS = 30.0  # a reader may hold the log of a store that vanished for so long
+SHOWN_SECONDS = 3.0  # from the loss of the store to the end, so that clients and probes get their replies
+SHOWN_TO_PROMETHEUS_SECONDS = 35.0  # more than its usual interval of 30 s
 
 Result = TypeVar("Result")
 Code = Literal["storage_full", "storage_busy", "storage_failed", "overloaded", "stopping"]
@@ -63,7 +71,9 @@ _CODE: dict[Trouble, Code] = {
     "busy": "storage_busy",
     "failed": "storage_failed",
     "corrupt": "storage_failed",
+    "vanished": "storage_failed",
 }
+_BEYOND_HELP = {"corrupt", "vanished"}  # no attempt is made to write again
 
 
 class _CommitFailed(Exception):
@@ -120,15 +130,29 @@ class Writer:
     """Stores scored requests and runs other writing work in a thread of its own, which owns the only connection.
 
     Callers wait as greenlets, so that other requests continue; without a server it works too.
-    If storage fails so that only a new process can recover, the writer calls `give_up` with an exit code.
+    If storage fails so that only a new process can recover, the writer calls `give_up` with an exit code. If the files
+    of an SQLite store vanish, it leaves `mark` before.
+
+    Raises StoreVanished.
     """
 
     def __init__(
-        self, store: Store, metrics: Metrics, *, retention_days: int = 0, give_up: Callable[[int], object] = os._exit
+        self,
+        store: Store,
+        metrics: Metrics,
+        *,
+        retention_days: int = 0,
+        mark: Mark | None = None,
+        give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._store = store
         self._metrics = metrics
+        self._mark = mark
         self._give_up = give_up
+        self._files: OpenFiles | None = None
+        if isinstance(store.location, Path):
+            with store.engine.connect():  # which has the files open
+                self._files = OpenFiles(store.location)
         self._housekeeping = Housekeeping(store, metrics, retention_days)
         self._queue: collections.deque[_Job] = collections.deque()
         self._has_arrivals = threading.Event()
@@ -139,6 +163,8 @@ class Writer:
         self._connection: sa.Connection | None = None
         self._trouble: Trouble | Literal["starting"] | None = "starting"
         self._failed_commits = 0
+        self._noticed_at = 0.0
+        self._compare_at = 0.0 if self._files is not None else float("inf")
         self._probe_at = 0.0
         self._heartbeat = time.monotonic()
         self._is_stopping = False
@@ -180,7 +206,7 @@ class Writer:
     def _submit(self, job: _Job) -> Any:
         if self._is_stopping:
             raise NotStored("stopping")
-        if self._trouble == "corrupt":  # further writes could increase the damage
+        if self._trouble in _BEYOND_HELP:  # further writes could increase the damage
             raise NotStored("storage_failed")
         if len(self._queue) >= QUEUE_REQUESTS:
             self._metrics.queue_refused.inc()
@@ -239,13 +265,13 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while self._queue or not self._is_stopping:
+            while (self._queue or not self._is_stopping) and self._trouble != "vanished":
                 if not self._queue:
                     self._wait()
                 jobs = self._take()
                 if jobs:
                     self._write(jobs)
-                if not self._queue:
+                if not self._queue and self._trouble != "vanished":
                     self._use_the_pause()
                 self._heartbeat = time.monotonic()
             self._part()
@@ -254,7 +280,7 @@ class Writer:
             self._give_up(ExitCode.STORAGE_FAILED)
 
     def _wait(self) -> None:
-        due_in = min(self._housekeeping.due_at, self._probe_due_at) - time.monotonic()
+        due_in = min(self._housekeeping.due_at, self._probe_due_at, self._compare_at) - time.monotonic()
         self._has_arrivals.wait(timeout=min(max(due_in, 0.0), 1.0))
         self._has_arrivals.clear()
 
@@ -394,8 +420,7 @@ class Writer:
 
     def _in_transaction(self, fill: Callable[..., None], *arguments: object) -> None:
         if self._connection is None:
-            self._connection = self._store.engine.connect()
-            limit_statements(self._connection, int(DEADLINE_SECONDS * 1000))
+            self._connection = self._connect()
         transaction = self._connection.begin()
         try:
             fill(self._connection, *arguments)
@@ -406,10 +431,29 @@ class Writer:
             transaction.commit()
         except sa.exc.DBAPIError as error:
             raise _CommitFailed from error
+        self._require_files()
         self._failed_commits = 0
         if self._trouble not in {None, "starting"}:
             logger.warning("storage works again")
         self._trouble = None
+
+    def _connect(self) -> sa.Connection:
+        self._require_files()  # before: SQLite would play the log of one file into another
+        connection = self._store.engine.connect()
+        if self._files is not None:
+            self._files.note_reopened_log()
+        limit_statements(connection, int(DEADLINE_SECONDS * 1000))
+        return connection
+
+    def _require_files(self) -> None:
+        """Raise unless the committed rows are in the file that the next start will open; PostgreSQL has none."""
+        if self._files is None:
+            return
+        self._compare_at = time.monotonic() + COMPARE_EVERY_SECONDS
+        try:
+            self._files.require_unchanged()
+        except OSError as error:
+            raise _CommitFailed from error
 
     # -- when storage fails --------------------------------------------------------------------------------------
 
@@ -420,12 +464,17 @@ class Writer:
         found = trouble(cause) or ("failed" if is_unknown else None)
         if found is None:
             return None
+        self._noticed_at = time.monotonic()
         self._metrics.storage_errors.labels(found).inc()
-        if self._trouble != found:
+        if found == "vanished":
+            logger.critical("storage: %s; the API stores nothing more and ends. To start again, %s", cause, WAYS_OUT)
+        elif self._trouble != found:
             logger.error("storage: %s", found, exc_info=cause)
         self._trouble = found
-        self._probe_at = time.monotonic() + PROBE_EVERY_SECONDS
-        if found != "busy":
+        self._probe_at = self._noticed_at + PROBE_EVERY_SECONDS
+        if found == "vanished":
+            self._leave_mark(str(cause))
+        elif found != "busy":
             self._discard_connection()
         if is_unknown and found == "failed":
             self._count_failed_commit()
@@ -445,16 +494,69 @@ class Writer:
                 self._connection.invalidate()
                 self._connection.close()
             self._connection = None
+            if self._files is not None:
+                self._files.forget_closed_log()
+
+    # -- when the store vanished ---------------------------------------------------------------------------------
+
+    def _leave_mark(self, what: str) -> None:
+        if self._mark is None:
+            return
+        try:
+            self._mark.leave(what)
+        except OSError as error:
+            logger.critical("the next start will not know of it, because no mark could be left: %s", error)
+
+    def _end_without_store(self) -> None:
+        """Save what can be saved, show clients, probes and Prometheus what happened, and end the process."""
+        self._refuse_queued()
+        self._write_log_back()
+        while not self._is_stopping and not self._was_shown():
+            self._refuse_queued()
+            time.sleep(0.05)
+        self._give_up(ExitCode.STORAGE_FAILED)
+
+    def _refuse_queued(self) -> None:
+        self._heartbeat = time.monotonic()
+        while jobs := self._take():
+            for job in jobs:
+                job.error = NotStored("storage_failed")
+            self._working_since = 0.0
+            self._wake(jobs)
+
+    def _write_log_back(self) -> None:
+        """Write the log that is still open into the database: another process may find only the latter."""
+        is_written = False
+        until = time.monotonic() + LAST_CHECKPOINT_SECONDS
+        try:
+            while self._connection is not None and not is_written and time.monotonic() < until:
+                is_written = empty_wal(self._connection, busy_timeout_ms=1000)
+                self._refuse_queued()
+        except Exception as error:
+            if trouble(error) is None:
+                raise
+            logger.critical("the write-ahead log cannot be written back: %s", error)
+        if is_written:
+            logger.warning("the write-ahead log was written back: the database that was open is complete")
+        else:
+            logger.critical("the newest rows may be lost, because the write-ahead log could not be written back")
+
+    def _was_shown(self) -> bool:
+        is_prometheus_awaited = 0 < self._metrics.scraped_at < self._noticed_at
+        seconds = SHOWN_TO_PROMETHEUS_SECONDS if is_prometheus_awaited else SHOWN_SECONDS
+        return time.monotonic() > self._noticed_at + seconds
 
     # -- when the queue is empty ---------------------------------------------------------------------------------
 
     @property
     def _probe_due_at(self) -> float:
-        return float("inf") if self._trouble in {None, "corrupt"} else self._probe_at
+        return float("inf") if self._trouble is None or self._trouble in _BEYOND_HELP else self._probe_at
 
     def _use_the_pause(self) -> None:
         now = time.monotonic()
         try:
+            if now >= self._compare_at:
+                self._require_files()
             if now >= self._probe_due_at:
                 self._probe()
             elif self._trouble is None and self._connection is not None and now >= self._housekeeping.due_at:
@@ -470,13 +572,17 @@ class Writer:
             self._in_transaction(self._store.set_meta, "probe", value)
 
     def _part(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._trouble != "vanished":
             try:
+                self._require_files()
                 self._housekeeping.finish(self._connection)
             except Exception as error:
                 if self._code_of(error) is None:
                     raise
-        self._discard_connection()
+        if self._trouble == "vanished":
+            self._end_without_store()
+        else:
+            self._discard_connection()
 
 
 def _switch_to(jobs: Sequence[_Job]) -> None:

@@ -1,5 +1,6 @@
 """Commands that start the API: serve, bootstrap."""
 
+import importlib.util
 import json
 import os
 import secrets
@@ -15,7 +16,8 @@ import numpy as np
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import CURRENT, MANIFEST
 from fraud_detection.model.read import current_version, read_manifest
-from fraud_detection.settings import ApiSettings
+from fraud_detection.settings import ApiSettings, SharedSettings
+from fraud_detection.vanished import Mark
 from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
 from jobs.installation import Installation
 
@@ -51,8 +53,22 @@ def bootstrap() -> None:
 
     The first model is trained on synthetic transactions. With a FEATURES_FILE their statistics come from the labelled
     history in the store, so import some first.
+
+    If the API ended because its database vanished, this accepts what is there now: another file, or a new empty one.
     """
+    _accept_store(installation().settings)
+    if importlib.util.find_spec("api") is None:  # in the image of the jobs
+        click.echo("The API, which is not installed here, creates what is missing when it starts.")
+        return
     _bootstrap(environment())
+
+
+def _accept_store(settings: SharedSettings) -> None:
+    mark = Mark.of(settings)
+    if mark is None or mark.found is None:
+        return
+    click.echo(f"{mark.found}. Accepted: {'the file there' if mark.database.exists() else 'a new, empty database'}.")
+    mark.clear()
 
 
 def _bootstrap(environ: dict[str, str]) -> None:

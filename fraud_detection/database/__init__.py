@@ -22,7 +22,7 @@ Reason = Literal[
     "not_durable",
 ]
 
-Trouble = Literal["full", "busy", "failed", "corrupt"]
+Trouble = Literal["full", "busy", "failed", "corrupt", "vanished"]
 """The kind of failure of the storage below a database."""
 
 

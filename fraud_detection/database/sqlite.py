@@ -57,6 +57,11 @@ def remember_file(path: Path) -> None:
     _marker(path).touch()
 
 
+def forget_file(path: Path) -> None:
+    """Remove the mark of `remember_file`: an empty store may be created here."""
+    _marker(path).unlink(missing_ok=True)
+
+
 def _marker(path: Path) -> Path:
     return path.parent / f".{path.name}.initialised"
 
@@ -72,7 +77,7 @@ def _engine(path: Path, *, read_only: bool, allow_network_filesystem: bool) -> s
         _refuse_network_filesystem(path)
 
     def connect() -> Any:
-        mode = "ro" if read_only else "rwc"
+        mode = "ro" if read_only else "rw"  # never rwc: a store that vanished would come back empty
         # autocommit in the driver, because its implicit BEGIN is deferred and leaves DDL outside the transaction
         return dbapi2.connect(
             f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False

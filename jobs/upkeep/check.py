@@ -8,6 +8,7 @@ from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.store import upkeep
+from fraud_detection.vanished import WAYS_OUT, Mark
 from jobs.installation import Installation
 
 
@@ -25,6 +26,9 @@ def check(here: Installation) -> list[Finding]:
     The API may run meanwhile; its write-ahead log grows, because checking a large SQLite file takes seconds.
     """
     findings = [_check_store(location, here) for location in here.settings.store_locations]
+    mark = Mark.of(here.settings)
+    if mark is not None and mark.found is not None:
+        findings.append(Finding("start of the API", [f"{mark.found}; {WAYS_OUT}"]))
     try:
         model = here.served_model()
         findings.append(Finding(f"model {model.version}", []))

@@ -12,6 +12,7 @@ from typing import Any
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.database.sqlite import forget_file
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
@@ -20,6 +21,7 @@ from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import discard, promote
 from fraud_detection.store import Store, upkeep
+from fraud_detection.vanished import Mark
 from jobs.installation import Installation
 from jobs.upkeep.backup import (
     DESCRIPTION,
@@ -82,6 +84,9 @@ def restore(source: Path, here: Installation, *, actor: str, replace: bool = Fal
         # Last, so that an API that starts too early finds no model, instead of a model without its store.
         with room_in(here.models_dir):
             _restore_models(folder / MODELS, here.models_dir, backup, actor=actor)
+        mark = Mark.of(here.settings)
+        if mark is not None:
+            mark.clear()
     return RestoredBackup(backup, erased)
 
 
@@ -256,7 +261,7 @@ def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:
         else:
             _erase_sqlite(path)
     for location in stores:  # otherwise the store would count as lost, and imports would be rejected
-        location.with_name(f".{location.name}.initialised").unlink(missing_ok=True)
+        forget_file(location)
     return erased
 
 

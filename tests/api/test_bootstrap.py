@@ -23,6 +23,7 @@ from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, journal, load, versions
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
+from fraud_detection.vanished import Mark
 from tests.support.environment import TOKEN
 from tests.support.project import ROOT
 
@@ -276,6 +277,21 @@ def test_a_volume_of_another_user_is_one_line(volumes: dict[str, str]) -> None:
     assert "Permission denied, for uid 12345 and gid 12345; " in ended.stderr
     assert "set fsGroup" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_store_that_vanished_is_not_replaced_by_an_empty_one(
+    run: Callable[..., int], settings: SharedSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = Mark.of(settings)
+    if mark is None:
+        pytest.skip("PostgreSQL has no files")
+    settings.models_dir.mkdir()
+    mark.leave("requests.db: was removed")
+
+    assert run() == 3
+
+    assert "restore a backup (`fraudctl db restore`), or accept" in caplog.records[-1].getMessage()
+    assert not settings.latest_db.parent.exists()
 
 
 def test_it_does_not_disturb_another_promoter(run: Callable[..., int], settings: SharedSettings) -> None:

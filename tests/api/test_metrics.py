@@ -3,13 +3,15 @@
 import math
 import re
 import shutil
+import time
 from pathlib import Path
 
+import flask
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.metrics import Metrics
+from api.metrics import Metrics, blueprint
 
 ROW = [0.5] * 29
 
@@ -56,6 +58,17 @@ def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str,
     assert figures["fraud_request_seconds_count handler=predict status=2xx"] == 1
     assert figures["fraud_auth_requests_total token_id=current"] == 2
     assert figures["fraud_storage_ok"] == 1
+
+
+def test_it_is_known_when_the_metrics_were_last_read() -> None:
+    figures = Metrics()
+    app = flask.Flask("metrics")
+    app.register_blueprint(blueprint(figures))
+    before = time.monotonic()
+
+    app.test_client().get("/metrics")
+
+    assert figures.scraped_at >= before
 
 
 def test_the_libraries_and_the_model_in_use_are_named(scrape: Scrape) -> None:

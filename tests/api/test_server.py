@@ -30,6 +30,7 @@ from tests.support.bad_models import BAD_STATES
 from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
+from tests.support.vanishing import VANISHING
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.long_file
@@ -600,3 +601,26 @@ def test_storage_that_cannot_recover_ends_the_server_with_70(
         assert (status, json.loads(body)["error"]["code"]) == (503, "storage_failed")
         assert server.process.wait(PATIENCE_SECONDS) == 70
     engine.dispose()
+
+
+def test_a_database_that_vanishes_is_answered_503_and_no_start_hides_it(
+    connect: Connect, server: Server, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    connection = connect(server)
+    request_id = json.loads(connection.send(post()).answer()[2])["request_id"]
+    label = {"request_id": request_id, "row": 0, "is_fraud": True, "source": "analyst"}
+    VANISHING["another database is moved over it"](Path(sqlite_environment["LATEST_DB"]))
+
+    scored = connection.send(post()).answer()
+    labelled = connection.send(post({"labels": [label]}, path="/labels")).answer()
+    looked_up = server.get(f"/transactions/{request_id}:0")
+    problems = server.get("/readyz", probe=True)
+    server.process.terminate()  # otherwise it would wait for clients and probes
+    ended = server.process.wait(PATIENCE_SECONDS)
+    again = launch(sqlite_environment, tmp_path / "again")
+
+    assert [scored[0], labelled[0], looked_up[0]] == [503, 503, 503]
+    assert (problems[0], problems[1]["problems"][0]["code"]) == (503, "storage_vanished")
+    assert (ended, again.process.wait(PATIENCE_SECONDS)) == (70, 3)
+    assert "was replaced by another while the API served" in again.log.read_text()
+    assert "Traceback" not in server.log.read_text() + again.log.read_text()

@@ -18,11 +18,16 @@ from api import writer as writing
 from api.metrics import Metrics
 from api.writer import NotStored, Writer
 from fraud_detection.clock import Clock
+from fraud_detection.database import DatabaseRefused
+from fraud_detection.database.open_files import OpenFiles
+from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store, decisions, labels
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.store.labels import NewLabel, UnknownTransaction
+from fraud_detection.vanished import Mark
+from tests.support.vanishing import VANISHING, moved
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 clock = Clock()
@@ -54,11 +59,11 @@ def scored(*, key: str | None = None, body: str = "a body", rows: int = 1, value
 class Service:
     """A writer that runs on a store, its figures, and the exit codes it asked for."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, mark: Mark | None = None) -> None:
         self.metrics = Metrics()
         self.exits: list[int] = []
         self.store = store
-        self.writer = Writer(store, self.metrics, give_up=self.exits.append)
+        self.writer = Writer(store, self.metrics, mark=mark, give_up=self.exits.append)
         self.writer.start()
         wait_until(lambda: self.writer.problem is None, pause=gevent.sleep)
 
@@ -74,8 +79,8 @@ class Service:
 def start() -> Iterator[Callable[[Store], Service]]:
     services: list[Service] = []
 
-    def begin(store: Store) -> Service:
-        services.append(Service(store))
+    def begin(store: Store, mark: Mark | None = None) -> Service:
+        services.append(Service(store, mark))
         return services[-1]
 
     yield begin
@@ -488,6 +493,195 @@ def test_a_damaged_database_is_written_no_more(sqlite_store: Store, start: Calla
     assert (codes, service.writer.problem) == (["storage_failed", "storage_failed"], "corrupt")
     assert service.figure("fraud_storage_errors_total", reason="corrupt") == 1
     assert service.exits == []
+
+
+# -- when the store vanishes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(sqlite_store: Store, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A writer with one stored row that may leave a mark in tmp_path/models, and waits for nobody before it ends."""
+    monkeypatch.setattr(writing, "SHOWN_SECONDS", 0.0)
+    assert isinstance(sqlite_store.location, Path)
+    (tmp_path / "models").mkdir()
+    with sqlite_store.engine.connect() as connection:
+        empty_wal(connection, busy_timeout_ms=0)  # so that the file has its tables
+    service: Service = start(sqlite_store, Mark(sqlite_store.location, tmp_path / "models"))
+    service.writer.append(scored())
+    return service
+
+
+def stored_in(database: Path) -> int:
+    """The rows in the file alone, as a process finds them that does not have the log."""
+    with contextlib.closing(pysqlite3.connect(f"file:{database}?immutable=1", uri=True)) as opened:
+        count: int = opened.execute("SELECT COUNT(*) FROM requests").fetchone()[0]
+    return count
+
+
+def database_of(service: Service) -> Path:
+    assert isinstance(service.store.location, Path)
+    return service.store.location
+
+
+@pytest.mark.parametrize("way", VANISHING)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda service: service.writer.append(scored()),
+        lambda service: service.writer.run(lambda connection: service.store.set_meta(connection, "a", "label")),
+    ],
+    ids=["predict", "labels"],
+)
+def test_what_is_not_in_the_file_at_the_path_is_not_acknowledged(
+    marked: Service, way: str, ask: Callable[[Service], object]
+) -> None:
+    mark = Mark(database_of(marked), database_of(marked).parents[1] / "models")
+
+    VANISHING[way](database_of(marked))
+    with pytest.raises(NotStored) as refused:
+        ask(marked)
+
+    assert (refused.value.code, marked.writer.problem) == ("storage_failed", "vanished")
+    assert marked.figure("fraud_storage_ok") == 0
+    assert marked.figure("fraud_storage_errors_total", reason="vanished") == 1
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+    assert marked.exits == [ExitCode.STORAGE_FAILED]
+    with pytest.raises(DatabaseRefused, match="fraudctl bootstrap"):
+        mark.refuse()
+    with pytest.raises(NotStored):  # at once, because the thread has ended
+        marked.writer.append(scored())
+
+
+def test_without_the_comparison_an_acknowledged_row_would_be_lost(
+    marked: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenFiles, "require_unchanged", lambda _files: None)
+    VANISHING["the log is removed"](database_of(marked))
+
+    marked.writer.append(scored())
+
+    assert stored_in(database_of(marked)) == 0
+
+
+@pytest.mark.parametrize("way", VANISHING)
+def test_an_idle_writer_notices_it_too(marked: Service, way: str) -> None:
+    VANISHING[way](database_of(marked))
+
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert (marked.exits, marked.writer.problem) == ([ExitCode.STORAGE_FAILED], "vanished")
+
+
+@pytest.mark.parametrize(
+    ("way", "place"),
+    [
+        ("the log is removed", lambda database: database),
+        ("another log is moved over it", lambda database: database),
+        ("the database is moved", lambda database: database.with_name("moved.db")),
+        ("the folder is moved", moved),
+    ],
+)
+def test_the_log_that_is_open_is_written_back(marked: Service, way: str, place: Callable[[Path], Path]) -> None:
+    for _ in range(20):
+        marked.writer.append(scored())
+    before = stored_in(database_of(marked))
+
+    VANISHING[way](database_of(marked))
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert (before, stored_in(place(database_of(marked)))) == (0, 21)
+
+
+def test_a_log_that_a_reader_holds_is_not_given_up_at_once(
+    marked: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "LAST_CHECKPOINT_SECONDS", 60.0)
+    reader = Store.open(marked.store.location, marked.store.features, read_only=True)
+    with reader.begin() as reading:
+        reader.count_rows(reading)
+        marked.writer.append(scored())
+        VANISHING["the log is removed"](database_of(marked))
+        wait_until(lambda: marked.figure("fraud_storage_ok") == 0, pause=gevent.sleep)
+        exits_while_it_read = list(marked.exits)
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+    reader.close()
+
+    assert (exits_while_it_read, stored_in(database_of(marked))) == ([], 2)
+    assert "the database that was open is complete" in caplog.text
+
+
+def test_what_cannot_be_written_back_is_reported_as_lost(
+    marked: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "LAST_CHECKPOINT_SECONDS", 0.0)
+
+    VANISHING["the log is removed"](database_of(marked))
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert "the newest rows may be lost" in caplog.text
+
+
+def test_a_mark_that_cannot_be_left_is_logged(marked: Service, caplog: pytest.LogCaptureFixture) -> None:
+    (database_of(marked).parents[1] / "models").rmdir()
+
+    VANISHING["the folder is deleted"](database_of(marked))
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert "no mark could be left" in caplog.text
+
+
+def test_a_file_moved_over_the_database_is_not_touched(
+    marked: Service, limit_files: Callable[[int], None], tmp_path: Path
+) -> None:
+    """Without a connection, the writer would open it, and SQLite would play the old log into it."""
+    database = database_of(marked)
+    with marked.store.engine.connect():
+        limit_files(Path(f"{database}-wal").stat().st_size)
+        with pytest.raises(NotStored):
+            marked.writer.append(scored())
+        limit_files(0)
+        another = tmp_path / "another"
+        another.write_bytes(b"not for SQLite" * 1000)
+        another.replace(database)
+        with contextlib.suppress(NotStored):
+            marked.writer.append(scored())
+        wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert (marked.writer.problem, database.read_bytes()) == ("vanished", b"not for SQLite" * 1000)
+
+
+def test_prometheus_may_read_what_happened_before_the_end(marked: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SHOWN_TO_PROMETHEUS_SECONDS", 600.0)
+    marked.metrics.scraped_at = time.monotonic()
+    VANISHING["the database is removed"](database_of(marked))
+    wait_until(lambda: marked.writer.problem == "vanished", pause=gevent.sleep)
+    gevent.sleep(0.2)
+    exits_before_the_scrape = list(marked.exits)
+
+    marked.metrics.scraped_at = time.monotonic()
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert exits_before_the_scrape == []
+
+
+def test_a_store_that_vanishes_at_the_end_leaves_its_mark(marked: Service) -> None:
+    VANISHING["another database is moved over it"](database_of(marked))
+
+    marked.writer.close()
+
+    assert marked.exits == [ExitCode.STORAGE_FAILED]
+    assert Mark(database_of(marked), database_of(marked).parents[1] / "models").found
+
+
+def test_files_of_which_the_system_cannot_tell_are_failing_storage(marked: Service) -> None:
+    VANISHING["the folder is moved"](database_of(marked))
+    database_of(marked).parent.symlink_to("a name that is too long" * 20)
+
+    with pytest.raises(NotStored):
+        marked.writer.append(scored())
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    assert (marked.writer.problem, marked.exits[:1]) == ("failed", [ExitCode.STORAGE_FAILED])
 
 
 def test_a_lost_connection_is_replaced(postgresql_database: str, features: FeatureList, start: Any) -> None:

@@ -18,6 +18,7 @@ from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.read import load, versions
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.transfer import ImportedRows
+from fraud_detection.vanished import Mark
 from jobs.synthetic.baseline import seed_baseline
 from tests.support.command_line import Fraudctl
 from tests.support.ports import free_port
@@ -169,6 +170,26 @@ def test_bootstrap_makes_a_baseline_for_other_features(
     assert "import labelled history first" in refused.stderr
     assert made.stderr.startswith("Training the first model on synthetic transactions")
     assert load(tmp_path / "models" / PICKLE, load_features(tmp_path / "features.json"))
+
+
+def test_bootstrap_accepts_what_is_there_after_a_store_vanished(
+    fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path
+) -> None:
+    fraudctl("bootstrap", env=fresh)
+    database = tmp_path / "data" / "requests.db"
+    mark = Mark(database, tmp_path / "models")
+
+    mark.leave("requests.db: was replaced")
+    told_of_a_file = fraudctl("bootstrap", env=fresh).output
+    database.unlink()
+    mark.leave("requests.db: was removed")
+    told_of_none = fraudctl("bootstrap", env=fresh).output
+
+    assert "was replaced" in told_of_a_file
+    assert "Accepted: the file there." in told_of_a_file
+    assert "was removed" in told_of_none
+    assert "Accepted: a new, empty database." in told_of_none
+    assert (database.exists(), mark.found) == (True, None)
 
 
 def test_bootstrap_passes_a_refusal_on(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pysqlite3
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection.database import DatabaseRefused, sqlite
 from fraud_detection.features import FeatureList
@@ -63,6 +64,16 @@ def test_a_lost_database_is_not_silently_replaced_by_an_empty_one(sqlite_store: 
         Store.create_or_migrate(sqlite_store.location, features)
 
     assert refused.value.reason == "lost"
+
+
+def test_no_later_connection_makes_a_database_that_vanished_anew(sqlite_store: Store) -> None:
+    assert isinstance(sqlite_store.location, Path)
+    sqlite_store.close()
+    sqlite_store.location.unlink()
+
+    with pytest.raises(sa.exc.OperationalError, match="unable to open"), sqlite_store.engine.connect():
+        pass
+    assert not sqlite_store.location.exists()
 
 
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from fraud_detection.store import Store, decisions, history, transfer
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.history import History
 from fraud_detection.store.transfer import ImportedRows
+from fraud_detection.vanished import Mark
 from jobs.installation import Installation
 from jobs.upkeep.backup import NoRoom, back_up, room_in
 from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore, unpacked
@@ -82,6 +83,19 @@ def backed_up(sqlite_store: Store, model: Model, sqlite_environment: dict[str, s
     sqlite_store.close()
     back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
     return settings
+
+
+def test_a_restored_store_may_start_after_the_previous_one_vanished(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    mark = Mark(backed_up.latest_db, backed_up.models_dir)
+    shutil.rmtree(backed_up.latest_db.parent)
+    mark.leave("requests.db: was removed")
+
+    restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
+
+    assert mark.found is None
+    assert len(history_of(backed_up, features).request_id) == 4
 
 
 @pytest.mark.parametrize("name", ["backup", "backup.tar", "backup.tar.gz"])

@@ -7,6 +7,7 @@ from fraud_detection.model.files import ONNX
 from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
+from fraud_detection.vanished import Mark
 from jobs.installation import Installation
 from jobs.upkeep.check import check
 
@@ -42,6 +43,18 @@ def test_every_problem_is_found_in_one_run(
 
     assert "is damaged or not an SQLite database" in store.problems[0]
     assert "model.onnx is not the file that the manifest describes" in served.problems[0]
+
+
+def test_a_store_that_vanished_while_the_api_served_is_found(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    Mark(settings.latest_db, settings.models_dir).leave("requests.db: was replaced")
+
+    _, start, _ = check(Installation(settings, sqlite_store.features))
+
+    assert start.problems[0].startswith("requests.db: was replaced (")
+    assert "`fraudctl db restore`" in start.problems[0]
 
 
 def test_no_store_at_all_is_a_problem(sqlite_environment: dict[str, str], model: Model, features: FeatureList) -> None:

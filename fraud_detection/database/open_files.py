@@ -1,0 +1,100 @@
+"""Notices that the file of an open SQLite database, its write-ahead log or its folder was removed or replaced."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+
+class StoreVanished(ExpectedError):
+    """A path no longer leads to the file that this process has open; the message names the path."""
+
+    exit_code = ExitCode.UNUSABLE
+
+
+class OpenFiles:
+    """The files of one database by device and inode, as this process has them open.
+
+    They are never opened here, because closing any descriptor of them would drop SQLite's locks.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Note the files; a connection must be open.
+
+        Raises StoreVanished.
+        """
+        path = database.absolute()
+        self._log = f"{database.resolve()}-wal"
+        self._opened = {str(path.parent): _found(str(path.parent))}  # first, because a message names one path
+        for file in (str(path), self._log):
+            self._opened[file] = _opened_here(file)
+
+    def require_unchanged(self) -> None:
+        """Compare what is at the paths with what is open.
+
+        Raises StoreVanished; OSError if the file system does not tell.
+        """
+        for path, opened in self._opened.items():
+            found = _identity(path)
+            if found != opened:
+                is_there = found is not None and found[:2] != opened[:2]
+                what = "replaced by another" if is_there else "removed or moved away"
+                raise StoreVanished(f"{path}: was {what} while the API served")
+
+    def forget_closed_log(self) -> None:
+        """Stop comparing the log if no connection has it open: SQLite removes it with the last one."""
+        if self._log in self._opened and not _is_open_here(self._opened[self._log]):
+            del self._opened[self._log]
+
+    def note_reopened_log(self) -> None:
+        """Compare the log of a new connection from now on.
+
+        Raises StoreVanished.
+        """
+        if self._log not in self._opened:
+            self._opened[self._log] = _opened_here(self._log)
+
+
+_Identity = tuple[int, int, bool]
+
+
+def _identity(path: str) -> _Identity | None:
+    """Return device, inode, and whether a folder still names it, None if nothing is there.
+
+    A mount, as of a container, keeps a file at its path whose name is gone.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116  a Path would cost as much as the system call
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return status.st_dev, status.st_ino, status.st_nlink > 0
+
+
+def _opened_here(path: str) -> _Identity:
+    found = _found(path)
+    if not _is_open_here(found):  # otherwise the other file would pass for the open one
+        raise StoreVanished(f"{path}: was replaced while the API opened it; start the API again")
+    return found
+
+
+def _found(path: str) -> _Identity:
+    found = _identity(path)
+    if found is None:
+        raise StoreVanished(f"{path}: was removed while the API opened it; start the API again")
+    return found
+
+
+def _is_open_here(file: _Identity) -> bool:
+    """Return whether a descriptor of this process leads to the file, whatever its name is now."""
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208  names are enough
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            found = _identity(f"/proc/self/fd/{descriptor}")
+            if found is not None and found[:2] == file[:2]:
+                return True
+    return False

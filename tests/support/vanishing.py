@@ -1,0 +1,51 @@
+"""Takes the files of a store away while a process has them open, in each way in which it happens."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from fraud_detection.features import default_features
+from fraud_detection.store import Store
+
+
+def _log(database: Path) -> Path:
+    return Path(f"{database}-wal")
+
+
+def _replace_database(database: Path) -> None:
+    another = database.with_name("another.db")
+    Store.create_or_migrate(another, default_features()).close()
+    another.replace(database)
+
+
+def _replace_log(database: Path) -> None:
+    another = database.with_name("another-wal")
+    shutil.copyfile(_log(database), another)
+    another.replace(_log(database))
+
+
+def _move_folder(database: Path) -> None:
+    database.parent.rename(moved(database).parent)
+
+
+def _replace_folder(database: Path) -> None:
+    _move_folder(database)
+    shutil.copytree(moved(database).parent, database.parent)
+
+
+def moved(database: Path) -> Path:
+    """Where the database is after its folder was moved."""
+    return database.parent.with_name("moved") / database.name
+
+
+VANISHING: dict[str, Callable[[Path], object]] = {
+    "the database is removed": Path.unlink,
+    "the database is moved": lambda database: database.rename(database.with_name("moved.db")),
+    "another database is moved over it": _replace_database,
+    "the log is removed": lambda database: _log(database).unlink(),
+    "another log is moved over it": _replace_log,
+    "the folder is deleted": lambda database: shutil.rmtree(database.parent),
+    "the folder is moved": _move_folder,
+    "the folder is replaced by a copy": _replace_folder,
+}
+"""What takes the files away, by its description; each takes the path of the database."""
