@@ -271,7 +271,7 @@ class Writer:
                 jobs = self._take()
                 if jobs:
                     self._write(jobs)
-                if not self._queue and self._trouble != "vanished":
+                if not self._queue:
                     self._use_the_pause()
                 self._heartbeat = time.monotonic()
             self._part()
@@ -553,6 +553,8 @@ class Writer:
         return float("inf") if self._trouble is None or self._trouble in _BEYOND_HELP else self._probe_at
 
     def _use_the_pause(self) -> None:
+        if self._trouble == "vanished":
+            return
         now = time.monotonic()
         try:
             if now >= self._compare_at:

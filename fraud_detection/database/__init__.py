@@ -18,6 +18,7 @@ Reason = Literal[
     "not_ours",
     "too_new",
     "other_features",
+    "foreign_objects",
     "unreachable",
     "not_durable",
 ]

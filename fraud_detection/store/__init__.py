@@ -20,9 +20,12 @@ from fraud_detection.database.engine import create_engine, open_engine
 from fraud_detection.database.sqlite import remember_file
 from fraud_detection.features import FeatureList
 from fraud_detection.schema import REVISION, Role, Tables, names_of, tables
+from fraud_detection.store.foreign_objects import foreign_objects
 
 FACTS_OF_THE_TABLES = ("features", "features_digest", "oldest_writer")
 """The keys that schema_meta holds in every store, also in an empty one."""
+
+_NAMED_OBJECTS = 5  # in a message; a file can hold any number
 
 PAGE_ROWS = 5000  # rows of a large query that are in memory at once
 
@@ -144,7 +147,8 @@ class Store:
 
     def _check(self, connection: sa.Connection) -> None:
         where = self.location if isinstance(self.location, Path) else "PostgreSQL"
-        if self._revision(connection) is None:
+        revision = self._revision(connection)
+        if revision is None:
             if sa.inspect(connection).has_table("requests"):
                 raise DatabaseRefused(
                     "not_ours",
@@ -166,6 +170,15 @@ class Store:
                 f"{where}: belongs to another feature list ({len(names)} features: {_ends(names)}), this installation "
                 f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
                 "or set LATEST_DB and TRAIN_DB to other files",
+            )
+        foreign = foreign_objects(self.tables, connection, is_newer=revision > REVISION)
+        if foreign:
+            more = f" and {len(foreign) - _NAMED_OBJECTS} more" if len(foreign) > _NAMED_OBJECTS else ""
+            raise DatabaseRefused(
+                "foreign_objects",
+                f"{where}: holds what this program did not make and what could change or hide rows: "
+                f"{', '.join(foreign[:_NAMED_OBJECTS])}{more}; if you made it, stop the API and drop it "
+                "(DROP TRIGGER, DROP VIEW, …), otherwise restore a backup without it (`fraudctl db restore`)",
             )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from fraud_detection.store.history import History
 from fraud_detection.store.transfer import ImportedRows
 from fraud_detection.vanished import Mark
 from jobs.installation import Installation
-from jobs.upkeep.backup import NoRoom, back_up, room_in
+from jobs.upkeep.backup import NoRoom, back_up, describe_files, room_in
 from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore, unpacked
 
 CLOCK = Clock()
@@ -457,6 +458,22 @@ def test_a_database_that_was_damaged_when_it_was_backed_up_is_not_restored(
 
     with pytest.raises(BadBackup, match="4 rows with a feature that is not a number in range"):
         restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
+
+
+def test_a_backup_with_a_trigger_of_others_is_not_restored(
+    backed_up: JobSettings, features: FeatureList, tmp_path: Path
+) -> None:
+    with closing(dbapi2.connect(tmp_path / "backup" / "requests.db")) as database:
+        database.execute("CREATE TRIGGER thief AFTER INSERT ON requests BEGIN DELETE FROM labels; END")
+    described = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    described["files"]["requests.db"] = asdict(describe_files(tmp_path / "backup")["requests.db"])
+    (tmp_path / "backup" / "backup.json").write_text(json.dumps(described))
+    before = history_of(backed_up, features)
+
+    with pytest.raises(DatabaseRefused, match=r'backup/requests.db: holds .* trigger "thief" on "requests"'):
+        restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
+
+    assert history_of(backed_up, features).request_id.tolist() == before.request_id.tolist()
 
 
 def test_refuses_an_archive_of_something_else(

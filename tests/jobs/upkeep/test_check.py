@@ -57,6 +57,16 @@ def test_a_store_that_vanished_while_the_api_served_is_found(
     assert "`fraudctl db restore`" in start.problems[0]
 
 
+def test_a_trigger_of_others_is_found(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    with sqlite_store.begin() as connection:
+        connection.exec_driver_sql("CREATE TRIGGER thief AFTER INSERT ON requests BEGIN DELETE FROM labels; END")
+
+    found = check(Installation(settings, sqlite_store.features))[0]
+
+    assert 'trigger "thief" on "requests"' in found.problems[0]
+
+
 def test_no_store_at_all_is_a_problem(sqlite_environment: dict[str, str], model: Model, features: FeatureList) -> None:
     settings = JobSettings.from_env(sqlite_environment)
 

@@ -13,7 +13,7 @@ from fraud_detection.store import Store, decisions, labels, transfer
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.labels import NewLabel
 from fraud_detection.store.transfer import ImportedRows
-from jobs.upkeep.copy_store import CopyFailed, copy_stores
+from jobs.upkeep.copy_store import CopyFailed, copy_contents, copy_stores
 
 CLOCK = Clock()
 NOW = "2026-03-01 00:00:00.000000"
@@ -134,10 +134,9 @@ def test_what_did_not_arrive_whole_is_undone(sqlite_store: Store, tmp_path: Path
     target = Store.create_or_migrate(tmp_path / "copy.db", sqlite_store.features)
     with target.begin() as connection:  # a database that loses or changes what is written to it
         connection.execute(sa.text(f"CREATE TRIGGER t AFTER INSERT ON idempotency BEGIN {loss}; END"))
-    target.close()
 
-    with pytest.raises(CopyFailed, match="nothing was copied"):
-        copy_stores([sqlite_store.location], tmp_path / "copy.db", sqlite_store.features)
+    with sqlite_store.begin() as reading, pytest.raises(CopyFailed, match="nothing was copied"):
+        copy_contents([(sqlite_store, reading)], target)
 
     with target.begin() as connection:
         assert target.count_rows(connection) == 0
