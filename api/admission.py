@@ -1,4 +1,4 @@
-"""Limits requests in flight: beyond the limit the API replies 503 before it reads the body."""
+"""Limits requests in flight: beyond the limit the API replies 503, if it can before it reads the body."""
 
 from types import TracebackType
 
@@ -12,18 +12,25 @@ class TooManyInside(Exception):
 
 
 class Admission:
-    """A limit on requests in flight, entered with `with admission:`; only greenlets of one thread may share it."""
+    """A limit on requests in flight; only greenlets of one thread may share it.
+
+    A request enters with `with admission:` when its body is whole, so that a client that sends slowly takes no place.
+    """
 
     def __init__(self, limit: int, writer: Writer) -> None:
         self._limit = limit
         self._writer = writer
         self._inside = 0
 
-    def __enter__(self) -> None:
+    def check(self) -> None:
+        """Raise TooManyInside or NotStored if no request may enter now; reading its body would then be in vain."""
         if self._writer.problem == "vanished":  # nor may a row be read that no next start will find
             raise NotStored("storage_failed")
         if self._inside >= self._limit or self._writer.oldest_wait_seconds > OLDEST_WAIT_SECONDS:
             raise TooManyInside("too many requests in flight; repeat this one after Retry-After seconds")
+
+    def __enter__(self) -> None:
+        self.check()
         self._inside += 1
 
     def __exit__(

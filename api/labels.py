@@ -7,8 +7,9 @@ import flask
 
 from api.admission import Admission
 from api.arrival import arrived_at, request_id
-from api.strict_json import read_json
+from api.strict_json import read_body
 from api.writer import Writer
+from fraud_detection import strict_json
 from fraud_detection.clock import is_date, read_time, timestamp
 from fraud_detection.contract import LABEL_SOURCES, MAX_LABELS, STORED_ID
 from fraud_detection.store import Store, labels
@@ -30,9 +31,11 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
 
     @routes.post("/labels")
     def add_labels() -> dict[str, object]:
+        admission.check()
+        body = read_body(flask.request.environ)
         with admission:
-            # The parsed body is not kept: hundreds of requests may wait for the writer.
-            new_labels = read_labels(read_json(flask.request.environ)[1], datetime.now(UTC))
+            new_labels = read_labels(strict_json.parse(body), datetime.now(UTC))
+            del body  # hundreds of requests may wait for the writer
             received_at = arrived_at(flask.request.environ)
             added = writer.run(lambda connection: labels.add(store, connection, new_labels, received_at, writer.go_on))
         return {

@@ -13,8 +13,9 @@ from api.arrival import arrived_at, request_id
 from api.auth import Tokens, authenticate
 from api.metrics import Metrics
 from api.served_model import ServedModel
-from api.strict_json import read_json
+from api.strict_json import read_body
 from api.writer import Writer
+from fraud_detection import strict_json
 from fraud_detection.contract import IDEMPOTENCY_KEY, MAX_ROWS, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
@@ -65,12 +66,13 @@ def in_front_of(
 
     def predict(environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes]:
         token_id = authenticate(environ, tokens)
+        admission.check()
+        key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
+        body = read_body(environ)
         with admission:
-            key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
-            body, document = read_json(environ)
             body_sha256 = None if key is None else hashlib.sha256(body).hexdigest()
-            matrix, transaction_ids = read_transactions(document, features)
-            del body, document  # hundreds of requests may wait for the writer, and these are most of their memory
+            matrix, transaction_ids = read_transactions(strict_json.parse(body), features)
+            del body  # hundreds of requests may wait for the writer, and it is most of their memory
             model = served.current
             scored = ScoredRequest(
                 request_id=request_id(environ),

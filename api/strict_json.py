@@ -1,6 +1,5 @@
-"""Reads the JSON body of a request within its limits."""
+"""Reads the body of a request that declares JSON, within its limits."""
 
-from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 import gevent
@@ -9,7 +8,6 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_content_length
 
 from fraud_detection.contract import MAX_BODY_BYTES
-from fraud_detection.strict_json import parse
 
 _LARGE_BYTES = 64 * 1024
 
@@ -30,18 +28,11 @@ class BodyTooSlow(Exception):
     """A body that did not arrive within the time allowed for a request."""
 
 
-def read_json(environ: WSGIEnvironment) -> tuple[bytes, Any]:
-    """Return the body of a request and the JSON value it holds.
+def read_body(environ: WSGIEnvironment) -> bytes:
+    """Return the whole body of a request.
 
-    Raises UnsupportedBody, BodyTooLarge, BodyIncomplete, BodyTooSlow or NotStrictJson.
+    Raises UnsupportedBody, BodyTooLarge, BodyIncomplete or BodyTooSlow.
     """
-    body = _read(environ)
-    if len(body) > _LARGE_BYTES:
-        gevent.sleep(0)  # so that other clients and the worker's heartbeat have their turn between two large bodies
-    return body, parse(body)
-
-
-def _read(environ: WSGIEnvironment) -> bytes:
     kind, parameters = parse_options_header(environ.get("CONTENT_TYPE"))
     if kind.lower() != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8":
         raise UnsupportedBody("expected Content-Type: application/json")
@@ -61,4 +52,6 @@ def _read(environ: WSGIEnvironment) -> bytes:
         raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, got more")
     if declared is not None and len(body) != declared:
         raise BodyIncomplete(f"expected the {declared} bytes that Content-Length declares, got {len(body)}")
+    if len(body) > _LARGE_BYTES:
+        gevent.sleep(0)  # so that other clients and the worker's heartbeat have their turn between two large bodies
     return body

@@ -17,7 +17,6 @@ import pytest
 from flask.testing import FlaskClient
 from psutil import Process
 
-from api import strict_json
 from api.app import Api, create_app
 from fraud_detection.features import InvalidTransactions, default_features
 from fraud_detection.settings import ApiSettings
@@ -398,7 +397,7 @@ def test_nothing_brings_it_down_through_a_socket(
 
 
 def test_a_parser_that_lets_errors_through_is_found(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strict_json, "parse", json.loads)
+    monkeypatch.setattr("fraud_detection.strict_json.parse", json.loads)
     tally = Tally()
 
     send_in_process(api.test_client(), range(500), tally)
