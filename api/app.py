@@ -10,6 +10,7 @@ from api import docs_page, health, labels, metrics, predict, served_model, trans
 from api.admission import Admission
 from api.arrival import at_the_door
 from api.auth import Tokens, require_token
+from api.connections import Connections
 from api.errors import answer_errors
 from api.health import Health
 from api.metrics import Metrics
@@ -26,13 +27,18 @@ from fraud_detection.vanished import Mark
 class Api(flask.Flask):
     """The assembled API, a WSGI application; call `close` after the last request."""
 
-    def __init__(self, health: Health, served: ServedModel, writer: Writer) -> None:
+    def __init__(self, health: Health, served: ServedModel, writer: Writer, metrics: Metrics) -> None:
         super().__init__("api", static_folder=None)
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a method that docs/openapi.yaml does not name is 405
         self.health = health
         self.served = served
         self.writer = writer
         self.at_the_end = contextlib.ExitStack()
+        self._metrics = metrics
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Report the connections of the server among the metrics."""
+        self._metrics.watch_connections(connections)
 
     def drain(self) -> None:
         """Report not ready, so that no new requests arrive; requests in flight are still answered."""
@@ -67,7 +73,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         served = ServedModel(settings.model_path, features, figures, served_before=served_before)
         opened.callback(served.close)
         admission = Admission(settings.max_in_flight, writer)
-        app = Api(Health(served, writer), served, writer)
+        app = Api(Health(served, writer), served, writer, figures)
 
         tokens = Tokens(settings, figures)
         require_token(app, tokens, figures)

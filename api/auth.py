@@ -10,6 +10,7 @@ from wsgiref.types import WSGIEnvironment
 
 import flask
 
+from api.connections import BROUGHT_TOKEN
 from api.metrics import Metrics, TokenId
 from fraud_detection.environment import BadSetting, checked_token, read_secret_file
 from fraud_detection.settings import ApiSettings
@@ -109,13 +110,14 @@ def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
 
 
 def authenticate(environ: WSGIEnvironment, tokens: Tokens) -> TokenId:
-    """Return which token a request carries.
+    """Return which token a request carries; mark its connection as one that may rest for long.
 
     Raises Unauthorized.
     """
     token_id = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
     if token_id is None:
         raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+    environ[BROUGHT_TOKEN] = True
     return token_id
 
 

@@ -12,10 +12,11 @@ from typing import Literal, get_args
 import flask
 import pysqlite3
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from api.connections import Connections, Outcome, State
 from fraud_detection.database import Trouble
 from fraud_detection.model.read import RefusalReason
 
@@ -120,6 +121,10 @@ class Metrics:
         free = self._gauge("fraud_volume_free_bytes", "Bytes left on the volume that holds the database.")
         free.set_function(lambda: bytes_of("free"))
 
+    def watch_connections(self, connections: Connections) -> None:
+        """Report at each scrape what became of the connections."""
+        self.registry.register(ConnectionFigures(connections))
+
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
 
@@ -173,6 +178,28 @@ class ScoreHistogram(Collector):
         bounds = [*map(str, _SCORE_BUCKETS), "+Inf"]
         buckets = list(zip(bounds, itertools.accumulate(self._counts), strict=True))
         yield HistogramMetricFamily("fraud_probabilities", "Scores answered.", buckets, self._sum)
+
+
+class ConnectionFigures(Collector):
+    """Counts connections when Prometheus asks, so that a connection costs no more than an addition."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        """Return how many connections are open, by state, and have ended, by outcome."""
+        states = self._connections.states()
+        is_open = GaugeMetricFamily("fraud_connections", "Open connections, by what they do.", labels=["state"])
+        for state in get_args(State):
+            is_open.add_metric([state], states[state])
+        yield is_open
+        yield GaugeMetricFamily(
+            "fraud_connections_limit", "Open connections at which one must go.", self._connections.limit
+        )
+        ended = CounterMetricFamily("fraud_connections_ended", "Connections that ended, by reason.", labels=["outcome"])
+        for outcome in get_args(Outcome):
+            ended.add_metric([outcome], self._connections.ended[outcome])
+        yield ended
 
 
 def blueprint(metrics: Metrics) -> flask.Blueprint:

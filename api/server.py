@@ -5,7 +5,7 @@ import json
 import logging
 import mmap
 import os
-import select
+import resource
 import sys
 import threading
 import time
@@ -21,16 +21,15 @@ from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.arbiter import Arbiter
 from gunicorn.http import RequestParser, errors, wsgi
-from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from api.connections import BROUGHT_TOKEN, Connection, Connections
 from fraud_detection.clock import Clock
 
-REQUEST_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
 CLOSING_SECONDS = 2.0
 LAST_QUESTION_SECONDS = 2.0  # closing a connection that was idle for longer hardly ever crosses a request
 DRAIN_BYTES = 65_536
+OTHER_DESCRIPTORS = 256  # databases, models, probes, the log: what the connections leave of the process's descriptors
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """Serves a WSGI application; at the end it replies once more on each connection, and closes idle ones.
 
     Nothing is monkey-patched: only the sockets of clients cooperate. The application may have a method `drain`, which
-    is called when no further connection is accepted, and a method `close`, which is called last.
+    is called when no further connection is accepted, and a method `close`, which is called last. At the start, a method
+    `watch_connections` is given the connections. The application sets BROUGHT_TOKEN in the environ of a request whose
+    client may keep its connection for long.
     """
 
     sockets: list[Any]
@@ -53,7 +54,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def init_process(self) -> None:
         """Prepare this process and serve until it receives a signal to stop."""
-        self._idle: dict[gevent.Greenlet, Any] = {}
+        self._connections = Connections(self._connection_limit())
         self._is_told_to_stop = Event()
         self._clock = Clock()
         super().init_process()
@@ -67,14 +68,18 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def run(self) -> None:
         """Accept and answer connections; after the signal, close them."""
+        watch_connections = getattr(self.wsgi, "watch_connections", None)
+        if watch_connections is not None:
+            watch_connections(self._connections)
         servers = []
         for listener in self.sockets:
             listener.setblocking(1)
-            server = StreamServer(listener, handle=self._handler(listener), spawn=Pool(self.worker_connections))
+            server = StreamServer(listener, handle=self._handler(listener), spawn=Pool(self._connections.limit))
             server.start()
             servers.append(server)
         while self.alive:
             self.notify()
+            self._connections.make_room()  # when none could go before, no place is left whose owner could make room
             self._is_told_to_stop.wait(1.0)
         # gunicorn's parent kills after graceful_timeout; the seconds left then are for the writer to close.
         until = time.monotonic() + self.cfg.graceful_timeout - CLOSING_SECONDS
@@ -100,41 +105,61 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             connections.join(timeout=0.1)
 
     def _close_idle(self) -> None:
-        for greenlet, client in list(self._idle.items()):
-            arrived = select.poll()
-            arrived.register(client.fileno(), select.POLLIN)
-            if not arrived.poll(0):  # answer a request that has already arrived
-                greenlet.kill(block=False)
+        for connection in self._connections.resting():
+            connection.leave("stopping")
+
+    def _connection_limit(self) -> int:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        affordable = descriptors - min(OTHER_DESCRIPTORS, descriptors // 2)
+        wanted: int = self.worker_connections
+        if affordable < wanted:
+            logger.warning("only %d connections at once: the limit of open files is %d", affordable, descriptors)
+        return min(affordable, wanted)
 
     def _handler(self, listener: Any) -> Callable[[Any, Any], None]:
         address = listener.getsockname()
 
         def handle(client: Any, peer: Any) -> None:
+            connection = Connection(client, self._connections, self.cfg.keepalive)
+            self._connections.add(connection)
             try:
                 try:
-                    self._converse(address, client, peer)
+                    self._converse(address, connection, peer)
                 except errors.ParseException as error:
-                    self._refuse(client, error)
+                    connection.end("not_http")
+                    self._refuse(connection, error)
                 except StopIteration:  # one side closes the connection
                     pass
+                connection.state = "closing"
                 util.close_graceful(client)
-            except (OSError, gevent.GreenletExit):  # closed by the client, too slow, or idle at the end
+            except OSError:  # closed by the client, too slow, or told to go
+                connection.end("broken")
+                client.close()
+            except gevent.GreenletExit:
+                connection.end("stopping")
                 client.close()
             except Exception:
+                connection.end("failed")
                 logger.exception("a connection failed")
                 client.close()
+            finally:
+                self._connections.remove(connection)
 
         return handle
 
-    def _converse(self, address: Any, client: Any, peer: Any) -> None:
+    def _converse(self, address: Any, connection: Connection, peer: Any) -> None:
+        client = connection.sock
         parser = RequestParser(self.cfg, client, peer)
-        parser.unreader = Unreader(client, self._idle, self.cfg.keepalive)
+        parser.unreader = connection
         while True:
             request = next(parser)
             response, environ = wsgi.create(request, client, peer, address, self.cfg, response_class=Response)
             environ["wsgi.multithread"] = True
             response.worker = self
+            response.connection = connection
             body = self.wsgi(environ, response.start_response)
+            if BROUGHT_TOKEN in environ:
+                connection.is_known = True
             try:
                 for part in body:
                     response.write(part)
@@ -144,10 +169,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                     body.close()
             if response.should_close() or not parser.finish_body(max_bytes=DRAIN_BYTES):
                 raise StopIteration
-            parser.unreader.expect_request()
+            connection.expect_request()
             gevent.sleep(0)  # otherwise a client that repeats requests at once would starve the others
 
-    def _refuse(self, client: Any, error: errors.ParseException) -> None:
+    def _refuse(self, connection: Connection, error: errors.ParseException) -> None:
         """Reply to what is not HTTP, in the format of our other errors and without repeating any of it."""
         status, code, message = next(
             (answer for kind, answer in _REFUSALS.items() if isinstance(error, kind)), _NOT_HTTP
@@ -159,7 +184,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
         )
-        client.sendall(head.encode() + body)
+        connection.send(head.encode() + body)
 
 
 _NOT_HTTP = ("400 Bad Request", "bad_request", "expected a well-formed HTTP/1.1 request")
@@ -179,45 +204,11 @@ _REFUSALS = {
 }
 
 
-class Unreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    """Reads a connection; a request has REQUEST_SECONDS from its first byte to its last, even if it trickles in."""
-
-    def __init__(self, client: Any, idle: dict[gevent.Greenlet, Any], keepalive_seconds: float) -> None:
-        super().__init__(client)
-        self._idle = idle
-        self._keepalive_seconds = keepalive_seconds
-        self._idle_seconds = REQUEST_SECONDS  # a client that connects has a request
-        self._deadline: float | None = None
-
-    def expect_request(self) -> None:
-        """Wait for the next request: the connection is idle until its first byte arrives."""
-        self._idle_seconds = self._keepalive_seconds
-        has_begun = self.buf.getbuffer().nbytes > 0  # the client sent it right behind the previous one
-        self._deadline = time.monotonic() + REQUEST_SECONDS if has_begun else None
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Receive available bytes; raises TimeoutError."""
-        received: bytes
-        if self._deadline is None:
-            greenlet = gevent.getcurrent()
-            self._idle[greenlet] = self.sock
-            self.sock.settimeout(self._idle_seconds)
-            try:
-                received = super().chunk()
-            finally:
-                del self._idle[greenlet]
-            self._deadline = time.monotonic() + REQUEST_SECONDS
-        else:
-            self.sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
-            received = super().chunk(size_hint)
-        self.sock.settimeout(ANSWER_SECONDS)
-        return received
-
-
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     """Sends header and body together, which saves a system call and a packet per reply."""
 
     worker: Worker
+    connection: Connection
     headers_sent: bool
     _head = b""
     _is_at_the_end = False
@@ -225,7 +216,8 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     def should_close(self) -> bool:
         """Return whether this reply is the last: at the end, or if too much of the body is unread to receive it."""
         if not self.headers_sent:
-            self._is_at_the_end = not self.worker.alive  # decided once, because the header announces it
+            # Decided once, because the header announces it.
+            self._is_at_the_end = self.connection.is_told_to_go or not self.worker.alive
         if self._is_at_the_end:
             return True
         body = self.req.body
@@ -249,14 +241,14 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     def _emit_body(self, data: bytes) -> None:
         if self.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
-        self.sock.sendall(self._head + data)
+        self.connection.send(self._head + data)
         self._head = b""
 
     def close(self) -> None:
         """End the reply."""
         self.send_headers()
         if self._head or self.chunked:
-            self.sock.sendall(self._head + (b"0\r\n\r\n" if self.chunked else b""))
+            self.connection.send(self._head + (b"0\r\n\r\n" if self.chunked else b""))
             self._head = b""
 
 

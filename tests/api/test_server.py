@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from api.server import REQUEST_SECONDS
+from api.connections import REQUEST_SECONDS
 from fraud_detection.database.engine import open_engine
 from fraud_detection.model.files import CURRENT, ONNX
 from fraud_detection.model.write import promote
@@ -138,7 +138,9 @@ def post(body: object = None, *, headers: str = "", path: str = "/predict") -> b
     ).encode() + content
 
 
-def launch(environment: Mapping[str, str], log: Path, *application: str) -> Server:
+def launch(
+    environment: Mapping[str, str], log: Path, *application: str, under: Sequence[str] = (), folder: Path = ROOT
+) -> Server:
     port, probe_port = free_port(), free_port()
     variables = {
         **{name: os.environ[name] for name in os.environ if name == "PATH" or name.startswith("COV")},
@@ -148,8 +150,8 @@ def launch(environment: Mapping[str, str], log: Path, *application: str) -> Serv
     }
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", *application],
-            cwd=ROOT,
+            [*under, sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", *application],
+            cwd=folder,
             env=variables,
             stdout=stderr,
             stderr=stderr,
@@ -158,8 +160,10 @@ def launch(environment: Mapping[str, str], log: Path, *application: str) -> Serv
 
 
 @contextlib.contextmanager
-def running(environment: Mapping[str, str], log: Path) -> Iterator[Server]:
-    server = launch(environment, log)
+def running(
+    environment: Mapping[str, str], log: Path, *, under: Sequence[str] = (), folder: Path = ROOT
+) -> Iterator[Server]:
+    server = launch(environment, log, under=under, folder=folder)
     try:
         server.wait_until(server.is_ready)
         yield server
@@ -190,6 +194,27 @@ def lasting_server(lasting_environment: dict[str, str], tmp_path_factory: pytest
     environment = {**lasting_environment, "LATEST_DB": str(folder / "requests.db")}
     with running(environment, folder / "log") as started:
         yield started
+
+
+CONNECTIONS = 150
+
+
+@pytest.fixture(scope="module")
+def small_server(lasting_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with few places: half of the 300 descriptors are for connections, and 4 requests may be in flight."""
+    folder = tmp_path_factory.mktemp("small")
+    environment = {**lasting_environment, "LATEST_DB": str(folder / "requests.db"), "MAX_IN_FLIGHT": "4"}
+    with running(environment, folder / "log", under=["prlimit", "--nofile=300:300"]) as started:
+        yield started
+
+
+def figure(server: Server, name: str) -> float:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310  an address of ours
+        lines = answer.read().decode().splitlines()
+    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
 def rows(environment: Mapping[str, str]) -> int:
@@ -323,6 +348,45 @@ def test_slow_clients_do_not_delay_others(connect: Connect, lasting_server: Serv
     assert answers == [200] * 50
     assert lasting_server.get("/livez", probe=True)[0] == 200
     for one in slow:
+        one.sock.close()
+
+
+def test_idle_strangers_shut_out_neither_new_clients_nor_a_known_one(connect: Connect, small_server: Server) -> None:
+    known = connect(small_server)
+    assert known.send(post()).answer()[0] == 200
+    idle = [connect(small_server) for _ in range(2 * CONNECTIONS)]
+
+    new = connect(small_server)
+
+    assert new.send(post()).answer()[0] == 200
+    assert known.send(post()).answer()[0] == 200
+    assert idle[0].is_closed()
+    assert figure(small_server, 'fraud_connections_ended_total{outcome="crowded"}') > CONNECTIONS
+    assert figure(small_server, "fraud_connections_limit") == CONNECTIONS
+    for one in idle:
+        one.sock.close()
+
+
+def test_slow_bodies_shut_out_nobody(connect: Connect, small_server: Server) -> None:
+    slow = [connect(small_server) for _ in range(20)]
+    rests = [one.begin() for one in slow]
+
+    connection = connect(small_server)
+    answers = [connection.send(post()).answer()[0] for _ in range(5)]
+
+    assert answers == [200] * 5
+    assert [one.send(rest).answer()[0] for one, rest in zip(slow, rests, strict=True)] == [200] * 20
+
+
+def test_a_slow_body_that_gives_way_is_answered(connect: Connect, small_server: Server) -> None:
+    slow = connect(small_server)
+    slow.begin()
+
+    others = [connect(small_server) for _ in range(CONNECTIONS)]
+    status, header, body = slow.answer()
+
+    assert (status, header["connection"], json.loads(body)["error"]["code"]) == (408, "close", "body_too_slow")
+    for one in others:
         one.sock.close()
 
 

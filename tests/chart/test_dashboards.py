@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.connections import Connections
 from api.metrics import Metrics
 from jobs.reporting.pushgateway import METRICS, Run, push_retrain
 from tests.chart.helm import Helm, pods
@@ -160,6 +161,7 @@ def exported() -> set[str]:
     """Return every name that the API and the jobs export, as queries write it."""
     metrics = Metrics()
     metrics.watch_volume(ROOT)
+    metrics.watch_connections(Connections(1))
     parts = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",), "gauge": ("",)}
     families = metrics.registry.collect()
     return {family.name + part for family in families for part in parts[family.type]} | set(METRICS)

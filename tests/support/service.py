@@ -37,18 +37,18 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
-    def running(self, *, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-        """Run gunicorn until the block ends, if wanted under another program; then send SIGTERM and wait."""
-        process = self.start(under=under)
+    def running(self, *application: str, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+        """Run gunicorn until the block ends, if wanted with another application or under a program; then send SIGTERM."""
+        process = self.start(*application, under=under)
         try:
             self.wait_until_ready(process)
             yield process
         finally:
             end(process)
 
-    def start(self, *, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(self, *application: str, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Start gunicorn and return at once."""
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", *application]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*under, *command], cwd=ROOT, env=dict(self.environment), stdout=log, stderr=log, start_new_session=True
