@@ -10,13 +10,12 @@ from api.arrival import arrived_at, request_id
 from api.strict_json import read_body
 from api.writer import Writer
 from fraud_detection import strict_json
-from fraud_detection.clock import is_date, read_time, timestamp
+from fraud_detection.clock import CLOCK_DIFFERENCE, is_date, read_time, timestamp
 from fraud_detection.contract import LABEL_SOURCES, MAX_LABELS, STORED_ID
 from fraud_detection.store import Store, labels
 from fraud_detection.store.labels import NewLabel
 
 REPORTER = "api"
-CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which a client's clock may be ahead of ours, or behind it
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 

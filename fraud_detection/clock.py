@@ -1,15 +1,18 @@
-"""Gives the time and request ids, which never run backwards within a process."""
+"""Gives the time, and request ids that never run backwards within a process."""
 
 import random
 import re
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""By how much the clocks of two machines may differ, in either direction."""
 TIME_FORM = "a time such as 2026-08-22 10:15:30"
 """The description in messages of what `read_time` reads."""
 
+_STEP_BACK_MICROSECONDS = 3_600_000_000
 _WRITTEN_OUT = re.compile(
     r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
 )
@@ -61,21 +64,30 @@ def is_date(text: str) -> bool:
 
 
 class Clock:
-    """Gives each request its time and a UUIDv7 of the same microsecond, both strictly increasing."""
+    """Gives each request its time and a UUIDv7 of the same microsecond.
+
+    Ids strictly increase. Times do too if the wall clock steps back by an hour at most, because arrivals then stay in
+    order; they wait until it has caught up. After a larger step they follow the wall clock, so that a time that was
+    far ahead for a moment does not stay.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._microseconds = 0
+        self._id_microseconds = 0
         self._random = random.Random()  # noqa: S311  ids are unique, not secret; seeded by the system
 
     def tick(self) -> tuple[str, str]:
         """Return the stored form of now and a request id (UUIDv7, RFC 9562, with microseconds in rand_a)."""
         with self._lock:
-            # The wall clock may step back; the ids and times of one process must not.
-            self._microseconds = max(time.time_ns() // 1000, self._microseconds + 1)
-            microseconds = self._microseconds
+            microseconds = time.time_ns() // 1000
+            if self._microseconds - _STEP_BACK_MICROSECONDS <= microseconds <= self._microseconds:
+                microseconds = self._microseconds + 1
+            self._microseconds = microseconds
+            self._id_microseconds = max(microseconds, self._id_microseconds + 1)
+            id_microseconds = self._id_microseconds
         seconds, rest = divmod(microseconds, 1_000_000)
-        milliseconds, fraction = divmod(microseconds, 1000)
+        milliseconds, fraction = divmod(id_microseconds, 1000)
         begin = milliseconds << 16 | 0x7000 | fraction << 2
         end = 1 << 63 | self._random.getrandbits(62)
         digits = f"{begin:016x}{end:016x}"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from fraud_detection import logs
-from fraud_detection.clock import timestamp
+from fraud_detection.clock import CLOCK_DIFFERENCE, timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.file_modes import share_with_group
@@ -69,10 +69,11 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
     except ModelRefused as error:
         return unable_to_compare(str(error))
     provenance = Provenance(model.version, model.digest, served_digest=None, seed=model.manifest.seed)
-    since = timestamp(now - PERIOD)
+    # A time ahead of now was stored while a clock was wrong, and would be among the newest until it has come.
+    since, until = timestamp(now - PERIOD), timestamp(now + CLOCK_DIFFERENCE)
     try:
         reference = read_reference(here.models_dir / model.version, here.features)
-        newest, counts = newest_transactions(here, model.digest, since)
+        newest, counts = newest_transactions(here, model.digest, since, until)
         stranger = other_model_serves(here, model, newest)
     except (ModelRefused, DatabaseRefused) as error:
         return unable_to_compare(str(error), provenance)

@@ -158,12 +158,14 @@ def _label_sources(store: Store, connection: sa.Connection) -> dict[tuple[str, i
     return {key: label.source for key, label in counting.items()}
 
 
-def decision_counts(store: Store, connection: sa.Connection, model_digest: str, since: str) -> list[DecisionCount]:
-    """Count a model's decisions on transactions not older than `since`, for each threshold in use."""
+def decision_counts(
+    store: Store, connection: sa.Connection, model_digest: str, since: str, until: str
+) -> list[DecisionCount]:
+    """Count a model's decisions on transactions from `since` and before `until`, for each threshold in use."""
     requests = store.tables.requests
     groups = connection.execute(
         sa.select(requests.c.threshold, sa.func.count(), sa.func.sum(requests.c.is_flagged))
-        .where(requests.c.ts >= since, requests.c.model_digest == model_digest)
+        .where(requests.c.ts >= since, requests.c.ts < until, requests.c.model_digest == model_digest)
         .group_by(requests.c.threshold)
         .order_by(requests.c.threshold)
     )

@@ -16,16 +16,18 @@ from jobs.installation import Installation
 RELOAD = timedelta(seconds=5)  # within which a running API loads a promoted model
 
 
-def newest_transactions(here: Installation, model_digest: str, since: str) -> tuple[History, list[DecisionCount]]:
-    """Return the rows of both halves, in order of time, and how often the model flagged since a moment.
+def newest_transactions(
+    here: Installation, model_digest: str, since: str, until: str
+) -> tuple[History, list[DecisionCount]]:
+    """Return the rows of both halves, in order of time, and how often the model flagged between two moments.
 
     Raises DatabaseRefused.
     """
     store = here.open_store()
     try:
         with history.snapshot(store) as connection:
-            newest = history.recent(store, connection, 2 * here.settings.drift_window_rows, since)
-            return newest, history.decision_counts(store, connection, model_digest, since)
+            newest = history.recent(store, connection, 2 * here.settings.drift_window_rows, since, until=until)
+            return newest, history.decision_counts(store, connection, model_digest, since, until)
     finally:
         store.close()
 

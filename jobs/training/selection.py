@@ -1,10 +1,14 @@
 """Selects the transactions that train a challenger and those that judge it, or says what is missing."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import numpy as np
+
+from fraud_detection.clock import CLOCK_DIFFERENCE, timestamp
 from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
@@ -19,6 +23,8 @@ _LABEL = (
     "Say what transactions turned out to be: `POST /labels`, `fraudctl label`, `fraudctl import-labels FILE`, or "
     "import history that has a Class column (`fraudctl import FILE`)."
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Held(Exception):
@@ -49,10 +55,15 @@ class Selection:
 def select(history: History, served: Manifest | None, settings: JobSettings, now: datetime) -> Selection:
     """Select from everything that is stored.
 
-    Takes only true labels; derived ones only if there is no true one and ALLOW_DERIVED_LABELS is set.
+    Takes only true labels; derived ones only if there is no true one and ALLOW_DERIVED_LABELS is set. A transaction
+    with a time ahead of now is left out: it was stored while a clock was wrong, and would be the newest for long.
 
     Raises Held.
     """
+    is_past = history.ts <= timestamp(now + CLOCK_DIFFERENCE)
+    if not is_past.all():
+        logger.warning("%d transactions have a time ahead of now and are left out", len(history) - int(is_past.sum()))
+    history = history.take(np.flatnonzero(is_past))
     known = truly_labelled(
         history,
         cutoff=now,
@@ -67,7 +78,10 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
     _require_both_classes(known, history, label_source, settings)
     parts = split(
         known,
-        trained_until=served.training_window[1] if served is not None and served.training_window else None,
+        # A model has learned from nothing that is newer than itself, whatever time was stored.
+        trained_until=min(served.training_window[1], served.created)
+        if served is not None and served.training_window
+        else None,
         min_frauds=settings.gate_min_frauds,
     )
     _require_enough(parts, label_source, settings)

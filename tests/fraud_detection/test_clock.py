@@ -1,7 +1,7 @@
 """Ids and times always increase, and each id carries its time."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -19,6 +19,42 @@ def test_ids_and_times_increase_even_when_the_wall_clock_steps_back(monkeypatch:
 
     assert [before, *after] == sorted([before, *after])
     assert len({request_id for _, request_id in after}) == 3
+
+
+def at(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+    """Set the wall clock."""
+    monkeypatch.setattr(time, "time_ns", lambda: int(moment.timestamp()) * 1_000_000_000)
+
+
+def test_a_jump_of_the_wall_clock_does_not_stay_in_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, next_year = datetime(2026, 8, 22, 10, tzinfo=UTC), datetime(2027, 8, 22, 10, tzinfo=UTC)
+    clock = Clock()
+    ticks = []
+    for moment in (now, next_year, now + timedelta(seconds=5), now + timedelta(seconds=5), now + timedelta(seconds=6)):
+        at(monkeypatch, moment)
+        ticks.append(clock.tick())
+
+    times, ids = zip(*ticks, strict=True)
+    assert [ts[:19] for ts in times] == [
+        "2026-08-22 10:00:00", "2027-08-22 10:00:00", "2026-08-22 10:00:05", "2026-08-22 10:00:05",
+        "2026-08-22 10:00:06",
+    ]  # fmt: skip
+    assert times[2] < times[3]
+    assert list(ids) == sorted(set(ids))
+    assert {UUID(request_id).version for request_id in ids} == {7}
+
+
+def test_after_a_large_step_back_the_time_is_that_of_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 8, 22, 10, tzinfo=UTC)
+    clock = Clock()
+    at(monkeypatch, now)
+    before = clock.tick()
+    at(monkeypatch, now - timedelta(days=400))
+
+    after = clock.tick()
+
+    assert after[0] == timestamp(now - timedelta(days=400))
+    assert before[1] < after[1]
 
 
 def test_the_id_is_a_uuid_of_version_7_that_carries_the_time() -> None:

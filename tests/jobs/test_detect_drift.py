@@ -161,6 +161,17 @@ def test_windows_are_the_newest_rows_cut_in_two_by_time(installation: WatchedIns
     assert report.state == "warn"
 
 
+def test_rows_that_a_wrong_clock_dated_ahead_are_in_no_window(installation: WatchedInstallation) -> None:
+    served = installation.serve(holdout=holdout_of(np.full(1000, 0.5), 0.4))
+    installation.remember(served, rows(1, 1000), hours_ago=2)
+    before = installation.detect()
+    installation.remember(served, rows(2, 1000, shift=5.0), hours_ago=-24 * 365)
+
+    after = installation.detect()
+
+    assert after == before
+
+
 def test_an_odd_row_is_left_out_so_that_both_halves_are_equal(installation: WatchedInstallation) -> None:
     installation.remember(installation.serve(), rows(1, 1001), hours_ago=20)
 

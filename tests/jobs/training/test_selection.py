@@ -1,5 +1,6 @@
 """Older labels train and newer ones judge, and too few of either hold the training."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -198,3 +199,21 @@ def test_decisions_that_hold_nothing_to_learn_are_held(rows: History, outcome: s
 
     assert refusal.outcome == outcome
     assert message in str(refusal)
+
+
+def test_transactions_that_a_wrong_clock_dated_ahead_neither_train_nor_judge() -> None:
+    past, ahead = history(EVERY_FIFTH), history(EVERY_FIFTH, age_days=-365)
+    both = History(**{name: np.concatenate([vars(past)[name], vars(ahead)[name]]) for name in vars(past)})
+
+    chosen, without = (select(known, None, settings(), NOW) for known in (both, past))
+
+    assert chosen.fingerprint() == without.fingerprint()
+
+
+def test_a_model_that_learned_from_transactions_dated_ahead_is_judged_by_those_after_it_was_made() -> None:
+    made, next_year = timestamp(NOW - timedelta(days=90)), timestamp(NOW + timedelta(days=365))
+    misled = dataclasses.replace(served(made), training_window=(made, next_year))
+
+    chosen = select(history(EVERY_FIFTH), misled, settings(), NOW)
+
+    assert len(chosen.holdout) == 300
