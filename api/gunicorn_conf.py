@@ -39,6 +39,7 @@ worker_class = server.Worker
 workers = 1  # one process writes; between processes SQLite polls for its lock, which starves some of them
 bind = f"{_ours.host}:{_ours.port}"
 worker_connections = 2000 + _ours.max_in_flight  # those that wait for their client, and those with a request in work
+forwarded_allow_ips = _ours.trusted_proxies or ""
 worker_tmp_dir = "/dev/shm"  # noqa: S108  the heartbeat file must not wait for a disk; gunicorn makes it privately
 control_socket_disable = True  # a second way to control the API is not needed
 keepalive = 75  # longer than the 60 s of common load balancers, which must close first

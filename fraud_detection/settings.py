@@ -1,5 +1,6 @@
 """Every environment variable: its name, type, default and meaning, checked when a program starts."""
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ def _database_url(value: str) -> str:
             "install it with `python -m pip install 'psycopg[binary]'`"
         ) from error
     return "postgresql+psycopg://" + value.split("://", 1)[1]
+
+
+def _networks(value: str) -> str:
+    parts = [part.strip() for part in value.split(",")]
+    try:
+        return ",".join(str(ipaddress.ip_network(part)) for part in parts)
+    except ValueError as error:
+        raise ValueError("addresses or networks, separated by commas, such as 10.0.0.7, 192.168.0.0/16") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +148,12 @@ class ApiSettings(SharedSettings):
     host: str = variable("HOST", text, "127.0.0.1", "address on which the API listens")
     port: int = variable("PORT", Integer(1, 65535), 5000, "port of the API")
     probe_port: int = variable("PROBE_PORT", Integer(1, 65535), 5001, "port of /livez and /readyz")
+    trusted_proxies: str | None = variable(
+        "TRUSTED_PROXIES",
+        _networks,
+        None,
+        "addresses or networks of the proxies whose X-Forwarded-Proto and SCRIPT_NAME count; without it, from none",
+    )
     max_in_flight: int = variable(
         "MAX_IN_FLIGHT",
         Integer(1, 10_000),

@@ -428,6 +428,46 @@ def test_any_application_can_be_served(connect: Connect, sqlite_environment: dic
     assert "ZeroDivisionError" in server.log.read_text()
 
 
+SAYS_WHO_ASKS = """
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [" ".join(environ[name] for name in ("wsgi.url_scheme", "REMOTE_ADDR", "SCRIPT_NAME", "PATH_INFO")).encode()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told"),
+    [
+        ({}, b"http 127.0.0.1  /fraud/health"),
+        ({"TRUSTED_PROXIES": "10.0.0.0/8, ::1"}, b"http 127.0.0.1  /fraud/health"),
+        ({"TRUSTED_PROXIES": "10.0.0.7, 127.0.0.0/8"}, b"https 127.0.0.1 /fraud /health"),
+    ],
+)
+def test_forwarded_headers_count_only_from_trusted_proxies(
+    connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path, trusted: dict[str, str], told: bytes
+) -> None:
+    (tmp_path / "says_who_asks.py").write_text(SAYS_WHO_ASKS)
+    environment = {**sqlite_environment, "PYTHONPATH": str(tmp_path), **trusted}
+    server = launch(environment, tmp_path / "log", "says_who_asks:application")
+    try:
+        server.wait_until(server.is_listening)
+        forwarded = b"X-Forwarded-Proto: https\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6;proto=https\r\n"
+        asked = b"GET /fraud/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nSCRIPT_NAME: /fraud\r\n" + forwarded
+        received = connect(server).send(asked + b"\r\n").until_the_end()
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+    assert told in received
+
+
+def test_the_proxy_protocol_is_no_http(connect: Connect, lasting_server: Server) -> None:
+    connection = connect(lasting_server).send(b"PROXY TCP4 6.6.6.6 7.7.7.7 1 2\r\n" + post())
+
+    assert connection.answer()[0] == 400
+    assert connection.is_closed()
+
+
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 

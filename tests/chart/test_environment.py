@@ -16,7 +16,7 @@ NAME = "fraud-fraud-detection"
 EVERYTHING = {
     "auth": {"existingSecret": "tokens"},
     "features": [{"name": "amount", "minimum": 0, "maximum": 1e9, "description": "in <euro>"}, {"name": "age_days"}],
-    "config": {"mlflowTrackingUri": "http://mlflow:5000"},
+    "config": {"mlflowTrackingUri": "http://mlflow:5000", "trustedProxies": "10.0.0.7, 192.168.0.0/16"},
     "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
 }
 POSTGRESQL = {"database": {"mode": "postgresql", "existingSecret": "db"}}

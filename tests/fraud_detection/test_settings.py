@@ -31,6 +31,10 @@ def test_the_contract_has_its_defaults() -> None:
         (TOKEN | {"FRAUD_THRESHOLD": "high"}, "FRAUD_THRESHOLD: expected a number from 0.001 to 0.999, got 'high'"),
         (TOKEN | {"MODEL_PATH": "m/a.pkl"}, "MODEL_PATH: expected a path that ends in rf_model.pkl, got 'm/a.pkl'"),
         (TOKEN | {"ROLLOUT_MODE": "hope"}, "ROLLOUT_MODE: expected one of reload, restart, none, got 'hope'"),
+        (TOKEN | {"TRUSTED_PROXIES": "*"}, "TRUSTED_PROXIES: expected addresses or networks, separated by commas"),
+        (TOKEN | {"TRUSTED_PROXIES": "10.0.0.7,"}, "TRUSTED_PROXIES: expected addresses or networks"),
+        (TOKEN | {"TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES: expected addresses or networks"),
+        (TOKEN | {"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES: expected addresses or networks"),
         (TOKEN | {"ALLOW_NETWORK_FILESYSTEM": "1"}, "ALLOW_NETWORK_FILESYSTEM: expected true or false, got '1'"),
     ],
 )
@@ -39,6 +43,13 @@ def test_a_wrong_variable_is_named_with_its_value(environment: dict[str, str], m
         ApiSettings.from_env(environment)
 
     assert str(refused.value).startswith(message)
+
+
+def test_proxies_are_addresses_and_networks_of_both_families() -> None:
+    settings = ApiSettings.from_env(TOKEN | {"TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/16,fd00::/8"})
+
+    assert settings.trusted_proxies == "10.0.0.7/32,192.168.0.0/16,fd00::/8"
+    assert ApiSettings.from_env(TOKEN).trusted_proxies is None
 
 
 def test_postgresql_replaces_both_files() -> None:

@@ -38,7 +38,7 @@ class Service:
 
     @contextlib.contextmanager
     def running(self, *application: str, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-        """Run gunicorn until the block ends, if wanted with another application or under a program; then send SIGTERM."""
+        """Run gunicorn until the block ends, if wanted another application or under a program; then send SIGTERM."""
         process = self.start(*application, under=under)
         try:
             self.wait_until_ready(process)

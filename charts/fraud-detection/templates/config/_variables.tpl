@@ -13,6 +13,9 @@ LOG_FORMAT: {{ .Values.config.logFormat | toString | quote }}
 {{- end }}
 
 {{- define "fraud-detection.apiVariables" -}}
+{{- with .Values.config.trustedProxies }}
+TRUSTED_PROXIES: {{ . | quote }}
+{{- end }}
 MAX_IN_FLIGHT: {{ .Values.config.maxInFlight | int64 | quote }}
 RETENTION_DAYS: {{ .Values.config.retentionDays | int64 | quote }}
 {{- end }}
