@@ -3,7 +3,7 @@
 import os
 import sys
 
-from api import bootstrap
+from api import bootstrap, surroundings
 from fraud_detection.environment import BadSetting
 from fraud_detection.settings import ApiSettings
 
@@ -13,6 +13,7 @@ SERVER = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"]
 def prepare() -> int:
     """Create what an installation needs; return 2 for a wrong variable, otherwise as `python -m api.bootstrap`."""
     try:
+        surroundings.check_variables(os.environ)
         ApiSettings.from_env(os.environ)  # before it creates anything
     except BadSetting as error:
         sys.stderr.write(f"fraud-detection cannot start: {error}\n")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 
 import flask
@@ -12,7 +13,7 @@ from api.arrival import at_the_door
 from api.auth import Tokens, require_token
 from api.connections import Connections
 from api.errors import answer_errors
-from api.health import Health
+from api.health import Health, ProbeServer
 from api.metrics import Metrics
 from api.served_model import ServedModel
 from api.writer import Writer
@@ -39,6 +40,12 @@ class Api(flask.Flask):
     def watch_connections(self, connections: Connections) -> None:
         """Report the connections of the server among the metrics."""
         self._metrics.watch_connections(connections)
+
+    def answer_probes(self, listener: socket.socket) -> None:
+        """Answer /livez and /readyz on a listening socket until the end."""
+        probes = ProbeServer(listener, self.health)
+        probes.start()
+        self.at_the_end.callback(probes.close)
 
     def drain(self) -> None:
         """Report not ready, so that no new requests arrive; requests in flight are still answered."""

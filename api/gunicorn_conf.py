@@ -2,12 +2,13 @@
 
 import os
 import resource
+import socket
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn import glogging
 
-from api import server
+from api import server, surroundings
 from fraud_detection import logs
 from fraud_detection.environment import BadSetting
 from fraud_detection.file_modes import share_with_group
@@ -16,17 +17,30 @@ from fraud_detection.settings import ApiSettings
 
 def _settings() -> ApiSettings:
     try:
+        surroundings.check_variables(os.environ)
         return ApiSettings.from_env(os.environ)
     except BadSetting as error:
-        sys.stderr.write(f"fraud-detection cannot start: {error}\n")
-        sys.exit(error.exit_code)
+        _give_up(error)
+
+
+def _give_up(error: BadSetting) -> NoReturn:
+    sys.stderr.write(f"fraud-detection cannot start: {error}\n")
+    sys.exit(error.exit_code)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Sends gunicorn's own messages to our log; writes no line per request."""
 
     def setup(self, cfg: Any) -> None:
-        """Pass every message to the root logger."""
+        """Pass every message to the root logger; refuse other settings than ours.
+
+        gunicorn makes its logger when it knows every setting and has done nothing with them.
+        """
+        if cfg.wsgi_app == wsgi_app:
+            try:
+                surroundings.check_gunicorn(cfg, globals())
+            except BadSetting as error:
+                _give_up(error)
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
@@ -37,7 +51,7 @@ _ours = _settings()
 wsgi_app = "api.wsgi:serve()"
 worker_class = server.Worker
 workers = 1  # one process writes; between processes SQLite polls for its lock, which starves some of them
-bind = f"{_ours.host}:{_ours.port}"
+bind = [f"{_ours.host}:{_ours.port}", f"{_ours.host}:{_ours.probe_port}"]  # the worker gives the second to the probes
 worker_connections = 2000 + _ours.max_in_flight  # those that wait for their client, and those with a request in work
 forwarded_allow_ips = _ours.trusted_proxies or ""
 worker_tmp_dir = "/dev/shm"  # noqa: S108  the heartbeat file must not wait for a disk; gunicorn makes it privately
@@ -54,8 +68,29 @@ proc_name = "fraud-detection"
 
 def on_starting(_arbiter: object) -> None:
     """Set up logging and file modes in the parent; the worker inherits both."""
+    _check_ports()
     share_with_group()  # gunicorn's own setting `umask` is only for its sockets and heartbeat files
     logs.configure(_ours.log_level, _ours.log_format)
+
+
+def _check_ports() -> None:
+    """Exit if a port cannot be opened; gunicorn, which opens them next, would try for five seconds and exit with 1."""
+    if "GUNICORN_FD" in os.environ:  # they are open: gunicorn replaces its own program
+        return
+    if _ours.port == _ours.probe_port:
+        _give_up(BadSetting(f"PROBE_PORT: expected another port than PORT, got {_ours.probe_port}"))
+    for variable, port in (("PORT", _ours.port), ("PROBE_PORT", _ours.probe_port)):
+        try:
+            with socket.socket() as unheard:  # it does not listen, so that no client reaches it
+                unheard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+                unheard.bind((_ours.host, port))
+        except OSError as error:
+            _give_up(
+                BadSetting(
+                    f"{variable}: {port} on {_ours.host} cannot be opened ({error.strerror}); "
+                    "choose another port, or stop the program that uses it"
+                )
+            )
 
 
 def post_fork(_arbiter: object, _worker: object) -> None:

@@ -1,8 +1,12 @@
 """GET /health for people; /livez and /readyz for Kubernetes or a supervisor, on a port of their own."""
 
+import collections
+import contextlib
 import http.server
 import json
+import socket
 import threading
+from typing import Any
 
 import flask
 
@@ -10,6 +14,8 @@ from api.served_model import ServedModel
 from api.writer import Writer
 
 HEARTBEAT_LIMIT_SECONDS = 10.0
+PROBES_AT_ONCE = 64
+PROBE_SECONDS = 5.0
 
 _STORAGE_PROBLEMS = {
     "starting": "the first commit has not succeeded yet",
@@ -62,15 +68,33 @@ def blueprint(health: Health) -> flask.Blueprint:
 
 
 class _Listener(http.server.ThreadingHTTPServer):
-    allow_reuse_port = True  # when gunicorn replaces its worker (SIGHUP), the new one starts before the old one ends
+    """Serves so many connections at once: for a further one the oldest is closed, because a probe takes no time."""
+
+    def __init__(self, listener: socket.socket, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self._open: collections.deque[Any] = collections.deque()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.append(request)
+        if len(self._open) > PROBES_AT_ONCE:
+            with contextlib.suppress(OSError):  # it has just ended
+                self._open.popleft().shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        with contextlib.suppress(ValueError):  # it was the oldest
+            self._open.remove(request)
+        super().close_request(request)
 
 
 class ProbeServer:
     """Answers /livez and /readyz in a thread of its own, so that no load on the API delays it."""
 
-    def __init__(self, host: str, port: int, health: Health) -> None:
+    def __init__(self, listener: socket.socket, health: Health) -> None:
         class Probe(http.server.BaseHTTPRequestHandler):
-            timeout = 5
+            timeout = PROBE_SECONDS
 
             def do_GET(self) -> None:
                 if self.path == "/livez":
@@ -92,8 +116,7 @@ class ProbeServer:
             def log_message(self, *_: object) -> None:
                 """Log nothing: probes arrive every few seconds."""
 
-        self._server = _Listener((host, port), Probe)
-        self.port = self._server.server_port
+        self._server = _Listener(listener, Probe)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True)
 
     def start(self) -> None:
@@ -101,7 +124,7 @@ class ProbeServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering and release the port."""
+        """Stop answering."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -39,18 +39,17 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     Nothing is monkey-patched: only the sockets of clients cooperate. The application may have a method `drain`, which
     is called when no further connection is accepted, and a method `close`, which is called last. At the start, a method
-    `watch_connections` is given the connections. The application sets BROUGHT_TOKEN in the environ of a request whose
-    client may keep its connection for long.
+    `watch_connections` is given the connections, and a method `answer_probes` every listening socket after the first.
+    The application sets BROUGHT_TOKEN in the environ of a request whose client may keep its connection for long.
     """
 
     sockets: list[Any]
 
     def patch(self) -> None:
-        """Make the listening sockets cooperative, and so the connections that they accept; nothing else."""
-        self.sockets = [
-            socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
-            for listener in self.sockets
-        ]
+        """Make the first listening socket cooperative, and so the connections that it accepts; nothing else."""
+        serving, *others = self.sockets
+        self.sockets = [socket.socket(serving.FAMILY, socket.SOCK_STREAM, fileno=serving.sock.detach())]
+        self._other_listeners = [other.sock for other in others]
 
     def init_process(self) -> None:
         """Prepare this process and serve until it receives a signal to stop."""
@@ -71,6 +70,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         watch_connections = getattr(self.wsgi, "watch_connections", None)
         if watch_connections is not None:
             watch_connections(self._connections)
+        answer_probes = getattr(self.wsgi, "answer_probes", None)
+        if answer_probes is not None:
+            for listener in self._other_listeners:
+                listener.set_inheritable(False)
+                answer_probes(listener)
         servers = []
         for listener in self.sockets:
             listener.setblocking(1)

@@ -169,12 +169,18 @@ def gunicorn(
     """Run an application on our gunicorn settings or on gunicorn's own with sync workers, until the block ends."""
     name = f"{title}-{processes}" if title != "ours" else title
     port, probe_port = free_port(), free_port()
-    settings = ["-c", "python:api.gunicorn_conf"] if ours else ["--no-control-socket"]
+    theirs = ["--no-control-socket", "-b", f"127.0.0.1:{port}", "-w", str(processes), application]
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *settings, "-b", f"127.0.0.1:{port}", "-w", str(processes), application],
+            [sys.executable, "-m", "gunicorn", *(["-c", "python:bench.gunicorn_conf"] if ours else theirs)],
             cwd=ROOT,
-            env={**environment(folder, name), "PORT": str(port), "PROBE_PORT": str(probe_port)},
+            env={
+                **environment(folder, name),
+                "PORT": str(port),
+                "PROBE_PORT": str(probe_port),
+                "BENCH_APPLICATION": application,
+                "BENCH_PROCESSES": str(processes),
+            },
             stdout=log,
             stderr=log,
         )

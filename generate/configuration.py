@@ -16,6 +16,9 @@ it with the variable's name and what was expected. An empty variable counts as n
 A secret can also come from a file: for `API_TOKEN`, set `API_TOKEN_FILE` to the file's path. Never set both.
 
 The chart sets these variables from its [values](../charts/fraud-detection/README.md), and `compose.yaml` from `.env`.
+
+gunicorn, gevent, Flask and Python read variables of their own; the API refuses
+[those that would break a promise](operations.md#settings-that-the-api-refuses).
 """
 
 

@@ -23,6 +23,7 @@ from tests.support.project import ROOT
 IMPORTED = {
     "gunicorn": {"glogging", "util"},
     "gunicorn.arbiter": {"Arbiter"},
+    "gunicorn.config": {"Config"},
     "gunicorn.http": {"RequestParser", "errors", "wsgi"},
     "gunicorn.http.errors": {"ParseException"},
     "gunicorn.http.unreader": {"SocketUnreader"},
@@ -31,6 +32,7 @@ IMPORTED = {
 CLASSES: dict[Any, str] = {
     util: "close_graceful http_date",
     Arbiter: "WORKER_BOOT_ERROR",
+    gunicorn.config.Config: "set",
     errors: "ParseException LimitRequestLine LimitRequestHeaders UnsupportedTransferCoding ExpectationFailed",
     wsgi: "create Response",
     wsgi.Response: "start_response write should_close send_headers _emit_body close",

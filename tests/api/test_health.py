@@ -1,6 +1,8 @@
 """The probes tell a service that is live from one that is ready, and name what is wrong."""
 
+import contextlib
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from api.app import Api
 from api.health import ProbeServer
 from api.writer import NotStored
 from fraud_detection.store import Store
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -23,23 +25,24 @@ def ready_api(api: Api) -> Api:
 
 
 @pytest.fixture
-def probes(ready_api: Api) -> Iterator[ProbeServer]:
-    server = ProbeServer("127.0.0.1", 0, ready_api.health)
-    server.start()
-    yield server
-    server.close()
+def probes(ready_api: Api) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = ProbeServer(listener, ready_api.health)
+        server.start()
+        yield listener.getsockname()[1]
+        server.close()
 
 
-def ask(probes: ProbeServer, path: str) -> tuple[int, dict[str, object]]:
+def ask(probes: int, path: str) -> tuple[int, dict[str, object]]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probes.port}{path}") as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{probes}{path}") as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
 
 
-def test_a_working_service_says_so_without_a_token(ready_api: Api, probes: ProbeServer) -> None:
+def test_a_working_service_says_so_without_a_token(ready_api: Api, probes: int) -> None:
     answer = ready_api.test_client().get("/health")
 
     assert (answer.status_code, answer.get_json()) == (
@@ -50,7 +53,7 @@ def test_a_working_service_says_so_without_a_token(ready_api: Api, probes: Probe
     assert ask(probes, "/readyz") == (200, {"ready": True, "problems": []})
 
 
-def test_a_service_that_stops_is_live_but_not_ready(ready_api: Api, probes: ProbeServer) -> None:
+def test_a_service_that_stops_is_live_but_not_ready(ready_api: Api, probes: int) -> None:
     ready_api.drain()
 
     stopping = [{"code": "stopping", "message": "the service is stopping"}]
@@ -74,7 +77,7 @@ def test_storage_trouble_makes_it_unready_and_says_what_to_do(ready_api: Api, sq
 
 
 def test_a_service_whose_writer_is_stuck_is_not_live(
-    ready_api: Api, probes: ProbeServer, monkeypatch: pytest.MonkeyPatch
+    ready_api: Api, probes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "HEARTBEAT_LIMIT_SECONDS", -1.0)
 
@@ -82,5 +85,23 @@ def test_a_service_whose_writer_is_stuck_is_not_live(
     assert ready_api.health.problems()[0]["code"] == "writer_stuck"
 
 
-def test_the_probe_port_says_what_it_knows(probes: ProbeServer) -> None:
+def test_the_probe_port_says_what_it_knows(probes: int) -> None:
     assert ask(probes, "/metrics") == (404, {"paths": ["/livez", "/readyz"]})
+
+
+def test_an_idle_connection_gives_way_when_too_many_wait_for_a_probe(
+    ready_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", PATIENCE_SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
+        server = ProbeServer(listener, ready_api.health)
+        server.start()
+        opened.callback(server.close)
+        port = listener.getsockname()[1]
+        idle = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS / 2))
+            for _ in range(health.PROBES_AT_ONCE)
+        ]
+
+        assert ask(port, "/livez") == (200, {"live": True})
+        assert idle[0].recv(1) == b""

@@ -161,9 +161,9 @@ def launch(
 
 @contextlib.contextmanager
 def running(
-    environment: Mapping[str, str], log: Path, *, under: Sequence[str] = (), folder: Path = ROOT
+    environment: Mapping[str, str], log: Path, *application: str, under: Sequence[str] = (), folder: Path = ROOT
 ) -> Iterator[Server]:
-    server = launch(environment, log, under=under, folder=folder)
+    server = launch(environment, log, *application, under=under, folder=folder)
     try:
         server.wait_until(server.is_ready)
         yield server
@@ -471,11 +471,20 @@ def test_the_proxy_protocol_is_no_http(connect: Connect, lasting_server: Server)
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
+IN_NO_HURRY = f"""
+from api.gunicorn_conf import *
+from api.wsgi import serve
+wsgi_app = "in_no_hurry:serve()"
+graceful_timeout = {10 * PATIENCE_SECONDS}
+"""
+
+
 def test_a_stop_answers_requests_in_flight_and_waits_for_no_idle_connection(
     connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    endless = {"GUNICORN_CMD_ARGS": f"--graceful-timeout {10 * PATIENCE_SECONDS}"}
-    with running(sqlite_environment | endless, tmp_path / "log") as server:
+    (tmp_path / "in_no_hurry.py").write_text(IN_NO_HURRY)
+    environment = sqlite_environment | {"PYTHONPATH": str(tmp_path)}
+    with running(environment, tmp_path / "log", "-c", str(tmp_path / "in_no_hurry.py")) as server:
         idle = [connect(server) for _ in range(5)]
         for connection in idle[1:]:
             assert connection.send(post()).answer()[0] == 200
@@ -507,8 +516,24 @@ def test_a_kept_connection_may_send_one_more_request_during_a_stop(connect: Conn
     assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
+READS_THE_BODY = """
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+"""
+IN_A_HURRY = """
+from api.gunicorn_conf import *
+wsgi_app = "reads_the_body:application"
+graceful_timeout = 3
+"""
+
+
 def test_a_stop_does_not_wait_for_ever(connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
-    with running({**sqlite_environment, "GUNICORN_CMD_ARGS": "--graceful-timeout 3"}, tmp_path / "log") as server:
+    (tmp_path / "reads_the_body.py").write_text(READS_THE_BODY)
+    (tmp_path / "in_a_hurry.py").write_text(IN_A_HURRY)
+    environment = {**sqlite_environment, "PYTHONPATH": str(tmp_path)}
+    server = launch(environment, tmp_path / "log", "-c", str(tmp_path / "in_a_hurry.py"))
+    try:
+        server.wait_until(server.is_listening)
         under_way = connect(server)
         under_way.begin()
 
@@ -517,6 +542,9 @@ def test_a_stop_does_not_wait_for_ever(connect: Connect, sqlite_environment: dic
         assert under_way.is_closed()
         assert server.process.wait(PATIENCE_SECONDS) == 0
         assert "1 requests were not answered in time" in server.log.read_text()
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 def test_a_stopping_server_is_live_but_not_ready(connect: Connect, server: Server) -> None:
@@ -677,14 +705,80 @@ def test_a_server_that_cannot_start_says_why_and_ends(
     assert "Traceback" not in said
 
 
-def test_a_port_that_is_taken_is_named(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        server = launch({**sqlite_environment, "PROBE_PORT": str(port)}, tmp_path / "log")
+@pytest.mark.parametrize("variable", ["PORT", "PROBE_PORT"])
+def test_two_installations_that_name_the_same_port_find_out(
+    sqlite_environment: dict[str, str], tmp_path: Path, lasting_server: Server, variable: str
+) -> None:
+    port = lasting_server.port if variable == "PORT" else lasting_server.probe_port
 
-        assert server.process.wait(PATIENCE_SECONDS) == 2
+    second = launch({**sqlite_environment, variable: str(port)}, tmp_path / "log")
 
-    assert f"PROBE_PORT: {port} cannot be opened" in server.log.read_text()
+    assert second.process.wait(PATIENCE_SECONDS) == 2
+    said = second.log.read_text()
+    assert f"{variable}: {port} on 127.0.0.1 cannot be opened (Address already in use)" in said
+    assert "Traceback" not in said
+    assert lasting_server.is_ready()
+
+
+def test_one_port_for_both_is_refused(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    server = launch({**sqlite_environment, "PORT": port, "PROBE_PORT": port}, tmp_path / "log")
+
+    assert server.process.wait(PATIENCE_SECONDS) == 2
+    assert f"PROBE_PORT: expected another port than PORT, got {port}" in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {"GUNICORN_CMD_ARGS": "--workers 3"}, "GUNICORN_CMD_ARGS is set, and the API cannot work with it"),
+        (["--workers", "3"], {}, "gunicorn's setting workers is 3, and the API needs 1."),
+        (["--preload"], {}, "gunicorn's setting preload_app is True, and the API needs False."),
+        (["--worker-class", "sync"], {}, "gunicorn's setting worker_class is"),
+        (["--bind", "127.0.0.1:80"], {}, "use HOST, PORT and PROBE_PORT"),
+    ],
+)
+def test_settings_of_gunicorn_that_break_a_promise_are_refused(
+    sqlite_environment: dict[str, str],
+    tmp_path: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    server = launch({**sqlite_environment, **variables}, tmp_path / "log", *arguments)
+
+    assert server.process.wait(PATIENCE_SECONDS) == 2
+    said = server.log.read_text()
+    assert message in said
+    assert "Traceback" not in said
+    assert not Path(sqlite_environment["LATEST_DB"]).exists()
+
+
+def test_a_configuration_file_of_gunicorn_beside_it_changes_nothing(
+    lasting_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 3\ntimeout = 1\n")
+    environment = {
+        **lasting_environment, "LATEST_DB": str(tmp_path / "requests.db"), "PYTHONPATH": str(ROOT)
+    }  # fmt: skip
+    with running(environment, tmp_path / "log", folder=tmp_path) as server:
+        workers = psutil.Process(server.process.pid).children()
+
+    assert len(workers) == 1
+
+
+def test_without_our_settings_of_gunicorn_nothing_serves(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(f"workers = 3\nbind = '127.0.0.1:{free_port()}'\n")
+    environment = {"PATH": os.environ["PATH"], **sqlite_environment, "PYTHONPATH": str(ROOT)}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--no-control-socket", "api.wsgi:serve()"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode != 0
+    assert "the API needs its own settings of gunicorn; start it with `python -m api`" in ended.stderr
+    assert not Path(sqlite_environment["LATEST_DB"]).exists()
 
 
 def test_storage_that_cannot_recover_ends_the_server_with_70(
