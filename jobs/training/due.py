@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fraud_detection.clock import parse_timestamp
+from fraud_detection.clock import CLOCK_DIFFERENCE, parse_timestamp
 from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
 from jobs.drift.report import DriftFinding
@@ -83,10 +83,13 @@ def due(
 
     While the synthetic baseline serves, every day; on drift that no judgement answered yet, unless the
     last one is younger than the cooldown; and a month (`after_days`) after the last judgement, or after the model in
-    service was made if there was none.
+    service was made if there was none. A judgement that a wrong clock dated ahead of now does not count.
     """
     if served is None or served.trained_on == "synthetic":
         return Due(True, "no model that learned from real transactions serves yet")
+    judged = last.at if last is not None else parse_timestamp(served.created)
+    if judged > now + CLOCK_DIFFERENCE:  # otherwise nothing would be due until that time has come
+        return Due(True, "the last judgement has a time ahead of now, so its age is unknown")
     if drift is not None and drift.retrain and drift.reference_digest == served.digest:
         if last is not None and last.drift == drift.sha256:
             why_not = "the last judgement answered the drift that was reported"
@@ -99,7 +102,6 @@ def due(
             return Due(True, "drift was reported")
     else:
         why_not = "no drift was reported"
-    judged = last.at if last is not None else parse_timestamp(served.created)
     if now - judged >= timedelta(days=after_days):
         return Due(True, f"the last judgement is {counted((now - judged).days, 'day')} old")
     return Due(False, f"{why_not}, and the monthly retraining is due on {judged + timedelta(days=after_days):%Y-%m-%d}")

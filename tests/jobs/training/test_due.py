@@ -54,6 +54,9 @@ def decide(
         (manifest(), {"judged_days_ago": 30}, True, "the last judgement is 30 days old"),
         (manifest(), {"drift": "a", "judged_days_ago": 30, "answered": "a"}, True, "the last judgement is 30 days old"),
         (manifest(created="2026-05-01 00:00:00.000000"), {}, True, "the last judgement is 31 days old"),
+        (manifest(), {"judged_days_ago": -365}, True, "the last judgement has a time ahead of now"),
+        (manifest(), {"drift": "a", "judged_days_ago": -365}, True, "the last judgement has a time ahead of now"),
+        (manifest(created="2027-05-01 00:00:00.000000"), {}, True, "the last judgement has a time ahead of now"),
     ],
 )
 def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, Any], is_due: bool, why: str) -> None:
