@@ -31,7 +31,7 @@ def _one_of(*values: str) -> Callable[[str, Mapping[str, str]], bool]:
 _RULES = (
     # gunicorn sets these two itself when it replaces its own program (SIGUSR2).
     _Rule("GUNICORN_(PID|FD)", lambda _, environ: environ.get("GUNICORN_PID") == str(os.getppid()), _OURS),
-    _Rule("GUNICORN_.*", _never, _OURS),
+    _Rule("GUNICORN_CMD_ARGS", _never, _OURS),
     _Rule("WEB_CONCURRENCY", _one_of("1"), "one process writes; for more, add replicas with DATABASE_URL"),
     _Rule("FORWARDED_ALLOW_IPS", _never, "name the addresses of your proxies in TRUSTED_PROXIES"),
     _Rule("SCRIPT_NAME", _never, "let your proxy remove the prefix of the path"),

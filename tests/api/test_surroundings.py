@@ -49,7 +49,12 @@ def test_sockets_that_systemd_passes_to_this_process_are_refused() -> None:
         {"LISTEN_FDS": "1", "LISTEN_PID": "1"},
         {"FLASK_DEBUG": "false", "PYTHONHASHSEED": "random", "PYTHONWARNINGS": "ignore"},
         {"PYTHONPATH": "/app", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHON_VERSION": "3.12"},
-        {"PORT": "5000", "web_concurrency": "4", "NOTIFY_SOCKET": "/run/systemd/notify"},
+        {
+            "PORT": "5000",
+            "web_concurrency": "4",
+            "GUNICORN_SERVICE_HOST": "10.0.0.1",
+            "NOTIFY_SOCKET": "/run/systemd/notify",
+        },
     ],
 )
 def test_what_does_no_harm_may_stay(harmless: dict[str, str]) -> None:
