@@ -7,12 +7,14 @@ import socket
 import time
 from typing import Any, Literal
 
+from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.unreader import SocketUnreader
 
 REQUEST_SECONDS = 5.0
 ANONYMOUS_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 MAX_BYTES_BEING_READ = 64 * 1024 * 1024
+MAX_HEAD_BYTES = 64 * 1024  # gunicorn looks through all of it whenever more arrives
 BROUGHT_TOKEN = "fraud.brought_token"  # noqa: S105  the name of a mark that the application sets in environ
 
 State = Literal["resting", "receiving", "working", "sending", "closing"]
@@ -68,14 +70,11 @@ class Connections:
                     self._dismiss(connection)
                     return
 
-    def make_room_for(self, size: int) -> None:
-        """Tell the slowest senders to go until so many bytes more may be read."""
-        while self.bytes_being_read + size > MAX_BYTES_BEING_READ:
-            holders = (connection for connection in self._open if connection.bytes_counted)
-            slowest = next(holders, None)
-            if slowest is None:
-                return
-            self._dismiss(slowest)
+    def count_bytes(self, connection: "Connection") -> None:
+        """Count what a connection holds of an incomplete request; tell the slowest senders to go if it is too much."""
+        self.bytes_being_read += connection.bytes_counted
+        while self.bytes_being_read > MAX_BYTES_BEING_READ:
+            self._dismiss(next(slow for slow in self._open if slow.bytes_counted))
 
     def _dismiss(self, connection: "Connection") -> None:
         del self._open[connection]
@@ -94,6 +93,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
         self.state: State = "resting"
         self.is_known = False
         self.is_told_to_go = False
+        self.is_in_head = True
         self.outcome: Outcome = "finished"
         self.bytes_counted = 0
         self._connections = connections
@@ -109,6 +109,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
         self._bytes_held = self.buf.getbuffer().nbytes  # the client sent it right behind the previous one
         self._deadline = time.monotonic() + REQUEST_SECONDS if self._bytes_held else None
         self._is_in_parts = False
+        self.is_in_head = True
         self._connections.touch(self)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -133,9 +134,12 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
         if not self._is_in_parts:
             self._is_in_parts = True
             self._connections.touch(self)
-        self._connections.make_room_for(self._bytes_held)
-        self._connections.bytes_being_read += self._bytes_held
+        if self.is_in_head and self._bytes_held > MAX_HEAD_BYTES:
+            raise LimitRequestHeaders("the head of the request is too large")
+        self._require_place()
         self.bytes_counted = self._bytes_held
+        self._connections.count_bytes(self)
+        self._require_place()  # this one may be the slowest itself
         self.sock.settimeout(max((self._deadline or 0.0) - time.monotonic(), 0.001))
         self.state = "receiving"
         try:
@@ -188,7 +192,10 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
         self._connections.bytes_being_read -= self.bytes_counted
         self.bytes_counted = 0
 
-    def _note_end(self, error: OSError, too_late: Outcome) -> None:
+    def _require_place(self) -> None:
         if self.is_told_to_go:
-            raise TimeoutError("the connection was told to go") from error
+            raise TimeoutError("the connection was told to go")
+
+    def _note_end(self, error: OSError, too_late: Outcome) -> None:
+        self._require_place()
         self.end(too_late if isinstance(error, TimeoutError) else "broken")

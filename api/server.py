@@ -157,6 +157,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         parser.unreader = connection
         while True:
             request = next(parser)
+            connection.is_in_head = False
             response, environ = wsgi.create(request, client, peer, address, self.cfg, response_class=Response)
             environ["wsgi.multithread"] = True
             response.worker = self
@@ -197,7 +198,7 @@ _REFUSALS = {
     errors.LimitRequestHeaders: (
         "431 Request Header Fields Too Large",
         "headers_too_large",
-        "expected at most 100 header fields of at most 8 KiB each",
+        "expected at most 100 header fields of at most 8 KiB each, and 64 KiB in all",
     ),
     errors.UnsupportedTransferCoding: (
         "501 Not Implemented",

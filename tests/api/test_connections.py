@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import gevent
 import gevent.socket
 import pytest
+from gunicorn.http.errors import LimitRequestHeaders
 
 from api import connections as module
 from api.connections import Connection, Connections
@@ -110,9 +111,29 @@ def test_the_slowest_sender_goes_when_too_many_bytes_are_being_read(
     with pytest.raises(TimeoutError):
         more[0].get()
     for _, client, _ in senders[1:]:
-        client.sendall(b"x")
+        client.sendall(b"x" * 1000)
     gevent.joinall(more[1:])
     assert connections.bytes_being_read == 0
+    more[2] = gevent.spawn(third.chunk, 1000)
+    gevent.sleep(0)
+    with pytest.raises(TimeoutError):
+        second.chunk(1000)  # it began before the third one, which may go on
+    assert told_to_go(second, third) == [True, False]
+    assert connections.bytes_being_read == 2000
+
+
+def test_a_head_that_is_too_large_is_refused_before_it_is_whole(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_HEAD_BYTES", 1000)
+    connection, client, waiting = opened(Connections(limit=9))
+    client.sendall(b"x" * 1001)
+    waiting.get()
+
+    with pytest.raises(LimitRequestHeaders):
+        connection.chunk()
+
+    connection.is_in_head = False
+    client.sendall(b"x")
+    assert connection.chunk() == b"x"
 
 
 def test_a_stranger_may_rest_for_a_short_time_and_a_known_client_for_long(

@@ -25,7 +25,7 @@ IMPORTED = {
     "gunicorn.arbiter": {"Arbiter"},
     "gunicorn.config": {"Config"},
     "gunicorn.http": {"RequestParser", "errors", "wsgi"},
-    "gunicorn.http.errors": {"ParseException"},
+    "gunicorn.http.errors": {"LimitRequestHeaders", "ParseException"},
     "gunicorn.http.unreader": {"SocketUnreader"},
     "gunicorn.workers.ggevent": {"GeventWorker"},
 }

@@ -293,6 +293,7 @@ def test_a_head_request_has_no_body(connect: Connect, lasting_server: Server) ->
         (b"GET / HTTP/1.1\r\nX: \0\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, "headers_too_large"),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 25, 431, "headers_too_large"),
         (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
         (b"GET / HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", 417, "expectation_failed"),
     ],
