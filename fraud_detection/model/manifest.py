@@ -114,7 +114,10 @@ class Manifest:
         ):
             if not is_so:
                 raise ValueError(f"expected {expected}")
-        parse_timestamp(manifest.created)  # checked here, so that callers can rely on it
+        try:
+            parse_timestamp(manifest.created)  # checked here, so that callers can rely on it
+        except ValueError as error:  # whose text repeats it
+            raise ValueError("expected created to be a time as `ts` has it") from error
         return manifest
 
 

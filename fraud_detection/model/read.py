@@ -115,7 +115,7 @@ def read_version(directory: Path, features: FeatureList, *, known: Iterable[str]
         raise ModelRefused(
             "features",
             f"{directory.name}: belongs to another feature list ({len(manifest.features)} features from "
-            f"{manifest.features[0]!r}), this installation has {len(features)} from {features.names[0]!r}; "
+            f"{manifest.features[0][:63]!r}), this installation has {len(features)} from {features.names[0]!r}; "
             "set FEATURES_FILE to the model's list or retrain",
         )
     if manifest.digest not in _tried.union(known):

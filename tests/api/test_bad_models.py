@@ -204,6 +204,19 @@ def test_a_model_that_served_before_needs_no_trial_when_the_api_starts_again(
         start_api(settings)
 
 
+def test_a_model_that_never_ends_does_not_keep_the_api_from_saying_why_it_cannot_start(
+    models_dir: Path, features: FeatureList, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 1.0)
+    hostile = with_onnx(endless_graph(), models_dir / "current")
+    promote(models_dir, hostile, actor="test", reason="hostile")
+
+    with pytest.raises(ModelUndecided, match=f"{hostile}: loading model.onnx .* gave no verdict") as undecided:
+        ServedModel(models_dir / PICKLE, features, metrics)
+
+    assert (undecided.value.reason, undecided.value.exit_code) == ("timeout", 1)
+
+
 def test_bytes_that_are_not_those_that_served_are_no_known_model(
     models_dir: Path, features: FeatureList, metrics: Metrics
 ) -> None:

@@ -136,6 +136,8 @@ BAD_STATES: Mapping[str, tuple[Spoil, str]] = {
     "an integer of 5,000 digits": (manifest_of(b'{"format": 1, "seed": ' + b"9" * 5000 + b"}"), "manifest"),
     "an integer beyond every float": (manifest_with(threshold=10**400), "manifest"),
     "a text as threshold": (manifest_with(threshold="0.4"), "manifest"),
+    "a time that is a long text": (manifest_with(created="x" * 100_000), "manifest"),
+    "a feature whose name is a long text": (manifest_with(features=["x\n" * 50_000]), "features"),
     "no features": (manifest_with(features=[]), "manifest"),
     "a number as features": (manifest_with(features=5), "manifest"),
     "a list as golden rows": (manifest_with(golden=[]), "manifest"),
