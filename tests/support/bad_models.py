@@ -74,12 +74,12 @@ def file_named(name: str, size: object = 1) -> Spoil:
     return spoil
 
 
-def sized(size: object) -> Spoil:
-    """Let the manifest give another size of model.onnx."""
+def sized(size: object, name: str = ONNX) -> Spoil:
+    """Let the manifest give another size of a file."""
 
     def spoil(version: Path) -> None:
         files = json.loads((version / MANIFEST).read_bytes())["files"]
-        manifest_with(files=files | {ONNX: files[ONNX] | {"size": size}})(version)
+        manifest_with(files=files | {name: files[name] | {"size": size}})(version)
 
     return spoil
 
@@ -153,6 +153,7 @@ BAD_STATES: Mapping[str, tuple[Spoil, str]] = {
     "a negative size": (sized(-1), "manifest"),
     "a size of 10^30": (sized(10**30), "manifest"),
     "a model of a terabyte, announced": (sized(1 << 40), "manifest"),
+    "a pickle of a terabyte, announced": (sized(1 << 40, PICKLE), "manifest"),
     "a size that is true": (sized(size=True), "manifest"),
     "another size": (sized(7), "digest"),
     "no model": (without(ONNX), "missing"),
