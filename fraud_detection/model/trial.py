@@ -13,7 +13,7 @@ from fraud_detection.child import ask
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.model.session import Session
 
-TRIAL_SECONDS = 20.0  # gunicorn ends a worker that has not started after 30
+TRIAL_SECONDS = 12.0  # gunicorn ends a worker after 30, in which the model is loaded twice when the API starts
 _MEMORY_BYTES = 256 * 1024 * 1024
 _MEMORY_PER_BYTE = 24  # a forest takes 12 times the size of its file
 _INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH")  # no token, no address of a database
