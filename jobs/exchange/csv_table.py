@@ -14,7 +14,6 @@ from jobs.exchange.table import (
     CHUNK_ROWS,
     MAX_CELL,
     MAX_LINE,
-    BadTransactionFile,
     Chunk,
     bad_row,
     require_plausible_size,
@@ -43,7 +42,7 @@ class CsvTable:
         self.path, self._raw, self._is_packed = path, raw, is_packed
         self.header: tuple[str, ...] = ()
         self.header_place = f"{path}, line 1"
-        self._lines = _Lines(path, text)
+        self._lines = _Lines(text)
         self._done = 0
         for line, row in self._rows(self._lines):
             self.header = tuple(name.strip() for name in row)
@@ -161,11 +160,14 @@ class CsvTable:
 
 
 class _Lines:
-    """The lines of a text, one after the other, and how many characters they had."""
+    """The lines of a text, one after the other, and how many characters they had.
 
-    def __init__(self, path: Path, text: io.TextIOWrapper) -> None:
-        self._path, self._text = path, text
-        self._count = self.characters = 0
+    A line that is longer than a row may be comes in pieces, the first of which is too long for a row as well.
+    """
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self.characters = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -174,10 +176,7 @@ class _Lines:
         line = self._text.readline(MAX_LINE + 1)
         if not line:
             raise StopIteration
-        self._count += 1
         self.characters += len(line)
-        if len(line) > MAX_LINE:
-            raise BadTransactionFile(f"{self._path}, line {self._count}: {_TOO_LONG}")
         return line
 
 

@@ -243,6 +243,15 @@ def test_a_payment_with_an_id_is_known_by_id_and_time(location: str | Path, tmp_
     assert counts(without_ids, location) == (1, 4, 0)
 
 
+def test_a_stored_payment_makes_one_row_known_by_its_id_or_by_its_content(tmp_path: Path) -> None:
+    header = "amount,Class,ts,transaction_id"
+    first = small(tmp_path, "a.csv", header, "7,0,2026-01-01,a")
+    second = small(tmp_path, "b.csv", header, "7,0,2026-01-01,a", "7,0,2026-01-01,")
+
+    assert counts(first, tmp_path / "requests.db") == (1, 0, 0)
+    assert counts(second, tmp_path / "requests.db") == (1, 1, 0)
+
+
 def test_a_label_that_a_later_export_has_comes_in_for_the_row_that_is_known(
     location: str | Path, tmp_path: Path
 ) -> None:
