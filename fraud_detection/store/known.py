@@ -1,8 +1,9 @@
 """Compares the rows of an import with those that are stored, so that only new ones and new labels come in."""
 
 import hashlib
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -34,10 +35,11 @@ class KnownRows:
         self._last_id = int(connection.scalar(sa.select(sa.func.max(requests.c.id))) or 0)
         self._times: set[str] = set()
         # The stored rows by key, as numbers: a file may have a single time for all its rows, so all may be here.
-        self._waiting: dict[int, tuple[_Stored, ...]] = {}
+        self._waiting: dict[int, list[_Stored]] = defaultdict(list)
         self._taken: set[int] = set()
+        self._frauds: dict[str, set[int]] = defaultdict(set)  # keys of the rows that the import calls fraud, by time
+        self._contradicted: dict[str, dict[int, _Contradiction]] = defaultdict(dict)  # by time and stored row
         self._relabelled: set[int] = set()
-        self._fraud_times: set[str] = set()
         self.known = 0
         """Rows of the import that were stored before."""
         self.labels_added = 0
@@ -45,23 +47,29 @@ class KnownRows:
 
     def take_out(self, page: ImportedRows) -> ImportedRows:
         """Return the rows of a page that are new; a known one gives its label to the stored row if that is new."""
-        self._fraud_times |= {ts for ts, is_fraud in zip(page.ts, page.is_fraud, strict=True) if is_fraud}
-        if self._again or not self._last_id:
-            return page
         self._look_up(set(page.ts) - self._times)
         new: list[int] = []
-        differing: dict[int, bool] = {}
+        first_labels: dict[int, bool] = {}
         contents = page.matrix + 0.0  # SQLite stores no negative zero
         for place, (ts, transaction_id, is_fraud) in enumerate(
             zip(page.ts, page.transaction_ids, page.is_fraud, strict=True)
         ):
-            stored = self._take(_key(ts, transaction_id, contents[place])) if ts in self._times else None
+            is_new_time = ts not in self._times
+            if is_new_time and not is_fraud:
+                new.append(place)
+                continue
+            key = _key(ts, transaction_id, contents[place])
+            if is_fraud:
+                self._frauds[ts].add(key)
+            stored = None if is_new_time else self._take(key)
             if stored is None:
                 new.append(place)
-            elif is_fraud is not None and is_fraud != stored.is_fraud:
-                differing[stored.id] = is_fraud
+            elif is_fraud is not None and stored.is_fraud is None:
+                first_labels[stored.id] = is_fraud
+            elif is_fraud is not None and stored.is_fraud != is_fraud:
+                self._contradicted[ts][stored.id] = _Contradiction(key, is_fraud)
         self.known += len(page.ts) - len(new)
-        self._label(differing)
+        self._label(first_labels)
         return ImportedRows(
             page.request_id,
             [page.ts[place] for place in new],
@@ -71,47 +79,90 @@ class KnownRows:
         )
 
     def settle(self) -> None:
-        """After the last page, label equal rows alike: the label that counts is the same for all of them."""
-        for times in _parts(sorted(self._fraud_times)):
-            equal: dict[int, list[Any]] = defaultdict(list)
-            for row, content in self._stored_at(times):
-                equal[_key(row.ts, row.transaction_id, content)].append(row)
-            contradicting = [
-                rows
-                for rows in equal.values()
-                if {row.Class for row in rows} >= {0, 1}
-                and any(row.id > self._last_id or row.id in self._relabelled for row in rows)
-            ]
-            self._label({row.id: True for rows in contradicting for row in rows if row.Class == 0})
+        """After the last page, set what counts where the import contradicts the store or itself."""
+        self._label_anew()
+        self._label_alike()
+
+    def _label_anew(self) -> None:
+        """Label the rows that the import contradicts, unless an import said the same of equal rows before."""
+        is_older = self._store.tables.requests.c.id <= self._last_id
+        for times in _parts(sorted(self._contradicted)):
+            said = {row: each for ts in times for row, each in self._contradicted[ts].items()}
+            equal = self._equal(times, {each.key for each in said.values()}, is_older)
+            labels = {
+                row.id: known
+                for rows in _parts([*itertools.chain(*equal.values())])
+                for row, known in self._labels_of(rows)
+            }
+            said_before = {
+                (key, label.is_fraud)
+                for key, rows in equal.items()
+                for row in rows
+                for label in labels[row]
+                if label.source == _IMPORT
+            }
+            called_fraud = {key for ts in times for key in self._frauds.get(ts, ())}
+            self._label(
+                {
+                    row: each.is_fraud
+                    for row, each in said.items()
+                    if (each.key, each.is_fraud) not in said_before and (each.is_fraud or each.key not in called_fraud)
+                }
+            )
+
+    def _label_alike(self) -> None:
+        """Label equal rows as fraud if the import contradicts itself about them."""
+        is_fraud = self._store.tables.requests.c["Class"]
+        for times in _parts(sorted(self._frauds)):
+            keys = {key for ts in times for key in self._frauds[ts]}
+            genuine = self._equal(times, keys, is_fraud == 0)
+            fraudulent = self._equal(times, set(genuine), is_fraud == 1)
+            alike = {row for key, rows in genuine.items() if self._touches(rows + fraudulent[key]) for row in rows}
+            self._label(dict.fromkeys(alike, True))
+
+    def _equal(
+        self, times: Sequence[str], keys: Collection[int], condition: sa.ColumnElement[bool]
+    ) -> dict[int, list[int]]:
+        """Return the rows of each key."""
+        equal: dict[int, list[int]] = defaultdict(list)
+        for row, content in self._stored_at(times, condition) if keys else ():
+            for transaction_id in {None, row.transaction_id}:
+                key = _key(row.ts, transaction_id, content)
+                if key in keys:
+                    equal[key].append(row.id)
+        return equal
+
+    def _touches(self, rows: list[int]) -> bool:
+        """Return whether the import inserted or labelled one of these rows."""
+        return any(row > self._last_id or row in self._relabelled for row in rows)
 
     def _look_up(self, times: set[str]) -> None:
-        for row, content in self._stored_at(list(times), last_id=self._last_id):
+        if self._again or not self._last_id:
+            return
+        for row, content in self._stored_at(list(times), self._store.tables.requests.c.id <= self._last_id):
             self._times.add(row.ts)
             stored = _Stored(row.id, row.Class, row.transaction_id is not None)
             for transaction_id in {None, row.transaction_id}:
-                key = _key(row.ts, transaction_id, content)
-                self._waiting[key] = (*self._waiting.get(key, ()), stored)
+                self._waiting[_key(row.ts, transaction_id, content)].append(stored)
 
     def _take(self, key: int) -> "_Stored | None":
         """Return a stored row of this key that no other row of the import has taken."""
-        while waiting := self._waiting.pop(key, ()):
-            stored, *others = waiting
-            if others:
-                self._waiting[key] = tuple(others)
+        while waiting := self._waiting.get(key):
+            stored = waiting.pop()
+            if not waiting:
+                del self._waiting[key]
             if stored.id not in self._taken:
                 if stored.has_id:
                     self._taken.add(stored.id)
                 return stored
         return None
 
-    def _stored_at(self, times: Sequence[str], *, last_id: int | None = None) -> Iterator[tuple[Any, Any]]:
-        """Give the rows of these times, each with its features."""
+    def _stored_at(self, times: Sequence[str], condition: sa.ColumnElement[bool]) -> Iterator[tuple[Any, Any]]:
+        """Give the rows of these times that meet a condition, each with its features."""
         requests = self._store.tables.requests
         query = sa.select(requests.c.id, requests.c.ts, requests.c.transaction_id, requests.c["Class"], *self._features)
         for some in _parts(times):
-            chosen = query.where(requests.c.ts.in_(some))
-            if last_id is not None:
-                chosen = chosen.where(requests.c.id <= last_id)
+            chosen = query.where(requests.c.ts.in_(some), condition)
             # An option of the query: one of the connection would last, and psycopg's streaming cursors insert nothing.
             found = self._connection.execute(chosen.execution_options(stream_results=True))
             for rows in found.partitions(PAGE_ROWS):
@@ -166,6 +217,12 @@ class KnownRows:
         rows = sa.select(requests.c.id, requests.c.request_id, requests.c.row_index).where(requests.c.id.in_(ids))
         for row in self._connection.execute(rows).all():
             yield row, said[row.id]
+
+
+class _Contradiction(NamedTuple):
+    key: int
+    is_fraud: bool
+    """What the import says."""
 
 
 class _Stored(NamedTuple):

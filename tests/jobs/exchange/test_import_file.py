@@ -276,6 +276,22 @@ def test_fraud_counts_if_equal_rows_of_a_file_contradict_each_other(tmp_path: Pa
 
     assert counts(path, tmp_path / "requests.db") == (1492, 0, 1)
     assert truths(tmp_path / "requests.db")[:3] == [(7, 1), (7, 1), (10, 0)]
-    packed = small(tmp_path, "b.csv.gz", *path.read_text().split("\n"))
-    assert counts(packed, tmp_path / "requests.db") == (0, 1492, 0)
-    assert truths(tmp_path / "requests.db")[:3] == [(7, 1), (7, 1), (10, 0)]
+    for name, again in (
+        ("b.csv.gz", [lines[0], *others, lines[1]]),
+        ("c.csv", [lines[1], *others, lines[0]]),
+        ("d.csv", lines[:1]),
+        ("e.csv", lines[1:]),
+    ):
+        assert counts(small(tmp_path, name, header, *again), tmp_path / "requests.db") == (0, len(again), 0)
+        assert truths(tmp_path / "requests.db")[:3] == [(7, 1), (7, 1), (10, 0)]
+
+
+def test_fraud_counts_if_a_later_file_contradicts_itself(tmp_path: Path) -> None:
+    header = "amount,Class,ts"
+    frauds = small(tmp_path, "a.csv", header, *["7,1,2026-01-01"] * 2, *["8,0,2026-01-01"] * 2)
+    both = small(tmp_path, "b.csv", header, *[f"{number},{truth},2026-01-01" for number in (7, 8) for truth in (1, 0)])
+
+    assert counts(frauds, tmp_path / "requests.db") == (4, 0, 0)
+    assert counts(both, tmp_path / "requests.db") == (0, 4, 2)
+    assert truths(tmp_path / "requests.db") == [(7, 1), (7, 1), (8, 1), (8, 1)]
+    assert counts(small(tmp_path, "c.csv", *both.read_text().split("\n"), ""), tmp_path / "requests.db") == (0, 4, 0)
