@@ -7,9 +7,8 @@ import flask
 
 from api.admission import Admission
 from api.arrival import arrived_at, request_id
-from api.strict_json import read_body
+from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
-from fraud_detection import strict_json
 from fraud_detection.clock import CLOCK_DIFFERENCE, is_date, read_time, timestamp
 from fraud_detection.contract import LABEL_SOURCES, MAX_LABELS, STORED_ID
 from fraud_detection.store import Store, labels
@@ -33,7 +32,7 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
         admission.check()
         body = read_body(flask.request.environ)
         with admission:
-            new_labels = read_labels(strict_json.parse(body), datetime.now(UTC))
+            new_labels = read_labels(parse_in_turn(body), datetime.now(UTC))
             del body  # hundreds of requests may wait for the writer
             received_at = arrived_at(flask.request.environ)
             added = writer.run(lambda connection: labels.add(store, connection, new_labels, received_at, writer.go_on))

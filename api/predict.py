@@ -13,9 +13,8 @@ from api.arrival import arrived_at, request_id
 from api.auth import Tokens, authenticate
 from api.metrics import Metrics
 from api.served_model import ServedModel
-from api.strict_json import read_body
+from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
-from fraud_detection import strict_json
 from fraud_detection.contract import IDEMPOTENCY_KEY, MAX_ROWS, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
@@ -71,7 +70,7 @@ def in_front_of(
         body = read_body(environ)
         with admission:
             body_sha256 = None if key is None else hashlib.sha256(body).hexdigest()
-            matrix, transaction_ids = read_transactions(strict_json.parse(body), features)
+            matrix, transaction_ids = read_transactions(parse_in_turn(body), features)
             del body  # hundreds of requests may wait for the writer, and it is most of their memory
             model = served.current
             scored = ScoredRequest(

@@ -1,5 +1,6 @@
-"""Reads the body of a request that declares JSON, within its limits."""
+"""Reads and parses the body of a request that declares JSON, within its limits."""
 
+from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 import gevent
@@ -8,6 +9,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_content_length
 
 from fraud_detection.contract import MAX_BODY_BYTES
+from fraud_detection.strict_json import parse
 
 _LARGE_BYTES = 64 * 1024
 
@@ -52,6 +54,16 @@ def read_body(environ: WSGIEnvironment) -> bytes:
         raise BodyTooLarge(f"expected at most {MAX_BODY_BYTES} bytes, got more")
     if declared is not None and len(body) != declared:
         raise BodyIncomplete(f"expected the {declared} bytes that Content-Length declares, got {len(body)}")
-    if len(body) > _LARGE_BYTES:
-        gevent.sleep(0)  # so that other clients and the worker's heartbeat have their turn between two large bodies
     return body
+
+
+def parse_in_turn(body: bytes) -> Any:
+    """Parse a body; before a large one, let other clients and the worker's heartbeat have their turn.
+
+    Only a request that admission counts may call it, because whole bodies wait in memory meanwhile.
+
+    Raises NotStrictJson.
+    """
+    if len(body) > _LARGE_BYTES:
+        gevent.sleep(0)
+    return parse(body)
