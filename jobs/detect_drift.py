@@ -24,7 +24,7 @@ from fraud_detection.settings import JobSettings
 from jobs.drift.compare import Decisions, Reference, compare
 from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
-from jobs.drift.windows import first_reference, halves, newest_transactions, other_model_serves
+from jobs.drift.windows import consecutive_windows, first_reference, newest_transactions, other_model_serves
 from jobs.installation import Installation
 from jobs.reporting.pushgateway import Run, push_drift
 
@@ -84,7 +84,7 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
     if stranger is not None:
         return unable_to_compare(stranger, provenance)
 
-    older, newer = halves(newest, model.digest)
+    older, newer = consecutive_windows(newest, model.digest)
     try:
         report = compare(
             Reference(reference, model.manifest.holdout, is_baseline=model.manifest.trained_on == "synthetic"),

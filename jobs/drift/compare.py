@@ -16,7 +16,7 @@ from jobs.drift.report import AlertRate, DriftReport, FeatureDrift, Reason, Stat
 MANY_WARNED = 3
 DRIFTED_ALERT_RATIO = 1.5
 SCORE_PSI_WARN, SCORE_PSI_DRIFT = 0.10, 0.25
-SCORE_PSI_ROWS = 5_000  # below it the scores of a half may warn, but not decide
+SCORE_PSI_ROWS = 5_000  # below it the scores of a window may warn, but not decide
 INDEPENDENT_ROWS = "rows are treated as independent; many rows of one card can look like a change"
 
 
@@ -66,15 +66,15 @@ def compare(
     min_rows: int,
     first_reference: Matrix | None = None,
 ) -> DriftReport:
-    """Compare two consecutive halves with the reference; the first line that holds gives the state.
+    """Compare two consecutive windows with the reference; the first line that holds gives the state.
 
-    1. a half with fewer than `min_rows` rows: insufficient_data
+    1. a window with fewer than `min_rows` rows: insufficient_data
     2. a feature constant where the reference varies, or outside its bounds: drift, but no retraining, which
        would bake a broken feed into the next model
-    3. in both halves a drifted feature or three warned ones: drift, retrain
-    4. alert rate up or down by half, and not by chance: drift, retrain
-    5. score PSI of at least 0.25 in both halves, 5,000 scored rows each: drift, retrain
-    6. a warned feature or a score PSI of at least 0.10 in either half: warn
+    3. in both windows a drifted feature or three warned ones: drift, retrain
+    4. alert rate higher or lower by a factor of 1.5, and not by chance: drift, retrain
+    5. score PSI of at least 0.25 in both windows, 5,000 scored rows each: drift, retrain
+    6. a warned feature or a score PSI of at least 0.10 in either window: warn
     7. otherwise: ok
 
     While the current model was trained on synthetic data the state is `warn` at most, and says why.
@@ -98,7 +98,7 @@ def compare(
     ('drift', ('features',), ('b',))
     """
     _check_reference(reference.rows, len(features))
-    bounds = [WindowBounds(len(half.rows), len(half.scores), half.start, half.end) for half in (older, newer)]
+    bounds = [WindowBounds(len(each.rows), len(each.scores), each.start, each.end) for each in (older, newer)]
     fewest = min(len(older.rows), len(newer.rows))
     if fewest < max(min_rows, 1):
         few = _Finding("insufficient_data", "insufficient_data", False, _too_few_sentence(fewest, min_rows))
@@ -106,7 +106,7 @@ def compare(
 
     changes = _feature_drifts(reference.rows, older.rows, newer.rows, features.names, first_reference)
     alert_rate = _alert_rate(reference.holdout, decisions)
-    psis = [_score_psi(reference.holdout, half.scores, min_rows) for half in (older, newer)]
+    psis = [_score_psi(reference.holdout, each.scores, min_rows) for each in (older, newer)]
     findings = [
         *_quality_findings(reference.rows, (older, newer), features),
         *_feature_findings(changes),
@@ -161,7 +161,7 @@ def _check_reference(rows: Matrix, width: int) -> None:
 
 def _too_few_sentence(fewest: int, min_rows: int) -> str:
     return (
-        f"Each half needs {min_rows} recent scored transactions, the smaller one has {fewest}: "
+        f"Each window needs {min_rows} recent scored transactions, the smaller one has {fewest}: "
         "too few to distinguish a change from chance."
     )
 
@@ -179,16 +179,16 @@ def _feature_drifts(
     )
 
 
-def _quality_findings(reference: Matrix, halves: tuple[Window, Window], features: FeatureList) -> list[_Finding]:
+def _quality_findings(reference: Matrix, windows: tuple[Window, Window], features: FeatureList) -> list[_Finding]:
     complaints = []
     for place, feature in enumerate(features.features):
-        for half in halves:
-            column = half.rows[:, place]
+        for window in windows:
+            column = window.rows[:, place]
             outside = int(np.sum(~((column >= feature.minimum) & (column <= feature.maximum))))
             if outside:
                 complaints.append(f"{feature.name} is outside its bounds in {counted(outside, 'row')}")
             elif _is_stuck(reference[:, place], column, chance=CHANCE / len(features)):
-                complaints.append(f"{feature.name} was {column[0]:g} in every row from {half.start} to {half.end}")
+                complaints.append(f"{feature.name} was {column[0]:g} in every row from {window.start} to {window.end}")
     if not complaints:
         return []
     more = f"; and {len(complaints) - 5} more" if len(complaints) > 5 else ""
@@ -208,14 +208,16 @@ def _feature_findings(changes: tuple[FeatureDrift, ...]) -> list[_Finding]:
         return []
     named = ", ".join(f"{change.name} (D {change.d:.2f})" for change in ordered[:3])
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    if all(_half_drifts(half) for half in zip(*((c.older, c.newer) for c in changes), strict=True)):
-        sentence = f"In both halves transactions differ from the reference: {named}{more}."
+    if all(
+        _window_drifts(changes_of_one) for changes_of_one in zip(*((c.older, c.newer) for c in changes), strict=True)
+    ):
+        sentence = f"In both windows transactions differ from the reference: {named}{more}."
         return [_Finding("drift", "features", True, sentence)]
-    sentence = f"Some features moved, but not far enough or not in both halves: {named}{more}."
+    sentence = f"Some features moved, but not far enough or not in both windows: {named}{more}."
     return [_Finding("warn", "features", False, sentence)]
 
 
-def _half_drifts(changes: Sequence[FeatureChange]) -> bool:
+def _window_drifts(changes: Sequence[FeatureChange]) -> bool:
     warned = sum(change.is_warned for change in changes)
     return warned >= MANY_WARNED or any(change.is_drifted for change in changes)
 

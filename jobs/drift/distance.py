@@ -17,11 +17,11 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FeatureChange:
-    """How far one feature of one half lies from the reference."""
+    """How far one feature of one window lies from the reference."""
 
     d: float  # two-sample Kolmogorov-Smirnov distance, 0 to 1
     p: float
-    p_adjusted: float  # Benjamini-Hochberg over the features of the half
+    p_adjusted: float  # Benjamini-Hochberg over the features of the window
     psi: float  # over the deciles of the reference
     wasserstein_sigmas: float | None  # in standard deviations of the reference; None when that is 0
 
@@ -36,15 +36,15 @@ class FeatureChange:
         return self.p_adjusted < CHANCE and self.d >= DRIFTED_D
 
 
-def feature_changes(reference: Matrix, half: Matrix) -> list[FeatureChange]:
+def feature_changes(reference: Matrix, window: Matrix) -> list[FeatureChange]:
     """Compare each feature (column) of two sets of transactions, shapes (n, features) and (m, features).
 
-    Values of `half` that are not finite are left out; the caller reports them. A column without a finite value has the
-    largest distance: d 1, p 0.
+    Values of `window` that are not finite are left out; the caller reports them. A column without a finite value has
+    the largest distance: d 1, p 0.
     """
-    columns = [(then, now[np.isfinite(now)]) for then, now in zip(reference.T, half.T, strict=True)]
+    columns = [(then, now[np.isfinite(now)]) for then, now in zip(reference.T, window.T, strict=True)]
     tests = [_kolmogorov_smirnov(then, now) for then, now in columns]
-    # So that, of all features whose p lies below a limit q then, on average at most the share q does by chance.
+    # Of the features whose adjusted p is below a limit q, on average at most the share q is there by chance.
     adjusted: list[float] = stats.false_discovery_control([p for _, p in tests], method="bh").tolist()
     return [
         FeatureChange(d, p, p_adjusted, _feature_psi(then, now), _wasserstein_sigmas(then, now))

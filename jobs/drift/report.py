@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature in both halves."""
+    """One feature in both windows."""
 
     name: str
     older: FeatureChange
     newer: FeatureChange
-    d_since_first: float | None  # the newer half against the oldest kept reference; decides nothing
+    d_since_first: float | None  # the newer window against the oldest kept reference; decides nothing
 
     @property
     def d(self) -> float:
-        """Return the larger distance of the two halves."""
+        """Return the larger distance of the two windows."""
         return max(self.older.d, self.newer.d)
 
     @property
     def is_warned(self) -> bool:
-        """Return whether either half is."""
+        """Return whether it is in either window."""
         return self.older.is_warned or self.newer.is_warned
 
 
@@ -55,7 +55,7 @@ class AlertRate:
 
 @dataclass(frozen=True)
 class WindowBounds:
-    """Which rows one half held."""
+    """Which rows one window held."""
 
     rows: int
     scored_rows: int
@@ -93,17 +93,17 @@ class DriftReport:
 
     @property
     def warned(self) -> tuple[str, ...]:
-        """Return the features warned in either half."""
+        """Return the features warned in either window."""
         return tuple(feature.name for feature in self.features if feature.is_warned)
 
     @property
     def d_max(self) -> float | None:
-        """Return the largest distance of any feature in either half; None if nothing was compared."""
+        """Return the largest distance of any feature in either window; None if nothing was compared."""
         return max((feature.d for feature in self.features), default=None)
 
     @property
     def score_psi(self) -> float | None:
-        """Return the larger score PSI of the two halves; None if scores were not compared."""
+        """Return the larger score PSI of the two windows; None if scores were not compared."""
         return max((psi for psi in (self.score_psi_older, self.score_psi_newer) if psi is not None), default=None)
 
     @property

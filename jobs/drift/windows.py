@@ -1,4 +1,4 @@
-"""Reads what drift compares: the newest transactions in two halves, their models, and the oldest reference."""
+"""Reads what drift compares: the newest transactions in two windows, their models, and the oldest reference."""
 
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ RELOAD = timedelta(seconds=5)  # within which a running API loads a promoted mod
 def newest_transactions(
     here: Installation, model_digest: str, since: str, until: str
 ) -> tuple[History, list[DecisionCount]]:
-    """Return the rows of both halves, in order of time, and how often the model flagged between two moments.
+    """Return the rows of both windows, in order of time, and how often the model flagged between two moments.
 
     Raises DatabaseRefused.
     """
@@ -32,18 +32,18 @@ def newest_transactions(
         store.close()
 
 
-def halves(newest: History, model_digest: str) -> tuple[Window, Window]:
+def consecutive_windows(newest: History, model_digest: str) -> tuple[Window, Window]:
     """Cut transactions into an older and a newer window of the same size; of an odd number the oldest is left out."""
-    half = len(newest) // 2
-    middle = len(newest) - half
+    size = len(newest) // 2
+    middle = len(newest) - size
     return (
-        _window(newest.take(np.arange(middle - half, middle)), model_digest),
+        _window(newest.take(np.arange(middle - size, middle)), model_digest),
         _window(newest.take(np.arange(middle, len(newest))), model_digest),
     )
 
 
 def _window(rows: History, model_digest: str) -> Window:
-    """Return one half; an empty one has no bounds."""
+    """Return one window; an empty one has no bounds."""
     start, end = (str(rows.ts[0]), str(rows.ts[-1])) if len(rows) else (None, None)
     return Window(rows.matrix, rows.fraud_probability[rows.model_digest == model_digest], start, end)
 

@@ -1,4 +1,4 @@
-"""Drift is a large and significant change in both halves of the window, and everything less is not."""
+"""Drift is a large and significant change in both windows, and everything less is not."""
 
 from collections import Counter
 from dataclasses import replace
@@ -217,7 +217,7 @@ def scores(seed: int, count: int, mean: float) -> np.ndarray:
         ((0.14, 0.14), 5000, "warn", ("score",)),
         ((0.2, 0.2), 400, "ok", ()),
     ],
-    ids=["same", "both moved", "too few to decide", "one half", "moved a little", "too few to compare"],
+    ids=["same", "both moved", "too few to decide", "one window", "moved a little", "too few to compare"],
 )
 def test_scores_decide_by_their_distribution(
     means: tuple[float, float], count: int, state: str, reasons: tuple[str, ...]
@@ -280,7 +280,7 @@ TWENTY_NINE = FeatureList(tuple(Feature(f"V{number}") for number in range(29)))
 
 
 def simulated_states(runs: int, count: int, shift: float, places: int) -> Counter[str]:
-    """Return the states of independent runs; the first `places` of 29 features move by `shift` in both halves."""
+    """Return the states of independent runs; the first `places` of 29 features move by `shift` in both windows."""
     states: Counter[str] = Counter()
     for seed in range(runs):
         random = np.random.default_rng(seed)

@@ -25,12 +25,12 @@ def test_distances_are_in_their_documented_units() -> None:
 
 
 def test_distance_and_p_are_those_of_the_test() -> None:
-    reference, half = rows(0, 3000), rows(1, 700, 0.1)
+    reference, window = rows(0, 3000), rows(1, 700, 0.1)
 
-    changes = feature_changes(reference, half)
+    changes = feature_changes(reference, window)
 
     for place, change in enumerate(changes):
-        exact = stats.ks_2samp(reference[:, place], half[:, place], method="exact")
+        exact = stats.ks_2samp(reference[:, place], window[:, place], method="exact")
         assert change.d == pytest.approx(exact.statistic)
         assert change.p == pytest.approx(exact.pvalue, rel=0.1)
 
@@ -54,10 +54,10 @@ def test_only_what_is_large_and_not_chance_counts(
 
 
 def test_a_feature_without_one_usable_number_is_as_far_away_as_can_be() -> None:
-    half = rows(1, 700)
-    half[:, 0] = np.nan
+    window = rows(1, 700)
+    window[:, 0] = np.nan
 
-    unusable, usable = feature_changes(rows(0, 3000), half)
+    unusable, usable = feature_changes(rows(0, 3000), window)
 
     assert (unusable.d, unusable.p, unusable.wasserstein_sigmas) == (1, 0, None)
     assert usable.d < 0.1
@@ -79,7 +79,7 @@ def published_adjustment(p_values: list[float]) -> list[float]:
     return [min(candidates[ordered.index(p) :]) for p in p_values]
 
 
-def test_p_values_are_adjusted_over_all_features_of_a_half() -> None:
+def test_p_values_are_adjusted_over_all_features_of_a_window() -> None:
     random = np.random.default_rng(0)
     shifts = np.linspace(0, 0.2, 29)
 

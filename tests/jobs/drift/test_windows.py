@@ -1,10 +1,10 @@
-"""The newest transactions form two equal halves with the scores of one model."""
+"""The newest transactions form two equal windows with the scores of one model."""
 
 import numpy as np
 import pytest
 
 from fraud_detection.store.history import History
-from jobs.drift.windows import halves
+from jobs.drift.windows import consecutive_windows
 
 
 def history(rows: int) -> History:
@@ -22,15 +22,17 @@ def history(rows: int) -> History:
 @pytest.mark.parametrize(
     ("rows", "older", "newer"), [(6, [0, 1, 2], [3, 4, 5]), (7, [1, 2, 3], [4, 5, 6]), (1, [], [])]
 )
-def test_the_newest_transactions_are_cut_into_equal_halves(rows: int, older: list[int], newer: list[int]) -> None:
-    windows = halves(history(rows), "ours")
+def test_the_newest_transactions_are_cut_into_equal_consecutive_windows(
+    rows: int, older: list[int], newer: list[int]
+) -> None:
+    windows = consecutive_windows(history(rows), "ours")
 
     assert [window.rows[:, 0].tolist() for window in windows] == [older, newer]
 
 
 def test_a_window_says_when_it_was_and_holds_the_scores_of_the_one_model() -> None:
-    older, newer = halves(history(6), "ours")
+    older, newer = consecutive_windows(history(6), "ours")
 
     assert (older.start, older.end, newer.start, newer.end) == ("2026-01-01", "2026-01-03", "2026-01-04", "2026-01-06")
     assert older.scores.tolist() == [0.01, 0.02]
-    assert halves(history(0), "ours")[0].start is None
+    assert consecutive_windows(history(0), "ours")[0].start is None
