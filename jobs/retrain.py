@@ -30,7 +30,14 @@ from jobs.installation import Installation
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
 from jobs.reporting.pushgateway import Run, push_retrain
-from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
+from jobs.rollout.promotion import (
+    NothingToRestore,
+    NotRecorded,
+    Restored,
+    finish_promotion,
+    put_into_service,
+    tracking_of,
+)
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Judged, train, verdict_on, with_verdict
@@ -46,6 +53,8 @@ _FAILURES: dict[type[ExpectedError], str] = {
     BadFeatureList: "Nothing was trained. {}",
     DatabaseRefused: "Nothing was trained. {}",
     TrackingFailed: "Nothing was promoted, because MLflow could not record it. {}",
+    NotRecorded: "{}.",
+    NothingToRestore: "{}.",
     NoAnswer: (
         "Nothing was promoted, because the check of the new model in a process of its own gave no verdict: {}. "
         "The next run trains and checks again."
@@ -85,8 +94,8 @@ def retrain(
 ) -> Retraining:
     """Run once and return what happened; errors become outcomes, and no failure promotes.
 
-    `force` trains even when nothing is due or new. Where `find_api` (which may raise BadSetting) finds one, a promotion
-    counts only once that one serves it.
+    `force` trains even when nothing is due or new. If `find_api` finds an API (it may raise BadSetting), a promotion
+    succeeds only when that API serves the new model.
     """
     started = time.time()
     done = _guarded(settings, force=force, find_api=find_api, now=now or datetime.now(UTC))

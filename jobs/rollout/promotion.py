@@ -26,6 +26,14 @@ class Restored(ExpectedError):
         return f"{self}. Find the cause before the next retraining."
 
 
+class NothingToRestore(ModelRefused):
+    """The promoted version does not serve, and there is no previous version."""
+
+
+class NotRecorded(TrackingFailed):
+    """The promoted version serves, but MLflow did not record it; the next job that finishes promotions does."""
+
+
 def tracking_of(here: Installation) -> Tracking:
     """Connect to MLflow as an installation configures it; raises TrackingFailed."""
     return Tracking(
@@ -53,9 +61,9 @@ def put_into_service(
     The caller holds the promoter's lock. If there is an `api`, it is brought to the version and asked what it serves.
     The model's run gets the `description` before anything changes, and another one if the version does not serve.
 
-    Raises Restored if it did not serve and the previous version was restored; ModelRefused if the version is not whole
-    (then nothing has changed), or if it did not serve and there is no previous version; and as `require_rollout`,
-    before anything has changed.
+    Raises Restored if it did not serve and the previous version was restored; NothingToRestore if there is none;
+    NotRecorded if it serves but MLflow failed; ModelRefused if it is not whole, and as
+    `require_rollout`, both before anything has changed.
     """
     read_version(here.models_dir / version, here.features)
     require_rollout(here.settings, api)
@@ -96,22 +104,26 @@ def _verify_or_restore(
     problem = _does_not_serve(version, here, api)
     if problem is None:
         digest = read_manifest(here.models_dir / version).digest
-        tracking.move_champion(digest)
+        try:
+            tracking.move_champion(digest)
+        except TrackingFailed as error:
+            raise NotRecorded(f"{version} serves, but MLflow did not record it: {error}. The next run does") from error
         # Last, so that if this job is killed earlier, the next job finishes the promotion.
         record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
         return
     if previous is None or previous == version:
-        refused = ModelRefused(
+        refused = NothingToRestore(
             "missing", f"{version} does not serve ({problem}), and there is no previous version to restore"
         )
-        _describe_failure(version, f"Nothing was promoted. {refused}", here, tracking)
+        _describe_failure(version, str(refused), here, tracking)
         raise refused
     restored = read_version(here.models_dir / previous, here.features)
     promote(here.models_dir, previous, actor=actor, reason=f"{version}: {problem}", event="restored")
     still = _does_not_serve(previous, here, api)
-    tracking.move_champion(restored.digest)
+    recorded = _champion_moved(tracking, restored.digest)
     if still is None:
-        record(here.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
+        if recorded:
+            record(here.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
         outcome = Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
     else:
         outcome = Restored(
@@ -119,6 +131,16 @@ def _verify_or_restore(
         )
     _describe_failure(version, outcome.paragraph, here, tracking)
     raise outcome
+
+
+def _champion_moved(tracking: Tracking, digest: str) -> bool:
+    """Move MLflow's champion to a restored version; a failure is only logged, because the outcome matters more."""
+    try:
+        tracking.move_champion(digest)
+    except TrackingFailed as error:
+        logger.warning("MLflow did not record the restored version, the next run does: %s", error)
+        return False
+    return True
 
 
 def _describe_failure(version: str, description: str, here: Installation, tracking: Tracking) -> None:

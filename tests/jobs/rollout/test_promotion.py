@@ -18,7 +18,7 @@ from fraud_detection.settings import ClientSettings
 from jobs.rollout import promotion as rollout
 from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
-from jobs.rollout.promotion import Restored, finish_promotion, put_into_service, tracking_of
+from jobs.rollout.promotion import NotRecorded, Restored, finish_promotion, put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.installation import FEATURES, SmallInstallation
@@ -363,18 +363,51 @@ def test_a_first_version_that_does_not_serve_is_described_so(
     with pytest.raises(ModelRefused, match="there is no previous version to restore") as refused:
         put(installation, version, client=api_that_stays("another"))
 
-    assert description_of(installation, version) == f"Nothing was promoted. {refused.value}"
+    assert description_of(installation, version) == str(refused.value)
+
+
+def _mlflow_is_away(*_: object) -> None:
+    raise TrackingFailed("MLflow: away")
+
+
+def test_a_version_that_mlflow_did_not_record_serves_and_the_next_run_records_it(
+    installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as during:
+        during.setattr(Tracking, "move_champion", _mlflow_is_away)
+        with pytest.raises(NotRecorded, match=f"{next_version} serves, but MLflow did not"):
+            put(installation, next_version)
+
+    assert current_version(installation.models_dir) == next_version
+    finish(installation)
+    assert champion(installation) == digest_of(installation, next_version)
+    assert installation.events()[-1] == "verified"
+
+
+def test_a_restored_version_that_mlflow_did_not_record_is_recorded_by_the_next_run(
+    installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(installation, next_version)
+    promote(installation.models_dir, served, actor="killed", reason="a test")
+    promote(installation.models_dir, next_version, actor="killed", reason="a test")
+    damage(installation, next_version)
+    with monkeypatch.context() as during:
+        during.setattr(Tracking, "move_champion", _mlflow_is_away)
+        with pytest.raises(Restored, match=f"{served} was restored and serves"):
+            finish(installation)
+
+    assert installation.events()[-1] == "restored"
+    finish(installation)
+    assert champion(installation) == digest_of(installation, served)
+    assert installation.events()[-1] == "verified"
 
 
 def test_a_description_that_mlflow_rejects_hides_no_failure(
     installation: SmallInstallation, served: str, next_version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> None:
-        raise TrackingFailed("MLflow: away")
-
     promote(installation.models_dir, next_version, actor="killed", reason="a test")
     damage(installation, next_version)
-    monkeypatch.setattr(Tracking, "describe", away)
+    monkeypatch.setattr(Tracking, "describe", _mlflow_is_away)
 
     with pytest.raises(Restored, match=f"{served} was restored and serves"):
         finish(installation)
