@@ -48,4 +48,6 @@ def _schema(value: object, path: str, of_variables: Mapping[str, Json]) -> Json:
     if isinstance(value, dict) and value:
         below = {name: _schema(each, f"{path}.{name}".lstrip("."), of_variables) for name, each in value.items()}
         return {"type": "object", "additionalProperties": False, "properties": below}
+    if value is None:
+        raise ValueError(f"{path}: null does not show what else may stand there: add `{name}` to value_forms.yaml")
     return _TYPES[type(value)]

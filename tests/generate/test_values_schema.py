@@ -54,6 +54,14 @@ def test_a_new_value_has_the_type_of_its_default(
     assert found == schema or (found["properties"], found["additionalProperties"]) == (schema, False)
 
 
+def test_a_null_default_needs_a_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "values.yaml").write_text("global: {}\nmadeUp: null\n")
+    monkeypatch.setattr(values_schema, "_CHART", tmp_path)
+
+    with pytest.raises(ValueError, match="madeUp: null does not show what else may stand there"):
+        values_schema.values_schema()
+
+
 @pytest.mark.parametrize(
     ("path", "schema"),
     [
