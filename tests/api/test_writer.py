@@ -264,15 +264,10 @@ def test_a_request_that_was_given_up_before_its_turn_is_not_stored(sqlite_servic
 
     assert isinstance(first.exception, NotStored)
     assert isinstance(second.exception, NotStored)
+    assert "nothing was stored" in str(second.exception)
     assert waited > 0
     assert service.figure("fraud_late_commit_total") == 0
     assert service.rows() == 0
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let requests that are submitted from now on wait only for a moment."""
-    return lambda: monkeypatch.setattr(writing, "DEADLINE_SECONDS", 1.0)  # within which a busy machine begins the work
 
 
 def meta(store: Store, key: str) -> str | None:
@@ -280,9 +275,7 @@ def meta(store: Store, key: str) -> str | None:
         return store.get_meta(connection, key)
 
 
-def test_work_whose_caller_gave_up_ends_at_its_next_step_and_is_undone(
-    service: Service, soon: Callable[[], None]
-) -> None:
+def test_work_whose_caller_gave_up_ends_at_its_next_step_and_is_undone(service: Service) -> None:
     has_given_up, steps = threading.Event(), []
 
     def work(connection: sa.Connection) -> None:
@@ -292,9 +285,9 @@ def test_work_whose_caller_gave_up_ends_at_its_next_step_and_is_undone(
         service.writer.go_on()
         steps.append("second")
 
-    soon()
-    with pytest.raises(NotStored, match="nothing was stored"):
-        service.writer.run(work)
+    caller = gevent.spawn(service.writer.run, work)
+    wait_until(lambda: steps, pause=gevent.sleep)
+    caller.kill()  # it gives up as at its deadline
     has_given_up.set()
     wait_until(lambda: service.writer.oldest_wait_seconds == 0, pause=gevent.sleep)
 
@@ -302,9 +295,7 @@ def test_work_whose_caller_gave_up_ends_at_its_next_step_and_is_undone(
     assert service.figure("fraud_late_commit_total") == 0
 
 
-def test_what_is_given_up_before_the_commit_is_undone_and_the_rest_is_stored(
-    service: Service, monkeypatch: pytest.MonkeyPatch, soon: Callable[[], None]
-) -> None:
+def test_what_is_given_up_before_the_commit_is_undone_and_the_rest_is_stored(service: Service) -> None:
     has_given_up, attempts = threading.Event(), []
 
     def work(connection: sa.Connection) -> None:
@@ -313,35 +304,35 @@ def test_what_is_given_up_before_the_commit_is_undone_and_the_rest_is_stored(
         has_given_up.wait(PATIENCE_SECONDS)
 
     with held(service.writer):
-        beside = gevent.spawn(service.writer.run, work)
-        gevent.sleep(0)
-        soon()
-        first = gevent.spawn(service.writer.append, scored())
-    gevent.joinall([first])
+        callers = [gevent.spawn(service.writer.append, scored()), gevent.spawn(service.writer.run, work)]
+    wait_until(lambda: attempts, pause=gevent.sleep)  # the request is inserted before
+    callers[0].kill()
     has_given_up.set()
-    beside.get()
+    callers[1].get()
 
-    assert isinstance(first.exception, NotStored)
-    assert "nothing was stored" in str(first.exception)
     assert (service.rows(), meta(service.store, "beside")) == (0, "stored")
     assert len(attempts) == 2
     assert service.figure("fraud_late_commit_total") == 0
 
 
 def test_a_caller_that_gives_up_during_the_commit_is_told_that_the_outcome_is_unknown(
-    service: Service, soon: Callable[[], None]
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writing, "DEADLINE_SECONDS", 0.5)
     go_on = threading.Event()
     sa.event.listen(service.store.engine, "commit", lambda _: go_on.wait(PATIENCE_SECONDS))
+    answer = "nothing was stored"
 
-    soon()
-    with pytest.raises(NotStored) as refused:
-        service.writer.append(scored())
-    go_on.set()
+    while "nothing was stored" in answer:  # a busy machine may need several attempts to begin the commit in time
+        go_on.clear()
+        with pytest.raises(NotStored) as refused:
+            service.writer.append(scored())
+        go_on.set()
+        answer = str(refused.value)
     wait_until(lambda: service.figure("fraud_late_commit_total") > 0, pause=gevent.sleep)
 
     assert refused.value.code == "storage_busy"
-    assert str(refused.value).endswith("the outcome is unknown: repeat the request with the same Idempotency-Key")
+    assert answer.endswith("the outcome is unknown: repeat the request with the same Idempotency-Key")
     assert service.rows() == 1
 
 
