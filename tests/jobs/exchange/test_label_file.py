@@ -72,21 +72,21 @@ def test_lines_that_contradict_each_other_count_as_labels_do(running_api: dict[s
     client = ApiClient(ClientSettings.from_env(running_api))
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     twice = {"fraud-first": ("1", "0", ""), "fraud-last": ("0", "1", ""), "dated": ("1", "0", when)}
-    others = [f"t{number}" for number in range(MAX_LABELS - len(twice))]
+    others = [f"t{number}" for number in range(MAX_LABELS - 5)]  # so that a request ends within "fraud-last"
     path = written(
         tmp_path,
         "transaction_id,is_fraud,Class,source,reported_at",
-        *(f"{name},{first},,analyst,{at}" for name, (first, _, at) in twice.items()),
         *(f"{name},,0,review," for name in others),
+        *(f"{name},{first},,analyst,{at}" for name, (first, _, at) in twice.items()),
         *(f"{name},0,0,customer," for name in twice),
         *(f"{name},{last},,analyst,{at}" for name, (_, last, at) in twice.items()),
     )
 
     with client:
-        client.score([[0.0] * 29] * MAX_LABELS, [*twice, *others], idempotency_key="k")
+        client.score([[0.0] * 29] * (MAX_LABELS - 2), [*twice, *others], idempotency_key="k")
         done, again = (label_file(path, client, source="analyst") for _ in range(2))
 
-    sent = MAX_LABELS + len(twice)
+    sent = MAX_LABELS + 1
     assert (done.labels, done.new, done.overruled) == (sent, sent, 3)
     assert (again.labels, again.new, again.overruled) == (sent, 0, 3)
     for name in twice:
