@@ -10,6 +10,7 @@ import lzma
 import random
 import sqlite3
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -273,6 +274,20 @@ def test_a_header_is_read_only_so_far(tmp_path: Path) -> None:
         read(csv_file(tmp_path, "x" * (MAX_LINE + 1)), [0], [])
     with pytest.raises(BadTransactionFile, match="line 1: column 2: expected at most 4,096 characters"):
         read(csv_file(tmp_path, "a," + "x" * (MAX_CELL + 1)), [0], [])
+
+
+def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1," + b"0" * 64 * MAX_LINE))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadTransactionFile, match="line 2: expected a row of at most"):
+            read(path, [0], [1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 16 * MAX_LINE
 
 
 def test_the_longest_cells_and_lines_are_read(tmp_path: Path) -> None:
