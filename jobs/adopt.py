@@ -20,13 +20,13 @@ from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking
 from jobs.synthetic.statistics import PUBLIC_SCALING, statistics_for
 from jobs.synthetic.transactions import synthetic
-from jobs.training.export import golden, library_versions
-from jobs.training.foreign import convert, load_classifier, require_loadable
+from jobs.training.conversion import SEED
+from jobs.training.export import library_versions
+from jobs.training.foreign import convert, require_loadable
 from jobs.training.read_history import read_history
 
 COMPARED_ROWS = 10_000
 _ENOUGH_STORED = 1_000
-_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,21 @@ def adopt(
 ) -> Adopted:
     """Convert a pickled scikit-learn classifier (pickle or joblib) and promote it.
 
-    Loading a pickle runs the code in it: adopt only one that you trust. Its scores must survive conversion on stored
-    transactions, or on synthetic ones if few are stored. How good it is, is unknown; the manifest says so.
+    A confined process loads and converts it, yet a pickle can run code: adopt only one that you trust. Its scores must
+    survive conversion on stored transactions, or on synthetic ones if few are stored. How good it is, is unknown; the
+    manifest says so.
 
     Raises CannotAdopt, BadStatistics, LockHeld, DatabaseRefused, ModelRefused, Restored, TrackingFailed,
     KubernetesRefused, KubernetesAway, NoAnswer.
     """
-    classifier, notes = load_classifier(path, here.features)
+    rows = _rows_to_compare(_stored(here)[0], here)
+    converted = convert(path, here.features, rows)  # before the lock, so that it delays no retraining
+    files, notes = dict(converted.files), list(converted.notes)
     with here.promoter():
         tracking = tracking_of(here)
-        history, scaling = _stored(here)
-        rows = _rows_to_compare(history, here)
-        files, difference = convert(classifier, here.features, rows, path)
+        history, scaling = _stored(here)  # again, because a transaction may have been forgotten meanwhile
         if history is not None:
-            files[REFERENCE] = reference_bytes(history, here.features, _SEED)
+            files[REFERENCE] = reference_bytes(history, here.features, SEED)
         else:
             notes.append("No transaction is stored, so drift has no reference until the next retraining.")
         manifest = Manifest(
@@ -74,8 +75,8 @@ def adopt(
             features_digest=here.features.digest,
             threshold=here.settings.fraud_threshold,
             trained_on="unknown",
-            golden=golden(files[ONNX], rows, _SEED),
-            seed=_SEED,
+            golden=converted.golden,
+            seed=SEED,
             parent=current_version(here.models_dir),
             amount_scaling=scaling or _known_scaling(here),
             libraries=library_versions(),
@@ -89,7 +90,7 @@ def adopt(
                 discard(here.models_dir, version)  # otherwise it could be promoted by hand, unknown and unverified
             raise
         put_into_service(version, here, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
-    return Adopted(version, type(classifier).__name__, len(rows), difference, tuple(notes))
+    return Adopted(version, converted.kind, len(rows), converted.largest_difference, tuple(notes))
 
 
 def _stored(here: Installation) -> tuple[History | None, AmountScaling | None]:
@@ -105,7 +106,7 @@ def _stored(here: Installation) -> tuple[History | None, AmountScaling | None]:
 def _rows_to_compare(history: History | None, here: Installation) -> Matrix:
     if history is not None and len(history) >= _ENOUGH_STORED:
         return history.matrix[-COMPARED_ROWS:]
-    return synthetic(COMPARED_ROWS, _SEED, statistics=statistics_for(here)).matrix
+    return synthetic(COMPARED_ROWS, SEED, statistics=statistics_for(here)).matrix
 
 
 def _known_scaling(here: Installation) -> AmountScaling | None:

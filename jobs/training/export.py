@@ -4,8 +4,9 @@ import importlib.metadata
 import logging
 import pickle
 import sys
+import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,14 @@ def to_onnx(classifier: Any, features: FeatureList) -> bytes:
     try:
         return _convert(classifier, len(features), FloatTensorType, onnx.TensorProto.FLOAT)
     except Exception as error:
-        raise ExportFailed(
-            f"{type(classifier).__name__} cannot be converted to ONNX ({type(error).__name__}: {error})"
-        ) from error
+        raise ExportFailed(f"{type(classifier).__name__} cannot be converted to ONNX ({cause(error)})") from error
+
+
+def cause(error: BaseException) -> str:
+    """Return the innermost cause of an error as one line; the converters put whole models into their messages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
 
 
 def _convert(classifier: Any, width: int, tensor: Any, kind: int) -> bytes:
@@ -139,7 +145,7 @@ def loads_in_fresh_process(directory: Path) -> str | None:
 def main(arguments: list[str]) -> int:
     """`python -m jobs.training.export DIRECTORY`: load and score a version; the child of `loads_in_fresh_process`."""
     try:
-        _require_usable(Path(arguments[0]))
+        require_usable(Path(arguments[0]), read=joblib.load)  # reads what pickle wrote; this is what people will use
     except ModelRefused as problem:
         sys.stderr.write(f"{problem}\n")
         return problem.exit_code
@@ -149,12 +155,16 @@ def main(arguments: list[str]) -> int:
     return ExitCode.DONE
 
 
-def _require_usable(directory: Path) -> None:
+def require_usable(directory: Path, *, read: Callable[[Path], Any], known: Iterable[str] = ()) -> None:
+    """Load and score a version as the API does, and its pickle with `read`; `known` as for `read_version`.
+
+    Raises ModelRefused, ExportFailed.
+    """
     manifest = read_manifest(directory)
-    model = read_version(directory, FeatureList(tuple(Feature(name) for name in manifest.features)))
+    model = read_version(directory, FeatureList(tuple(Feature(name) for name in manifest.features)), known=known)
     rows = np.array(manifest.golden.rows)
     try:
-        classifier = joblib.load(directory / PICKLE)  # reads what pickle wrote; this is what people will use
+        classifier = read(directory / PICKLE)
         probabilities = _probabilities(classifier, rows)
     except (OSError, MemoryError):  # says nothing about the version
         raise

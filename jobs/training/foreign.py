@@ -1,16 +1,26 @@
-"""Reads a scikit-learn classifier trained elsewhere, and converts it to the files of a version."""
+"""Has a scikit-learn classifier from elsewhere converted by a confined process, and checks what that returns."""
 
-import warnings
+import json
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from fraud_detection.child import NoAnswer
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix
-from jobs.training.export import ExportFailed, export, loads_in_fresh_process, require_parity
+from fraud_detection.model.files import ONNX, PICKLE
+from fraud_detection.model.manifest import Golden
+from jobs.training.confined import FILE_BYTES, printable, received, run_confined
+from jobs.training.conversion import FEATURE_NAMES, REPLY, ROWS
+from jobs.training.export import GOLDEN_ROWS, TOLERANCE
+
+CONVERSION_SECONDS = 120
+CHECK_SECONDS = 120
+_REPLY_BYTES = 1024**2
+_MOST_NOTES = 10
 
 
 class CannotAdopt(ExpectedError):
@@ -19,65 +29,92 @@ class CannotAdopt(ExpectedError):
     exit_code = ExitCode.UNUSABLE
 
 
-def load_classifier(path: Path, features: FeatureList) -> tuple[Any, list[str]]:
-    """Load a pickled classifier that fits the features, and return it with what scikit-learn warns about.
+class _Refused(Exception):
+    """What the confined process refuses, or what we refuse of its answer."""
 
-    Loading a pickle runs the code in it. Raises CannotAdopt.
+
+@dataclass(frozen=True)
+class Converted:
+    """What a confined process made of a pickle: plain facts, and files that no process has loaded yet."""
+
+    kind: str
+    """The class of the classifier."""
+    files: dict[str, bytes]
+    """model.onnx and rf_model.pkl."""
+    golden: Golden
+    largest_difference: float
+    """Between the scores of both files."""
+    notes: list[str]
+
+
+def convert(path: Path, features: FeatureList, rows: Matrix) -> Converted:
+    """Convert the classifier in a pickle, in a process of its own, and compare both on `rows`.
+
+    Raises CannotAdopt, and NoAnswer if that process ended or was stopped without one.
     """
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            classifier = joblib.load(path)  # reads what pickle wrote, and what joblib wrote
-    except OSError as error:
-        raise CannotAdopt(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # a pickle can raise anything
-        raise CannotAdopt(f"{path}: is no pickle that can be loaded here ({type(error).__name__}: {error})") from error
-    _require_fit(classifier, features, path)
-    return classifier, [str(warning.message).splitlines()[0] for warning in caught]
-
-
-def _require_fit(classifier: Any, features: FeatureList, path: Path) -> None:
-    """Raise CannotAdopt unless this is a classifier of genuine (0) and fraud (1) over the features, in their order."""
-    kind = type(classifier).__name__
-    if not callable(getattr(classifier, "predict_proba", None)):
-        raise CannotAdopt(f"{path}: expected a classifier with predict_proba, got {kind}")
-    width = getattr(classifier, "n_features_in_", None)
-    if width is None:
-        raise CannotAdopt(f"{path}: expected a trained scikit-learn classifier, got a {kind} without n_features_in_")
-    if width != len(features):
-        raise CannotAdopt(
-            f"{path}: expected a classifier of {len(features)} features, got a {kind} of {width}; "
-            "FEATURES_FILE names the features of an installation"
-        )
-    names = getattr(classifier, "feature_names_in_", None)
-    if names is not None and tuple(names) != features.names:
-        place = next(place for place, name in enumerate(names) if name != features.names[place])
-        raise CannotAdopt(
-            f"{path}: feature {place} was {names[place]!r} when it was trained, here it is {features.names[place]!r}; "
-            "use a FEATURES_FILE in the order of the model"
-        )
-    classes = np.asarray(getattr(classifier, "classes_", [])).tolist()
-    if classes != [0, 1]:
-        raise CannotAdopt(f"{path}: expected the classes 0 (genuine) and 1 (fraud), got {classes}")
-
-
-def convert(classifier: Any, features: FeatureList, rows: Matrix, path: Path) -> tuple[dict[str, bytes], float]:
-    """Return model.onnx and rf_model.pkl of a classifier, and by how much they differ at most on `rows`.
-
-    Raises CannotAdopt.
-    """
-    try:
-        files = export(classifier, features)
-        return files, require_parity(files, rows)
-    except ExportFailed as error:
-        raise CannotAdopt(f"{path}: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="fraud-adopt-") as scratch:
+        folder = Path(scratch)
+        np.save(folder / ROWS, rows)
+        (folder / FEATURE_NAMES).write_text(json.dumps(features.names), encoding="utf-8")
+        try:
+            reply = _answer("convert", path, folder, seconds=CONVERSION_SECONDS)
+            files = {name: received(folder, name, FILE_BYTES) for name in (ONNX, PICKLE)}
+            return _converted(reply, files, features)
+        except _Refused as error:
+            raise CannotAdopt(f"{path}: {error}") from error
+        except NoAnswer as error:
+            hint = "; try again when the machine is less busy, or a smaller model" if error.reason == "timeout" else ""
+            raise NoAnswer(
+                error.reason, f"{path}: its conversion in a new process gave no verdict: {error}{hint}"
+            ) from error
 
 
 def require_loadable(directory: Path, path: Path) -> None:
-    """Load the version that was made of `path` in a new process; raises CannotAdopt, NoAnswer."""
+    """Load and score the version that was made of `path` in another confined process; raises CannotAdopt, NoAnswer."""
+    with tempfile.TemporaryDirectory(prefix="fraud-adopt-") as scratch:
+        try:
+            _answer("check", directory, Path(scratch), seconds=CHECK_SECONDS)
+        except _Refused as error:
+            raise CannotAdopt(f"{path}: does not load in a new process: {error}") from error
+        except NoAnswer as error:
+            raise NoAnswer(error.reason, f"{path}: its check in a new process gave no verdict: {error}") from error
+
+
+def _answer(action: str, path: Path, folder: Path, *, seconds: float) -> dict[str, Any]:
+    """Return what `jobs.training.conversion` answers; raises NoAnswer, _Refused."""
+    run_confined(["-m", "jobs.training.conversion", action, str(path.absolute())], folder, seconds=seconds)
     try:
-        problem = loads_in_fresh_process(directory)
-    except NoAnswer as error:
-        raise NoAnswer(error.reason, f"{path}: its check in a new process gave no verdict: {error}") from error
-    if problem is not None:
-        raise CannotAdopt(f"{path}: does not load in a new process: {problem}")
+        reply = json.loads(received(folder, REPLY, _REPLY_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"a new process answered with what is no JSON ({type(error).__name__})") from error
+    if not isinstance(reply, dict):
+        raise _Refused("a new process answered with what is no JSON object")
+    if "refused" in reply:
+        raise _Refused(printable(str(reply["refused"]), 1000))
+    return reply
+
+
+def _converted(reply: dict[str, Any], files: dict[str, bytes], features: FeatureList) -> Converted:
+    """Check each fact as one of unknown origin; raises _Refused."""
+    try:
+        difference = float(reply["largest_difference"])
+        rows = np.array(reply["golden"]["rows"], dtype=np.float64)
+        scores = np.array(reply["golden"]["scores"], dtype=np.float64)
+        kind, notes = str(reply["kind"]), list(reply["notes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _Refused(f"a new process answered with what is no model ({type(error).__name__})") from error
+    if not (
+        0 <= difference <= TOLERANCE
+        and rows.shape == (GOLDEN_ROWS, len(features))
+        and scores.shape == (GOLDEN_ROWS,)
+        and np.isfinite(rows).all()
+        and ((scores >= 0) & (scores <= 1)).all()
+    ):
+        raise _Refused("a new process answered with what is no model (numbers outside their bounds)")
+    return Converted(
+        printable(kind, 100),
+        files,
+        Golden(rows.tolist(), scores.tolist()),
+        difference,
+        [printable(str(note), 300) for note in notes[:_MOST_NOTES]],
+    )

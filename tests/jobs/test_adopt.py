@@ -1,6 +1,9 @@
 """A model of the user is adopted only if its scores survive the conversion."""
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -98,113 +99,54 @@ def test_other_classifiers_are_adopted_too(stocked: SmallInstallation, tmp_path:
     assert adopted.largest_difference <= 1e-6
 
 
-def with_names(names: tuple[str, ...]) -> RandomForestClassifier:
-    """Return a classifier as if it had been trained on a table with these columns."""
+def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: SmallInstallation, tmp_path: Path) -> None:
     classifier = forest()
-    classifier.feature_names_in_ = np.array(names, dtype=object)
-    return classifier
+    classifier.feature_names_in_ = np.array(FEATURES.names, dtype=object)  # as if it had been trained on a table
 
-
-def test_a_classifier_trained_on_a_table_of_these_columns_is_adopted(
-    stocked: SmallInstallation, tmp_path: Path
-) -> None:
-    adopted = bring_in(save(with_names(FEATURES.names), tmp_path / "theirs.pkl"), stocked)
+    adopted = bring_in(save(classifier, tmp_path / "theirs.pkl"), stocked)
 
     assert stocked.served().digest.startswith(adopted.version[-12:])
 
 
-def unfitted() -> RandomForestClassifier:
-    return RandomForestClassifier()
+def test_what_a_payload_would_do_is_not_done_and_nothing_changes(stocked: SmallInstallation, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
 
+    path = tmp_path / "theirs.pkl"
+    joblib.dump({"model": forest(), "note": Payload()}, path, compress=("gzip", 3))
 
-def of_four_features() -> RandomForestClassifier:
-    random = np.random.default_rng(1)
-    return RandomForestClassifier(5).fit(random.normal(size=(50, 4)), np.arange(50) % 2)
-
-
-def in_another_order() -> RandomForestClassifier:
-    return with_names(("distance_km", "amount_eur", "hour"))
-
-
-def of_words() -> RandomForestClassifier:
-    matrix, is_fraud = made_up(100, seed=1)
-    return RandomForestClassifier(5).fit(matrix, np.where(is_fraud, "fraud", "genuine"))
-
-
-def of_three_classes() -> RandomForestClassifier:
-    matrix, _ = made_up(99, seed=1)
-    return RandomForestClassifier(5).fit(matrix, np.arange(99) % 3)
-
-
-def clusters() -> KMeans:
-    return KMeans(2, n_init=1, random_state=1).fit(made_up(50, seed=1)[0])
-
-
-class TwoNeighbours:
-    """A classifier of the user, which the converter does not know."""
-
-    n_features_in_ = 3
-    classes_ = np.array([0, 1])
-
-    def predict_proba(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.full((len(rows), 2), 0.5)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: {"a": "dict"}, "expected a classifier with predict_proba, got dict"),
-        (clusters, "expected a classifier with predict_proba, got KMeans"),
-        (unfitted, "got a RandomForestClassifier without n_features_in_"),
-        (of_four_features, "expected a classifier of 3 features, got a RandomForestClassifier of 4"),
-        (in_another_order, "feature 0 was 'distance_km' when it was trained, here it is 'amount_eur'"),
-        (of_words, r"expected the classes 0 \(genuine\) and 1 \(fraud\), got"),
-        (of_three_classes, r"expected the classes 0 \(genuine\) and 1 \(fraud\), got \[0, 1, 2\]"),
-        (TwoNeighbours, "TwoNeighbours cannot be converted to ONNX"),
-    ],
-)
-def test_what_does_not_fit_is_refused_and_nothing_changes(
-    stocked: SmallInstallation, tmp_path: Path, make: Callable[[], Any], message: str
-) -> None:
-    path = save(make(), tmp_path / "theirs.pkl")
-
-    with pytest.raises(CannotAdopt, match=message):
+    with pytest.raises(CannotAdopt, match=r"theirs.pkl: names posix\.system, which is no estimator of scikit-learn"):
         bring_in(path, stocked)
 
     assert versions(stocked.models_dir) == []
+    assert not (tmp_path / "ran").exists()
+    joblib.load(path)
+    assert (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read"),
-        (b"", "is no pickle that can be loaded here"),
-        (b"\x80\x04garbage", "is no pickle that"),
-    ],
-)
-def test_a_file_that_is_no_pickle_is_refused(
-    stocked: SmallInstallation, tmp_path: Path, content: bytes | None, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / "theirs.pkl").write_bytes(content)
-
-    with pytest.raises(CannotAdopt, match=message):
-        bring_in(tmp_path / "theirs.pkl", stocked)
-
-
-def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(
+def test_other_jobs_may_change_the_models_while_a_file_is_converted(
     stocked: SmallInstallation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.training.export.TOLERANCE", -1.0)
+    lock = stocked.models_dir / ".lock"
+    with stocked.here.promoter():
+        taken = subprocess.run(["flock", "--nonblock", lock, "true"], check=False)
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nflock --nonblock {lock} touch {tmp_path}/free\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
 
-    with pytest.raises(CannotAdopt, match="score 1200 rows differently"):
+    with pytest.raises(NoAnswer, match=r"its conversion in a new process gave no verdict: it ended and left no reply"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
+
+    assert (tmp_path / "free").exists()
+    assert taken.returncode == 1
 
 
 def test_a_model_whose_check_gives_no_verdict_is_not_promoted(
     stocked: SmallInstallation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.training.export.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("jobs.training.foreign.CHECK_SECONDS", 0.01)
 
     with pytest.raises(NoAnswer, match=r"theirs\.pkl: its check in a new process gave no verdict: no answer within"):
         bring_in(save(forest(), tmp_path / "theirs.pkl"), stocked)
