@@ -1,13 +1,15 @@
 """Commands on model versions: models list, show, promote, rollback, adopt."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from fraud_detection.counted import counted
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
-from fraudctl.arguments import FILE
+from fraudctl.arguments import FILE, seekable
 from fraudctl.caller import actor, api_to_ask, installation
 
 REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
@@ -78,26 +80,46 @@ def rollback(reason: str) -> None:
     click.echo(f"{version} is the current version again.")
 
 
+class NotTrusted(ExpectedError):
+    """A pickle that you were not asked about and that no --trust vouches for."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
+
+
 @models.command()
 @click.argument("file", type=FILE)
-def adopt(file: Path) -> None:
+@click.option("--trust", is_flag=True, help="Do not ask: you trust the file and where it comes from.")
+def adopt(file: Path, trust: bool) -> None:
     """Convert a pickled scikit-learn classifier, compare both, and promote it.
 
-    Loading a pickle runs the code in it: adopt only one that you trust.
+    A pickle can run any code as you. A process with limits loads this one, and refuses all but scikit-learn's own
+    parts; still, adopt only a file that you trust. The command asks on a terminal, and elsewhere needs --trust.
 
     \b
       fraudctl models adopt old/rf_model.pkl
     """
+    if not trust:
+        _ask_for_trust(file)
     from jobs.adopt import adopt as run
 
     here = installation()
-    adopted = run(file, here, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings))
+    with seekable(file, ".pkl") as path:
+        adopted = run(path, here, actor=actor(), now=datetime.now(UTC), api=api_to_ask(here.settings))
     click.echo(
         f"{adopted.version} is the current version: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
         f"transactions its scores and those of its conversion differ by at most {adopted.largest_difference:.1e}."
     )
     for note in adopted.notes:
         click.echo(note)
+
+
+def _ask_for_trust(file: Path) -> None:
+    if not sys.stdin.isatty():
+        raise NotTrusted(
+            f"{file}: a pickle can run any code as you, and there is no terminal to ask on; "
+            "add --trust if you trust the file"
+        )
+    click.confirm(f"{file} is a pickle, which can run any code as you. Do you trust it?", abort=True, err=True)
 
 
 COMMANDS = (models,)

@@ -1,7 +1,11 @@
 """`fraudctl models` lists, shows, promotes, rolls back and adopts versions."""
 
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +38,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     shown_by_path = fraudctl("models", "show", f"{newer}/", env=sqlite_environment)
     back = fraudctl("models", "rollback", env=sqlite_environment)
     nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
-    adopted = fraudctl("models", "adopt", old, env=sqlite_environment)
+    adopted = fraudctl("models", "adopt", old, "--trust", env=sqlite_environment)
 
     assert promoted.stdout == f"{newer} is the current version.\n"
     assert f"   {model.version}  2026-01-01 00:00:00  trained on labels (rows unknown)\n" in listed.stdout
@@ -49,6 +53,51 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert "no other version served before" in nothing.stderr
     assert "is the current version: the RandomForestClassifier of old.pkl. On " in adopted.stdout
     assert read_manifest(models_dir / CURRENT).trained_on == "unknown"
+
+
+def test_a_model_is_adopted_from_standard_input(
+    fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
+    content = (models_dir / model.version / PICKLE).read_bytes()
+
+    adopted = fraudctl("models", "adopt", "/dev/stdin", "--trust", env=sqlite_environment, answer=content)
+
+    assert "is the current version: the RandomForestClassifier of stdin. On " in adopted.stdout
+
+
+def test_without_a_terminal_a_pickle_needs_trust(
+    fraudctl: Fraudctl, tmp_path: Path, sqlite_environment: dict[str, str]
+) -> None:
+    (tmp_path / "old.pkl").write_bytes(b"never read")
+
+    refused = fraudctl("models", "adopt", tmp_path / "old.pkl", env=sqlite_environment, exit_code=2)
+
+    assert refused.stderr == (
+        f"fraudctl: {tmp_path}/old.pkl: a pickle can run any code as you, and there is no terminal to ask on; "
+        "add --trust if you trust the file\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "told"),
+    [("n", 1, "Aborted!"), ("", 1, "Aborted!"), ("y", 3, "is no pickle that can be loaded here")],
+)
+def test_on_a_terminal_you_are_asked_first(
+    tmp_path: Path, sqlite_environment: dict[str, str], answer: str, exit_code: int, told: str
+) -> None:
+    (tmp_path / "old.pkl").write_bytes(b"neither a pickle nor compressed")
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "fraudctl", "models", "adopt", tmp_path / "old.pkl"],
+        env={**os.environ, **sqlite_environment}, stdin=theirs, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == exit_code, ended.stderr
+    assert f"{tmp_path}/old.pkl is a pickle, which can run any code as you. Do you trust it? [y/N]: " in ended.stderr
+    assert told in ended.stderr
 
 
 def test_there_is_nothing_to_show_before_a_model_serves(fraudctl: Fraudctl, tmp_path: Path) -> None:

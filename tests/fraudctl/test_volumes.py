@@ -68,7 +68,7 @@ def test_everything_that_changes_an_installation_stays_within_its_volumes(
 
     run("import-csv", history(tmp_path), env=volumes)
     run("db", "backup", "--into", backups, "--keep", "1", env=volumes)
-    run("models", "adopt", theirs, env=volumes)
+    run("models", "adopt", theirs, "--trust", env=volumes)
     adopted = current_version(models_dir)
     run("models", "rollback", env=volumes)
     run("models", "promote", str(adopted), env=volumes)
