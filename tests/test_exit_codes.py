@@ -20,7 +20,9 @@ OTHER_THAN_1 = {
     "DatabaseRefused": 3,
     "KubernetesRefused": 2,
     "ModelRefused": 3,
+    "NotTrusted": 2,
     "Restored": 4,
+    "StoreVanished": 3,
 }
 """Every other expected error exits with 1."""
 

@@ -171,7 +171,7 @@ class Store:
                 f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
                 "or set LATEST_DB and TRAIN_DB to other files",
             )
-        foreign = foreign_objects(self.tables, connection, is_newer=revision > REVISION)
+        foreign = foreign_objects(self.tables, connection, is_other_revision=revision != REVISION)
         if foreign:
             more = f" and {len(foreign) - _NAMED_OBJECTS} more" if len(foreign) > _NAMED_OBJECTS else ""
             raise DatabaseRefused(

@@ -12,17 +12,17 @@ _OF_THE_FIRST_REVISION = {"ix_requests_transaction_id": (False, True, ["transact
 """What a store has until the API migrates it: jobs read it before, and backups of it."""
 
 
-def foreign_objects(tables: Tables, connection: sa.Connection, *, is_newer: bool) -> list[str]:
+def foreign_objects(tables: Tables, connection: sa.Connection, *, is_other_revision: bool) -> list[str]:
     """Return kind and name of each such object, names quoted because they come from the file.
 
     Ordinary tables and indexes of others are left alone: they do nothing to our rows, unless the table refers to ours,
-    or the index is unique, partial or of an expression. A newer revision may have indexes that this one does not know.
+    or the index is unique, partial or of an expression. Another revision may have indexes that this one does not know.
     """
     find = _in_sqlite if connection.dialect.name == "sqlite" else _in_postgresql
-    return sorted(find(tables.metadata, connection, is_newer=is_newer))
+    return sorted(find(tables.metadata, connection, is_other_revision=is_other_revision))
 
 
-def _in_sqlite(ours: sa.MetaData, connection: sa.Connection, *, is_newer: bool) -> Iterator[str]:
+def _in_sqlite(ours: sa.MetaData, connection: sa.Connection, *, is_other_revision: bool) -> Iterator[str]:
     # A name that starts with sqlite_ excuses no trigger, view or virtual table: whoever writes the file can choose it.
     objects = connection.execute(sa.text("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema")).all()
     for kind, name, table, rootpage, sql in objects:
@@ -32,7 +32,13 @@ def _in_sqlite(ours: sa.MetaData, connection: sa.Connection, *, is_newer: bool) 
             yield f"view {_quoted(name)}"
         elif kind == "table" and not rootpage:
             yield f"virtual table {_quoted(name)}"
-        elif kind == "index" and sql and table in ours.tables and not is_newer and _can_reject(ours, connection, name):
+        elif (
+            kind == "index"
+            and sql
+            and table in ours.tables
+            and not is_other_revision
+            and _can_reject(ours, connection, name)
+        ):
             yield f"index {_quoted(name)} on {_quoted(table)}"
     references = sa.text(
         'SELECT DISTINCT m.name, f."table" FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f'
@@ -67,8 +73,8 @@ def _can_reject(ours: sa.MetaData, connection: sa.Connection, name: str) -> bool
     return not is_plain and described.get(name) != (bool(is_unique), bool(is_partial), columns)
 
 
-def _in_postgresql(ours: sa.MetaData, connection: sa.Connection, *, is_newer: bool) -> Iterator[str]:
-    del is_newer  # only what acts on rows counts: administrators add indexes
+def _in_postgresql(ours: sa.MetaData, connection: sa.Connection, *, is_other_revision: bool) -> Iterator[str]:
+    del is_other_revision  # only what acts on rows counts: administrators add indexes
     objects = connection.execute(
         sa.text(
             "WITH ours AS (SELECT oid, relname, relkind FROM pg_class"

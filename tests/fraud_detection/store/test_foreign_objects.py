@@ -78,11 +78,15 @@ def test_what_does_nothing_to_our_rows_is_left_alone(store: Store, statement: st
     Store.open(store.location, store.features).close()
 
 
-def test_a_newer_revision_may_have_indexes_that_this_one_does_not_know(sqlite_store: Store) -> None:
+@pytest.mark.parametrize(
+    "of_revision",
+    ["UPDATE alembic_version SET version_num = '0001'", "UPDATE alembic_version SET version_num = '0099'"],
+)
+def test_another_revision_may_have_indexes_that_this_one_does_not_know(sqlite_store: Store, of_revision: str) -> None:
     run(
         sqlite_store,
-        "UPDATE alembic_version SET version_num = '0099'",
-        "CREATE UNIQUE INDEX of_the_future ON requests (request_id, ts)",
+        of_revision,
+        "CREATE UNIQUE INDEX of_another_time ON requests (request_id, ts)",
     )
 
     Store.open(sqlite_store.location, sqlite_store.features).close()
