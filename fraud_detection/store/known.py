@@ -47,21 +47,22 @@ class KnownRows:
 
     def take_out(self, page: ImportedRows) -> ImportedRows:
         """Return the rows of a page that are new; a known one gives its label to the stored row if that is new."""
-        self._look_up(set(page.ts) - self._times)
+        contents = page.matrix + 0.0  # SQLite stores no negative zero
+        for place, is_fraud in enumerate(page.is_fraud):
+            if is_fraud:
+                ts = page.ts[place]
+                self._frauds[ts].add(_key(ts, page.transaction_ids[place], contents[place]))
+        times = set(page.ts)
+        self._look_up(times - self._times)
+        if self._times.isdisjoint(times):
+            return page
         new: list[int] = []
         first_labels: dict[int, bool] = {}
-        contents = page.matrix + 0.0  # SQLite stores no negative zero
         for place, (ts, transaction_id, is_fraud) in enumerate(
             zip(page.ts, page.transaction_ids, page.is_fraud, strict=True)
         ):
-            is_new_time = ts not in self._times
-            if is_new_time and not is_fraud:
-                new.append(place)
-                continue
             key = _key(ts, transaction_id, contents[place])
-            if is_fraud:
-                self._frauds[ts].add(key)
-            stored = None if is_new_time else self._take(key)
+            stored = self._take(key)
             if stored is None:
                 new.append(place)
             elif is_fraud is not None and stored.is_fraud is None:
