@@ -8,8 +8,6 @@ import sqlalchemy as sa
 from fraud_detection.schema import Tables
 
 _LONGEST_NAME = 60
-_OF_THE_FIRST_REVISION = {"ix_requests_transaction_id": (False, True, ["transaction_id"])}
-"""What a store has until the API migrates it: jobs read it before, and backups of it."""
 
 
 def foreign_objects(tables: Tables, connection: sa.Connection, *, is_other_revision: bool) -> list[str]:
@@ -51,7 +49,7 @@ def _in_sqlite(ours: sa.MetaData, connection: sa.Connection, *, is_other_revisio
 
 def _can_reject(ours: sa.MetaData, connection: sa.Connection, name: str) -> bool:
     """Return whether an index can reject rows and is not what the schema describes under its name."""
-    described = _OF_THE_FIRST_REVISION | {
+    described = {
         str(index.name): (
             bool(index.unique),
             index.dialect_options["sqlite"]["where"] is not None,
