@@ -444,7 +444,9 @@ def test_a_champion_in_a_bad_state_ends_the_run_with_a_sentence(
     assert all(record.exc_info is None for record in caplog.records)
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, leading("/dev/zero"), in_a_loop], ids=str)
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, leading("/dev/zero"), in_a_loop], ids=["a folder", "a pipe", "a device", "a loop"]
+)
 def test_a_journal_that_is_no_file_ends_the_run_with_a_sentence(
     trained: SmallInstallation, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object]
 ) -> None:
