@@ -27,6 +27,15 @@ def is_plain_name(name: str) -> bool:
     return name not in {"", ".", ".."} and "/" not in name and name.isprintable() and len(name.encode()) <= 255
 
 
+def shown(name: str) -> str:
+    """Return a name as a message may show it: as it is, or quoted and escaped if it is no plain name.
+
+    >>> shown("20260101T000000Z-0123456789ab"), shown("a\\nb"), shown("\\udcff")
+    ('20260101T000000Z-0123456789ab', "'a\\\\nb'", "'\\\\udcff'")
+    """
+    return name if is_plain_name(name) else ascii(name)
+
+
 def read_regular(path: Path, limit_bytes: int) -> bytes:
     """Return the content of a file of at most `limit_bytes`; raises as `pieces`."""
     return b"".join(pieces(path, limit_bytes))

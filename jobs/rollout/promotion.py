@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
-from fraud_detection.model.files import PICKLE
+from fraud_detection.model.files import PICKLE, shown
 from fraud_detection.model.read import ModelRefused, ModelUndecided, current_version, read_manifest, read_version
 from fraud_detection.model.write import promote, record
 from jobs.installation import Installation
@@ -84,7 +84,7 @@ def finish_promotion(
     version = current_version(here.models_dir)
     if version is None or _is_verified(version, here):
         return
-    logger.info("finishing the promotion of %s, which was never verified", version)
+    logger.info("finishing the promotion of %s, which was never verified", shown(version))
     require_rollout(here.settings, api)
     previous, tracking = _previous(version, here), tracking_of(here)
     if not (here.models_dir / PICKLE).exists():  # a job was killed between the two links of the first promotion
@@ -101,33 +101,34 @@ def _verify_or_restore(
     actor: str,
     api: RunningApi | None,
 ) -> None:
+    name = shown(version)
     problem = _does_not_serve(version, here, api)
     if problem is None:
         digest = read_manifest(here.models_dir / version).digest
         try:
             tracking.move_champion(digest)
         except TrackingFailed as error:
-            raise NotRecorded(f"{version} serves, but MLflow did not record it: {error}. The next run does") from error
+            raise NotRecorded(f"{name} serves, but MLflow did not record it: {error}. The next run does") from error
         # Last, so that if this job is killed earlier, the next job finishes the promotion.
         record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
         return
     if previous is None or previous == version:
         refused = NothingToRestore(
-            "missing", f"{version} does not serve ({problem}), and there is no previous version to restore"
+            "missing", f"{name} does not serve ({problem}), and there is no previous version to restore"
         )
         _describe_failure(version, str(refused), here, tracking)
         raise refused
     restored = read_version(here.models_dir / previous, here.features)
-    promote(here.models_dir, previous, actor=actor, reason=f"{version}: {problem}", event="restored")
+    promote(here.models_dir, previous, actor=actor, reason=f"{name}: {problem}", event="restored")
     still = _does_not_serve(previous, here, api)
     recorded = _champion_moved(tracking, restored.digest)
     if still is None:
         if recorded:
             record(here.models_dir, "verified", version=previous, digest=restored.digest, actor=actor)
-        outcome = Restored(f"{version} did not serve ({problem}); {previous} was restored and serves")
+        outcome = Restored(f"{name} did not serve ({problem}); {previous} was restored and serves")
     else:
         outcome = Restored(
-            f"{version} did not serve ({problem}); {previous} was restored, but does not serve either ({still})"
+            f"{name} did not serve ({problem}); {previous} was restored, but does not serve either ({still})"
         )
     _describe_failure(version, outcome.paragraph, here, tracking)
     raise outcome
@@ -148,7 +149,7 @@ def _describe_failure(version: str, description: str, here: Installation, tracki
     try:
         tracking.describe(read_manifest(here.models_dir / version).digest, description)
     except (TrackingFailed, ModelRefused) as error:
-        logger.warning("the run of %s keeps its old description: %s", version, error)
+        logger.warning("the run of %s keeps its old description: %s", shown(version), error)
 
 
 def _does_not_serve(version: str, here: Installation, api: RunningApi | None) -> str | None:

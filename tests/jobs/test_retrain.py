@@ -442,6 +442,7 @@ def test_a_champion_in_a_bad_state_ends_the_run_with_a_sentence(
 
     assert (done.outcome, done.exit_code) in {("failed", 3), ("restored", 4)}
     assert all(record.exc_info is None for record in caplog.records)
+    assert all(text.isprintable() for text in (done.paragraph, *caplog.messages))
 
 
 @pytest.mark.parametrize(
