@@ -70,7 +70,8 @@ class Traffic:
 
     def stop(self) -> Seen:
         """Stop it, and return what it saw."""
-        self.namespace.execute(f"pod/{self.pod}", "python", "-c", _STOP)
+        # Any exit code will do: the command may be killed with the container that it ends.
+        self.namespace.kubectl("exec", f"pod/{self.pod}", "--", "python", "-c", _STOP, exit_code=None)
         wait_for(f"pod {self.pod} to end", self._has_ended, seconds=60)
         *lines, end = map(json.loads, self.namespace.kubectl("logs", self.pod).stdout.splitlines())
         assert len(lines) == end["sent"], "the node has deleted a part of the load's log: make the test shorter"
