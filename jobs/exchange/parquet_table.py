@@ -27,6 +27,9 @@ from jobs.exchange.table import (
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
 _MAX_COLUMN = 128 * 1024 * 1024  # bytes of a column in a row group; a page of it is in memory at once
+# Bytes of the columns of a row group that are read: long texts take three times as much at once, and a job in
+# Kubernetes has 2 GiB. A row group as pandas writes it, of 2**20 rows, takes 256 MiB in the public layout.
+_MAX_GROUP = 512 * 1024 * 1024
 _TIMES = 1000  # Parquet packs equal values of a column into nearly nothing
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRINGS = (types.is_string, types.is_large_string, types.is_string_view)
@@ -65,7 +68,7 @@ class ParquetTable:
         names = [schema.names[place] for place in (*numbers, *texts)]
         self._require_plausible_sizes(set(names))
         done, rows = 0, self._file.metadata.num_rows
-        for batch in self._file.iter_batches(CHUNK_ROWS, columns=names):
+        for batch in self._batches(names):
             columns = [self._decoded(name, batch.column(name)) for name in names]
             found = [_numbers(column) for column in columns[: len(numbers)]]
             shape = (len(numbers), batch.num_rows)
@@ -81,18 +84,33 @@ class ParquetTable:
             )
             done += batch.num_rows
 
+    def _batches(self, names: list[str]) -> Iterator[Any]:
+        # One row group after the other, because a batch across small ones would load them all before a cell is checked.
+        for group in range(self._file.metadata.num_row_groups):
+            yield from self._file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=names)
+
     def _require_plausible_sizes(self, names: set[str]) -> None:
         """Raise BadTransactionFile if columns would fill memory, or hold more rows than such a file can."""
         metadata = self._file.metadata
         require_plausible_size(self.path, 8 * metadata.num_rows * len(names), self._size, _TIMES)
         for group in range(metadata.num_row_groups):
-            for place in range(metadata.num_columns):
-                column = metadata.row_group(group).column(place)
-                if column.path_in_schema in names and column.total_uncompressed_size > _MAX_COLUMN:
-                    raise BadTransactionFile(
-                        f"{self.path}, row group {group + 1}: column {column.path_in_schema}: expected at most "
-                        f"{_MAX_COLUMN >> 20} MiB, got {column.total_uncompressed_size >> 20}; write smaller row groups"
-                    )
+            columns = [metadata.row_group(group).column(place) for place in range(metadata.num_columns)]
+            sizes = {
+                column.path_in_schema: column.total_uncompressed_size
+                for column in columns
+                if column.path_in_schema in names
+            }
+            for name, size in sizes.items():
+                if size > _MAX_COLUMN:
+                    raise self._too_large(group, f"column {name}", _MAX_COLUMN, size)
+            if sum(sizes.values()) > _MAX_GROUP:
+                raise self._too_large(group, f"{len(sizes)} columns", _MAX_GROUP, sum(sizes.values()))
+
+    def _too_large(self, group: int, what: str, limit: int, size: int) -> BadTransactionFile:
+        return BadTransactionFile(
+            f"{self.path}, row group {group + 1}: {what}: expected at most {limit >> 20} MiB, got {size >> 20}; "
+            "write smaller row groups"
+        )
 
     def _decoded(self, name: str, column: Any) -> Any:
         if not types.is_dictionary(column.type):

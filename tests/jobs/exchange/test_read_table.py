@@ -476,6 +476,31 @@ def test_a_text_of_parquet_is_read_only_so_far(tmp_path: Path) -> None:
         read(path, [], [0, 1])
 
 
+def test_the_columns_of_a_row_group_are_bounded_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = [f"{number:0>50000}" for number in range(8)]
+    path = parquet_file(tmp_path, x=texts, y=texts, z=texts)
+    monkeypatch.setattr(parquet_table, "_MAX_COLUMN", 1 << 20)
+    monkeypatch.setattr(parquet_table, "_MAX_GROUP", 1 << 20)
+
+    with pytest.raises(BadTransactionFile, match=r"row group 1: 3 columns: expected at most 1 MiB, got 1; write small"):
+        read(path, [0, 1], [2])
+    with pytest.raises(BadTransactionFile, match=r"column x: expected at most 4,096 characters, got 50,000"):
+        read(path, [0], [1])  # columns that are not read do not count
+
+
+def test_parquet_loads_one_row_group_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": ["a", *(f"{number:0>1000000}" for number in range(20))]}), path, row_group_size=1)
+
+    before = pa.total_allocated_bytes()
+    with open_table(path) as opened:
+        chunks = opened.chunks([], [0])
+        assert next(chunks).texts == [["a"]]
+        assert pa.total_allocated_bytes() - before < 5_000_000
+        with pytest.raises(BadTransactionFile, match=r"expected at most 4,096 characters, got 1,000,000"):
+            next(chunks)
+
+
 def test_parquet_that_unpacks_to_far_more_than_its_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
