@@ -4,7 +4,9 @@ import collections
 import contextlib
 import http.server
 import json
+import logging
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -25,6 +27,8 @@ _STORAGE_PROBLEMS = {
     "vanished": "the database was removed or replaced while it was open: see the log",
     "corrupt": "the database is damaged: stop the service and restore a backup (`fraudctl db restore`)",
 }
+
+logger = logging.getLogger(__name__)
 
 
 class Health:
@@ -87,6 +91,11 @@ class _Listener(http.server.ThreadingHTTPServer):
         with contextlib.suppress(ValueError):  # it was the oldest
             self._open.remove(request)
         super().close_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        """Log what failed; a client that breaks off or is too slow is no failure."""
+        if not isinstance(sys.exception(), OSError):
+            logger.exception("a probe failed")
 
 
 class ProbeServer:

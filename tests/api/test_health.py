@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -105,3 +107,13 @@ def test_an_idle_connection_gives_way_when_too_many_wait_for_a_probe(
 
         assert ask(port, "/livez") == (200, {"live": True})
         assert idle[0].recv(1) == b""
+
+
+def test_a_probe_that_breaks_off_prints_nothing(probes: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", probes)) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+    ask(probes, "/livez")  # connections are accepted in turn
+
+    wait_until(lambda: not [thread for thread in threading.enumerate() if "process_request" in thread.name])
+    assert capsys.readouterr().err == ""
