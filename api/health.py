@@ -3,11 +3,14 @@
 import collections
 import contextlib
 import http.server
+import io
 import json
 import logging
+import re
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import flask
@@ -18,6 +21,7 @@ from api.writer import Writer
 HEARTBEAT_LIMIT_SECONDS = 10.0
 PROBES_AT_ONCE = 64
 PROBE_SECONDS = 5.0
+MAX_PROBE_BYTES = 8 * 1024  # the standard library would take a hundred lines of 64 KiB from each connection
 
 _STORAGE_PROBLEMS = {
     "starting": "the first commit has not succeeded yet",
@@ -98,12 +102,30 @@ class _Listener(http.server.ThreadingHTTPServer):
             logger.exception("a probe failed")
 
 
+def _receive_head(connection: socket.socket) -> bytes:
+    """Receive the head of a request; of a long one only the start, because a probe is told by its first line.
+
+    Raises TimeoutError if it does not arrive within PROBE_SECONDS, even if it trickles in.
+    """
+    deadline = time.monotonic() + PROBE_SECONDS
+    head = b""
+    while len(head) < MAX_PROBE_BYTES and not re.search(rb"\n\r?\n", head):
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        received = connection.recv(MAX_PROBE_BYTES - len(head))
+        if not received:
+            break
+        head += received
+    return head
+
+
 class ProbeServer:
     """Answers /livez and /readyz in a thread of its own, so that no load on the API delays it."""
 
     def __init__(self, listener: socket.socket, health: Health) -> None:
         class Probe(http.server.BaseHTTPRequestHandler):
-            timeout = PROBE_SECONDS
+            def handle(self) -> None:
+                self.rfile = io.BytesIO(_receive_head(self.connection))
+                super().handle()
 
             def do_GET(self) -> None:
                 if self.path == "/livez":

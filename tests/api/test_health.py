@@ -117,3 +117,26 @@ def test_a_probe_that_breaks_off_prints_nothing(probes: int, capsys: pytest.Capt
 
     wait_until(lambda: not [thread for thread in threading.enumerate() if "process_request" in thread.name])
     assert capsys.readouterr().err == ""
+
+
+def test_only_the_start_of_a_long_head_is_received(probes: int) -> None:
+    with socket.create_connection(("127.0.0.1", probes), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX: ".ljust(health.MAX_PROBE_BYTES, b"a"))
+
+        assert connection.recv(65536).startswith(b"HTTP/1.0 200 ")
+
+
+def test_a_head_that_trickles_in_has_no_more_time_than_another(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", probes), timeout=0.05) as connection:
+
+        def has_ended() -> bool:
+            try:
+                connection.sendall(b"G")
+                return connection.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until(has_ended)
