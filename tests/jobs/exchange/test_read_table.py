@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -322,7 +323,9 @@ def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(
     ("column", "numbers"),
     [
         (pa.array([0.1 + 0.2, 5e-324, -0.0]), [0.1 + 0.2, 5e-324, -0.0]),
-        (pa.array([0.1, 2], pa.float32()), [float(np.float32(0.1)), 2]),
+        (pa.array([0.1, 2, 144.05, 1e-40, -0.0, 3e38], pa.float32()), [0.1, 2, 144.05, 1e-40, -0.0, 3e38]),
+        (pa.array([np.float16(0.1), np.float16(-60000)], pa.float16()), [0.1, -60000]),
+        (pa.array([144.05, 144.05], pa.float32()).dictionary_encode(), [144.05, 144.05]),
         (pa.array([1, -(2**62) - 1]), [1, float(-(2**62) - 1)]),
         (pa.array([2**64 - 1], pa.uint64()), [float(2**64 - 1)]),
         (pa.array([decimal.Decimal("0.1"), decimal.Decimal("12345678901234567.89")]), [0.1, 12345678901234567.89]),
@@ -330,7 +333,10 @@ def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(
         (pa.array(["0.1", " 1e5 ", "-0"]), [0.1, 1e5, -0.0]),
         (pa.array(["2.5", "7"], pa.large_string()).dictionary_encode(), [2.5, 7]),
     ],
-    ids=["float64", "float32", "int64", "uint64", "decimal", "dictionary", "string", "dictionary of strings"],
+    ids=[
+        *("float64", "float32", "float16", "dictionary of float32", "int64", "uint64", "decimal"),
+        *("dictionary", "string", "dictionary of strings"),
+    ],
 )
 def test_parquet_numbers_are_the_nearest_float64(tmp_path: Path, column: Any, numbers: list[float]) -> None:
     assert repr(numbers_of(parquet_file(tmp_path, x=column)).tolist()) == repr([float(number) for number in numbers])
@@ -431,6 +437,19 @@ def test_parquet_cells_without_a_number_are_marked(tmp_path: Path) -> None:
     (chunk,) = read(path, [0], [])
 
     assert chunk.unreadable[:, 0].tolist() == [False, True, False]  # NaN is a number that no feature takes
+
+
+def test_single_precision_is_read_alike_from_csv_and_parquet(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {"x": [*chance.normal(0, 100, 5000), *np.float32(10.0) ** chance.integers(-44, 39, 999), None]}
+    )
+    single = frame.astype("float32")
+    single.to_csv(tmp_path / "table.csv", index=False, na_rep="nan")
+    single.to_parquet(tmp_path / "table.parquet", index=False)
+
+    in_csv, in_parquet = (numbers_of(tmp_path / name) for name in ("table.csv", "table.parquet"))
+    assert in_csv.tobytes() == in_parquet.tobytes()
 
 
 def test_parquet_comes_in_chunks_across_row_groups(tmp_path: Path) -> None:
