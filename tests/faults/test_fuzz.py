@@ -397,7 +397,7 @@ def test_nothing_brings_it_down_through_a_socket(
 
 
 def test_a_parser_that_lets_errors_through_is_found(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fraud_detection.strict_json.parse", json.loads)
+    monkeypatch.setattr("api.strict_json.parse", json.loads)
     tally = Tally()
 
     send_in_process(api.test_client(), range(500), tally)
