@@ -525,7 +525,11 @@ class Writer:
             self._wake(jobs)
 
     def _write_log_back(self) -> None:
-        """Write the log that is still open into the database: another process may find only the latter."""
+        """Write the log that is still open into the database if another process may find only the latter."""
+        if self._files is not None and self._files.is_log_in_place():
+            # Only the locks are gone, so another process may be writing this log without waiting for this one.
+            logger.warning("the write-ahead log is whole at its place: the next start reads it")
+            return
         is_written = False
         until = time.monotonic() + LAST_CHECKPOINT_SECONDS
         try:

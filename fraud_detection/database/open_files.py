@@ -1,4 +1,4 @@
-"""Notices that the file of an open SQLite database, its write-ahead log or its folder was removed or replaced."""
+"""Notices that a file of an open SQLite database, or its folder, was removed or replaced."""
 
 import contextlib
 import errno
@@ -29,8 +29,9 @@ class OpenFiles:
         """
         path = database.absolute()
         self._log = f"{database.resolve()}-wal"
+        self._locks = f"{database.resolve()}-shm"  # if it is gone, other processes make their own and do not wait
         self._opened = {str(path.parent): _found(str(path.parent))}  # first, because a message names one path
-        for file in (str(path), self._log):
+        for file in (str(path), self._log, self._locks):
             self._opened[file] = _opened_here(file)
 
     def require_unchanged(self) -> None:
@@ -45,18 +46,25 @@ class OpenFiles:
                 what = "replaced by another" if is_there else "removed or moved away"
                 raise StoreVanished(f"{path}: was {what} while the API served")
 
+    def is_log_in_place(self) -> bool:
+        """Return whether the next start will find the log that is open, and the database to which it belongs."""
+        others = {path: opened for path, opened in self._opened.items() if path != self._locks}
+        return self._log in others and all(_identity(path) == opened for path, opened in others.items())
+
     def forget_closed_log(self) -> None:
-        """Stop comparing the log if no connection has it open: SQLite removes it with the last one."""
-        if self._log in self._opened and not _is_open_here(self._opened[self._log]):
-            del self._opened[self._log]
+        """Stop comparing log and locks if no connection has them open: SQLite removes them with the last one."""
+        for file in (self._log, self._locks):
+            if file in self._opened and not _is_open_here(self._opened[file]):
+                del self._opened[file]
 
     def note_reopened_log(self) -> None:
-        """Compare the log of a new connection from now on.
+        """Compare the log of a new connection and its locks from now on.
 
         Raises StoreVanished.
         """
-        if self._log not in self._opened:
-            self._opened[self._log] = _opened_here(self._log)
+        for file in (self._log, self._locks):
+            if file not in self._opened:
+                self._opened[file] = _opened_here(file)
 
 
 _Identity = tuple[int, int, bool]

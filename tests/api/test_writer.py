@@ -2,6 +2,8 @@
 
 import contextlib
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -581,6 +583,20 @@ def test_the_log_that_is_open_is_written_back(marked: Service, way: str, place: 
     wait_until(lambda: marked.exits, pause=gevent.sleep)
 
     assert (before, stored_in(place(database_of(marked)))) == (0, 21)
+
+
+@pytest.mark.parametrize("way", ["the locks are removed", "other locks are moved over them"])
+def test_a_log_that_another_process_may_be_writing_is_left_whole(marked: Service, way: str) -> None:
+    for _ in range(20):
+        marked.writer.append(scored())
+
+    VANISHING[way](database_of(marked))
+    wait_until(lambda: marked.exits, pause=gevent.sleep)
+
+    count = "import sys, pysqlite3; print(*pysqlite3.connect(sys.argv[1]).execute('SELECT COUNT(*) FROM requests'))"
+    alone = stored_in(database_of(marked))
+    found = subprocess.check_output([sys.executable, "-c", count, database_of(marked)], text=True)
+    assert (alone, found) == (0, "(21,)\n")
 
 
 def test_a_log_that_a_reader_holds_is_not_given_up_at_once(

@@ -29,6 +29,8 @@ FILE_AFTERWARDS: dict[str, Callable[[Path], Path]] = {
     "the database is moved": lambda database: database.with_name("moved.db"),
     "the log is removed": lambda database: database,
     "another log is moved over it": lambda database: database,
+    "the locks are removed": lambda database: database,
+    "other locks are moved over them": lambda database: database,
     "the folder is moved": moved,
     "the folder is replaced by a copy": moved,
 }
@@ -189,7 +191,8 @@ def test_a_store_that_changes_while_the_api_is_stopped_opens_as_before(serving: 
     database = database_of(serving)
     with serving.running() as process:
         pass
-    Path(f"{database}-wal").touch()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").touch()
 
     VANISHING[way](database)
 

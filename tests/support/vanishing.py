@@ -18,10 +18,14 @@ def _replace_database(database: Path) -> None:
     another.replace(database)
 
 
-def _replace_log(database: Path) -> None:
-    another = database.with_name("another-wal")
-    shutil.copyfile(_log(database), another)
-    another.replace(_log(database))
+def _locks(database: Path) -> Path:
+    return Path(f"{database}-shm")
+
+
+def _replace(file: Path) -> None:
+    another = file.with_name("another")
+    shutil.copyfile(file, another)
+    another.replace(file)
 
 
 def _move_folder(database: Path) -> None:
@@ -43,7 +47,9 @@ VANISHING: dict[str, Callable[[Path], object]] = {
     "the database is moved": lambda database: database.rename(database.with_name("moved.db")),
     "another database is moved over it": _replace_database,
     "the log is removed": lambda database: _log(database).unlink(),
-    "another log is moved over it": _replace_log,
+    "another log is moved over it": lambda database: _replace(_log(database)),
+    "the locks are removed": lambda database: _locks(database).unlink(),
+    "other locks are moved over them": lambda database: _replace(_locks(database)),
     "the folder is deleted": lambda database: shutil.rmtree(database.parent),
     "the folder is moved": _move_folder,
     "the folder is replaced by a copy": _replace_folder,

@@ -18,6 +18,8 @@ NAMED = {
     "another database is moved over it": "data/requests.db: was replaced by another",
     "the log is removed": "data/requests.db-wal: was removed or moved away",
     "another log is moved over it": "data/requests.db-wal: was replaced by another",
+    "the locks are removed": "data/requests.db-shm: was removed or moved away",
+    "other locks are moved over them": "data/requests.db-shm: was replaced by another",
     "the folder is deleted": "data: was removed or moved away",
     "the folder is moved": "data: was removed or moved away",
     "the folder is replaced by a copy": "data: was replaced by another",
