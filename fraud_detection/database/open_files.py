@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 
+_Identity = tuple[int, int, bool]
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
@@ -28,10 +29,11 @@ class OpenFiles:
         Raises StoreVanished.
         """
         path = database.absolute()
-        self._log = f"{database.resolve()}-wal"
-        self._locks = f"{database.resolve()}-shm"  # if it is gone, other processes make their own and do not wait
+        self._named = str(database.resolve())  # SQLite names the other two after it
+        self._log = f"{self._named}-wal"
+        self._locks = f"{self._named}-shm"  # if it is gone, other processes make their own and do not wait
         self._opened = {str(path.parent): _found(str(path.parent))}  # first, because a message names one path
-        for file in (str(path), self._log, self._locks):
+        for file in (str(path), self._named, self._log, self._locks):
             self._opened[file] = _opened_here(file)
 
     def require_unchanged(self) -> None:
@@ -40,7 +42,7 @@ class OpenFiles:
         Raises StoreVanished; OSError if the file system does not tell.
         """
         for path, opened in self._opened.items():
-            found = _identity(path)
+            found = self._found_at(path)
             if found != opened:
                 is_there = found is not None and found[:2] != opened[:2]
                 what = "replaced by another" if is_there else "removed or moved away"
@@ -49,7 +51,7 @@ class OpenFiles:
     def is_log_in_place(self) -> bool:
         """Return whether the next start will find the log that is open, and the database to which it belongs."""
         others = {path: opened for path, opened in self._opened.items() if path != self._locks}
-        return self._log in others and all(_identity(path) == opened for path, opened in others.items())
+        return self._log in others and all(self._found_at(path) == opened for path, opened in others.items())
 
     def forget_closed_log(self) -> None:
         """Stop comparing log and locks if no connection has them open: SQLite removes them with the last one."""
@@ -66,17 +68,18 @@ class OpenFiles:
             if file not in self._opened:
                 self._opened[file] = _opened_here(file)
 
+    def _found_at(self, path: str) -> _Identity | None:
+        # A link where the file was may lead to it, but the next start would look for the log beside what it leads to.
+        return _identity(path, follow_links=path != self._named)
 
-_Identity = tuple[int, int, bool]
 
-
-def _identity(path: str) -> _Identity | None:
+def _identity(path: str, *, follow_links: bool = True) -> _Identity | None:
     """Return device, inode, and whether a folder still names it, None if nothing is there.
 
     A mount, as of a container, keeps a file at its path whose name is gone.
     """
     try:
-        status = os.stat(path)  # noqa: PTH116  a Path would cost as much as the system call
+        status = os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116  a Path would cost as much as the call
     except OSError as error:
         if error.errno in _GONE:
             return None

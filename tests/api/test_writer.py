@@ -571,6 +571,7 @@ def test_an_idle_writer_notices_it_too(marked: Service, way: str) -> None:
         ("the log is removed", lambda database: database),
         ("another log is moved over it", lambda database: database),
         ("the database is moved", lambda database: database.with_name("moved.db")),
+        ("a link is left where the database was", lambda database: database.with_name("moved.db")),
         ("the folder is moved", moved),
     ],
 )

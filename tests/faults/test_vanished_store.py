@@ -27,6 +27,7 @@ ROW = [0.5] * 29
 CLIENTS = 4
 FILE_AFTERWARDS: dict[str, Callable[[Path], Path]] = {
     "the database is moved": lambda database: database.with_name("moved.db"),
+    "a link is left where the database was": lambda database: database.with_name("moved.db"),
     "the log is removed": lambda database: database,
     "another log is moved over it": lambda database: database,
     "the locks are removed": lambda database: database,

@@ -22,6 +22,11 @@ def _locks(database: Path) -> Path:
     return Path(f"{database}-shm")
 
 
+def _move_and_link(database: Path) -> None:
+    database.rename(database.with_name("moved.db"))
+    database.symlink_to("moved.db")
+
+
 def _replace(file: Path) -> None:
     another = file.with_name("another")
     shutil.copyfile(file, another)
@@ -45,6 +50,7 @@ def moved(database: Path) -> Path:
 VANISHING: dict[str, Callable[[Path], object]] = {
     "the database is removed": Path.unlink,
     "the database is moved": lambda database: database.rename(database.with_name("moved.db")),
+    "a link is left where the database was": _move_and_link,
     "another database is moved over it": _replace_database,
     "the log is removed": lambda database: _log(database).unlink(),
     "another log is moved over it": lambda database: _replace(_log(database)),

@@ -15,6 +15,7 @@ from tests.support.vanishing import VANISHING
 NAMED = {
     "the database is removed": "data/requests.db: was removed or moved away",
     "the database is moved": "data/requests.db: was removed or moved away",
+    "a link is left where the database was": "data/requests.db: was replaced by another",
     "another database is moved over it": "data/requests.db: was replaced by another",
     "the log is removed": "data/requests.db-wal: was removed or moved away",
     "another log is moved over it": "data/requests.db-wal: was replaced by another",
@@ -85,6 +86,29 @@ def test_a_link_that_leads_elsewhere_is_a_replaced_database(tmp_path: Path, feat
     with pytest.raises(StoreVanished, match=r"link\.db: was replaced by another"):
         files.require_unchanged()
     store.close()
+
+
+def test_a_link_left_where_the_target_of_a_link_was_is_a_replaced_database(
+    tmp_path: Path, features: FeatureList
+) -> None:
+    link, target = tmp_path / "link.db", tmp_path / "target.db"
+    link.symlink_to(target)
+    target.touch()
+    store = Store.create_or_migrate(link, features)
+    files = OpenFiles(link)
+    files.require_unchanged()
+    VANISHING["a link is left where the database was"](target)
+
+    with pytest.raises(StoreVanished, match=r"target\.db: was replaced by another"):
+        files.require_unchanged()
+    store.close()
+
+
+def test_a_path_through_a_folder_that_is_a_link_is_ordinary_use(sqlite_store: Store, database: Path) -> None:
+    link = database.parent.with_name("link")
+    link.symlink_to(database.parent)
+
+    OpenFiles(link / database.name).require_unchanged()
 
 
 def test_a_file_that_a_path_still_leads_to_although_its_name_is_gone_is_a_removed_one(
