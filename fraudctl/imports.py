@@ -50,7 +50,7 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
       kubectl exec -i job/admin -- fraudctl import /dev/stdin < history.csv.gz
 
     Only rows that are not stored yet come in: a transaction is known by its transaction_id and time, without an id by
-    its time and features, as often as it is stored.
+    its time and features, as often as it is stored. If the file has no times, the id or the features alone decide.
 
     The first import of a plain Amount fixes how amounts are scaled; later imports and GET /model use the same scaling.
     """

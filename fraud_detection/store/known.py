@@ -16,6 +16,7 @@ from fraud_detection.store.labels import Label, label_that_counts
 from fraud_detection.store.transfer import ImportedRows
 
 _IMPORT = "import"
+_ANY_TIME = ""  # in the key of a row whose time was made up
 
 
 class KnownRows:
@@ -23,13 +24,23 @@ class KnownRows:
 
     A row with a transaction id is known by its id and time, a row without one by its time and features. A file that
     holds a payment twice therefore keeps both, and importing it again adds neither. With `again` no row is known.
+
+    If the import made up the times (`has_times` is false), a row is known whatever the time. Rows of equal features
+    are then different payments, which may have different labels.
     """
 
     def __init__(
-        self, store: Store, connection: sa.Connection, *, reporter: str, received_at: str, again: bool = False
+        self,
+        store: Store,
+        connection: sa.Connection,
+        *,
+        reporter: str,
+        received_at: str,
+        again: bool = False,
+        has_times: bool = True,
     ) -> None:
         self._store, self._connection = store, connection
-        self._reporter, self._received_at, self._again = reporter, received_at, again
+        self._reporter, self._received_at, self._again, self._has_times = reporter, received_at, again, has_times
         requests = store.tables.requests
         self._features = [requests.c[name] for name in names_of(requests, Role.FEATURE)]
         self._last_id = int(connection.scalar(sa.select(sa.func.max(requests.c.id))) or 0)
@@ -48,18 +59,20 @@ class KnownRows:
     def take_out(self, page: ImportedRows) -> ImportedRows:
         """Return the rows of a page that are new; a known one gives its label to the stored row if that is new."""
         contents = page.matrix + 0.0  # SQLite stores no negative zero
-        for place, is_fraud in enumerate(page.is_fraud):
-            if is_fraud:
-                ts = page.ts[place]
-                self._frauds[ts].add(_key(ts, page.transaction_ids[place], contents[place]))
-        times = set(page.ts)
+        known_times = page.ts if self._has_times else [_ANY_TIME] * len(page.ts)
+        for place, (ts, transaction_id, is_fraud) in enumerate(
+            zip(known_times, page.transaction_ids, page.is_fraud, strict=True)
+        ):
+            if is_fraud and (self._has_times or transaction_id is not None):
+                self._frauds[ts].add(_key(ts, transaction_id, contents[place]))
+        times = set(known_times)
         self._look_up(times - self._times)
         if self._times.isdisjoint(times):
             return page
         new: list[int] = []
         first_labels: dict[int, bool] = {}
         for place, (ts, transaction_id, is_fraud) in enumerate(
-            zip(page.ts, page.transaction_ids, page.is_fraud, strict=True)
+            zip(known_times, page.transaction_ids, page.is_fraud, strict=True)
         ):
             key = _key(ts, transaction_id, contents[place])
             stored = self._take(key)
@@ -161,9 +174,10 @@ class KnownRows:
     def _stored_at(self, times: Sequence[str], condition: sa.ColumnElement[bool]) -> Iterator[tuple[Any, Any]]:
         """Give the rows of these times that meet a condition, each with its features."""
         requests = self._store.tables.requests
-        query = sa.select(requests.c.id, requests.c.ts, requests.c.transaction_id, requests.c["Class"], *self._features)
+        ts = requests.c.ts if self._has_times else sa.literal(_ANY_TIME).label("ts")
+        query = sa.select(requests.c.id, ts, requests.c.transaction_id, requests.c["Class"], *self._features)
         for some in _parts(times):
-            chosen = query.where(requests.c.ts.in_(some), condition)
+            chosen = query.where(condition, requests.c.ts.in_(some) if self._has_times else sa.true())
             # An option of the query: one of the connection would last, and psycopg's streaming cursors insert nothing.
             found = self._connection.execute(chosen.execution_options(stream_results=True))
             for rows in found.partitions(PAGE_ROWS):

@@ -294,7 +294,8 @@ def _text(value: object) -> str:
 def _copy(rows: _Rows, store: Store, connection: sa.Connection, now: datetime, *, again: bool) -> Imported:
     if rows.count == 0:
         raise BadOldDatabase(f"{rows.path}: the table `requests` is empty")
-    imported = import_rows(store, connection, rows.pages(), rows.path.name, now, again=again)
+    has_times = rows.table.ts is not None
+    imported = import_rows(store, connection, rows.pages(), rows.path.name, now, again=again, has_times=has_times)
     # Last, because the digest needs every row: some may have been in the file's write-ahead log.
     remember_import(store, connection, rows.digest.hexdigest(), rows.path.name, now, again=again)
     return imported

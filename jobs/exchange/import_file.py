@@ -99,7 +99,16 @@ def import_file(
                 read = _with_progress(
                     path, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
                 )
-                return import_rows(store, connection, read, path.name, now, again=again, scaling=scaling)
+                return import_rows(
+                    store,
+                    connection,
+                    read,
+                    path.name,
+                    now,
+                    again=again,
+                    has_times=layout.has_times,
+                    scaling=scaling,
+                )
         finally:
             store.close()
 
@@ -112,13 +121,15 @@ def import_rows(
     now: datetime,
     *,
     again: bool,
+    has_times: bool,
     scaling: AmountScaling | None = None,
 ) -> Imported:
     """Insert the rows that are not stored yet, or all of them `again`; `name` becomes the reporter of their labels."""
-    stored = KnownRows(store, connection, reporter=name, received_at=timestamp(now), again=again)
+    received_at = timestamp(now)
+    stored = KnownRows(store, connection, reporter=name, received_at=received_at, again=again, has_times=has_times)
     tally = _Tally()
     new = tally.counted(map(stored.take_out, pages_read))
-    rows = transfer.import_history(store, connection, new, reporter=name, received_at=timestamp(now))
+    rows = transfer.import_history(store, connection, new, reporter=name, received_at=received_at)
     stored.settle()
     return Imported(
         rows,

@@ -43,6 +43,11 @@ class Layout:
     id_place: int | None
 
     @property
+    def has_times(self) -> bool:
+        """Return whether the file says when each transaction took place."""
+        return self.time_place is not None or self.ts_place is not None
+
+    @property
     def number_places(self) -> list[int]:
         """Return the columns that hold numbers: the features, then Time."""
         return [*self.feature_places, *_known(self.time_place)]

@@ -126,6 +126,18 @@ def test_rows_without_a_time_end_now(tmp_path: Path) -> None:
     assert stored(tmp_path / "requests.db").ts.tolist() == ["2026-02-28 23:59:58.000000", "2026-02-28 23:59:59.000000"]
 
 
+@pytest.mark.parametrize("ids", [("a", "b", "c"), (None, None, None)], ids=["with ids", "without"])
+def test_rows_without_a_time_are_known_when_the_table_has_grown(tmp_path: Path, ids: tuple[str | None, ...]) -> None:
+    columns = "V1 REAL, Amount_scaled REAL, Class INTEGER, transaction_id TEXT"
+    rows = [(number, 0.5, 1, transaction_id) for number, transaction_id in enumerate(ids)]
+    imported(old_database(tmp_path, columns, *rows[:2]), tmp_path / "requests.db")
+    (tmp_path / "old.db").unlink()
+
+    done = imported(old_database(tmp_path, columns, *reversed(rows)), tmp_path / "requests.db").imported
+
+    assert (done.rows, done.known, done.labels_added) == (1, 2, 0)
+
+
 def test_the_same_rows_come_in_once_unless_wanted_again(tmp_path: Path) -> None:
     path = old_database(tmp_path, CLASSIC, (1, "2026-01-01", 0.5, 1.5, 0.9, 1))
     imported(path, tmp_path / "requests.db")

@@ -252,6 +252,31 @@ def test_a_stored_payment_makes_one_row_known_by_its_id_or_by_its_content(tmp_pa
     assert counts(second, tmp_path / "requests.db") == (1, 1, 0)
 
 
+def test_a_row_without_a_time_is_known_by_its_content_alone(location: str | Path, tmp_path: Path) -> None:
+    rows = ["7,0", "7,0", "7,1", "8,1", "9,", *(f"{number},0" for number in range(100, 1400))]
+    first = small(tmp_path, "a.csv", "amount,Class", *rows)
+    reversed_rows = small(tmp_path, "b.csv", "amount,Class", *reversed(rows))
+    tail = small(tmp_path, "c.csv", "amount,Class", *rows[2:], "7,0", "7,0")
+
+    assert counts(first, location) == (1305, 0, 0)
+    assert counts(reversed_rows, location) == (0, 1305, 0)
+    assert counts(tail, location) == (0, 1305, 0)
+    assert truths(location)[:5] == [(7, 0), (7, 0), (7, 1), (8, 1), (9, -1)]  # equal payments, each with its label
+    assert counts(small(tmp_path, "d.csv", "amount,Class", "9,1", "7,0", "7,0", "7,0", "7,0"), location) == (1, 4, 1)
+    assert truths(location)[:6] == [(7, 0), (7, 0), (7, 0), (7, 1), (8, 1), (9, 1)]
+
+
+def test_a_row_without_a_time_is_known_by_its_id_alone(location: str | Path, tmp_path: Path) -> None:
+    first = small(tmp_path, "a.csv", "amount,Class,ts,transaction_id", "7,0,2026-01-01,a", "8,,2026-01-02,b")
+    later = small(tmp_path, "b.csv", "amount,Class,transaction_id", "9,0,c", "8,1,b", "7.5,0,a")
+    again = small(tmp_path, "c.csv", "amount,Class,transaction_id", "7,1,c", "9,0,c", "8,1,b")
+
+    assert counts(first, location) == (2, 0, 0)
+    assert counts(later, location) == (1, 2, 1)
+    assert counts(again, location) == (1, 2, 2)  # one id twice, and the two contradict each other: fraud counts
+    assert truths(location) == [(7, 0), (8, 1), (9, 1), (9, 1)]
+
+
 def test_a_label_that_a_later_export_has_comes_in_for_the_row_that_is_known(
     location: str | Path, tmp_path: Path
 ) -> None:
