@@ -7,6 +7,7 @@ import socket
 import time
 from typing import Any, Literal
 
+import gevent
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.unreader import SocketUnreader
 
@@ -140,9 +141,14 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
         self.bytes_counted = self._bytes_held
         self._connections.count_bytes(self)
         self._require_place()  # this one may be the slowest itself
-        self.sock.settimeout(max((self._deadline or 0.0) - time.monotonic(), 0.001))
         self.state = "receiving"
         try:
+            # While bytes are waiting, receiving neither lets others have their turn nor looks at a timeout.
+            gevent.sleep(0)
+            left = (self._deadline or 0.0) - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the request did not arrive in time")
+            self.sock.settimeout(left)
             received: bytes = super().chunk(size_hint)
         except OSError as error:
             self._note_end(error, "slow")

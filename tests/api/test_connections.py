@@ -181,3 +181,31 @@ def test_a_connection_is_counted_while_it_is_open_and_once_it_has_ended(opened: 
 
     assert connections.states() == {"resting": 1}
     assert connections.ended == {"broken": 1}
+
+
+def test_a_client_that_sends_without_pause_has_no_more_time_than_another(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, client, waiting = opened(Connections(limit=9))
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.0)
+    client.sendall(b"x" * 10_000)
+    waiting.get()
+
+    with pytest.raises(TimeoutError):
+        connection.chunk()
+
+    assert connection.outcome == "slow"
+
+
+def test_a_client_that_sends_without_pause_lets_others_have_their_turn(opened: Open) -> None:
+    connection, client, waiting = opened(Connections(limit=9))
+    client.sendall(b"x" * 10_000)
+    waiting.get()
+    turns: list[str] = []
+    other = gevent.spawn(turns.append, "other")
+
+    connection.chunk()
+
+    turns.append("received")
+    other.join()
+    assert turns == ["other", "received"]
