@@ -155,6 +155,8 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
             raise
         finally:
             self._count_no_longer()
+        if not received:  # the client's end, or the one that leave() made
+            self._require_place()
         self.state = "working"
         self._bytes_held += len(received)
         self.sock.settimeout(ANSWER_SECONDS)

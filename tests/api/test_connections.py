@@ -209,3 +209,16 @@ def test_a_client_that_sends_without_pause_lets_others_have_their_turn(opened: O
     turns.append("received")
     other.join()
     assert turns == ["other", "received"]
+
+
+def test_a_body_that_is_given_up_is_not_taken_for_one_that_the_client_ended(opened: Open) -> None:
+    connection, client, waiting = opened(Connections(limit=9))
+    client.sendall(b"x")
+    waiting.get()
+    more = gevent.spawn(connection.chunk)
+    gevent.sleep(0)
+
+    connection.leave("crowded")  # before it waits in recv, which then returns as at the client's end
+
+    with pytest.raises(TimeoutError, match="told to go"):
+        more.get()
