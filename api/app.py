@@ -86,7 +86,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         require_token(app, tokens, figures)
         app.register_blueprint(predict.blueprint())
         app.register_blueprint(labels.blueprint(store, writer, admission))
-        app.register_blueprint(transactions.blueprint(reader, admission))
+        app.register_blueprint(transactions.blueprint(reader, writer, admission))
         app.register_blueprint(served_model.blueprint(served, features, threshold))
         app.register_blueprint(metrics.blueprint(figures))
         app.register_blueprint(health.blueprint(app.health))

@@ -17,6 +17,7 @@ from api.strict_json import BodyIncomplete, BodyTooLarge, BodyTooSlow, Unsupport
 from api.transactions import NoSuchTransaction
 from api.writer import NotStored
 from fraud_detection.contract import TOO_MANY_ROWS
+from fraud_detection.database.trouble import trouble
 from fraud_detection.features import InvalidTransactions
 from fraud_detection.store.labels import ReportedTooEarly, TooManyRows, UnknownTransaction
 from fraud_detection.strict_json import NotStrictJson
@@ -65,7 +66,9 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
     def answer_not_stored(error: NotStored) -> flask.Response:
         return answer(503, error.code, str(error))
 
-    def answer_unreadable(error: sa.exc.OperationalError) -> flask.Response:
+    def answer_unreadable(error: sa.exc.DatabaseError) -> flask.Response:
+        if not isinstance(error, sa.exc.OperationalError) and trouble(error) is None:
+            return answer_unexpected(error)
         logger.error("request %s: the database cannot be read: %s", request_id(flask.request.environ), error.orig)
         return answer(503, "storage_failed", "the database cannot be read now; repeat the request later")
 
@@ -86,6 +89,6 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
     for kind in ANSWERS:
         app.register_error_handler(kind, answer_known)
     app.register_error_handler(NotStored, answer_not_stored)
-    app.register_error_handler(sa.exc.OperationalError, answer_unreadable)
+    app.register_error_handler(sa.exc.DatabaseError, answer_unreadable)
     app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, answer_unexpected)

@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from gevent import get_hub
 
 from api.admission import Admission
+from api.writer import Writer
 from fraud_detection.contract import MAX_FOUND
+from fraud_detection.database.trouble import trouble
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import Decision
 from fraud_detection.store.labels import Label
@@ -20,7 +22,7 @@ class NoSuchTransaction(Exception):
     """No transaction is stored under the requested id."""
 
 
-def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
+def blueprint(reader: Store, writer: Writer, admission: Admission) -> flask.Blueprint:
     """Serve GET /transactions/<id>; `reader` is a read-only store, because only the writer uses the other one."""
     routes = flask.Blueprint("transactions", __name__)
 
@@ -28,10 +30,12 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
     def show_transaction(identifier: str) -> dict[str, Any]:
         with admission:
             # In gevent's native threads, because a query would delay every other request.
-            found: dict[str, Any] | sa.exc.OperationalError | None = get_hub().threadpool.apply(
+            found: dict[str, Any] | sa.exc.DatabaseError | None = get_hub().threadpool.apply(
                 _look_up, (reader, identifier)
             )
         if isinstance(found, Exception):
+            if trouble(found) == "corrupt":
+                writer.stop_storing(found)
             raise found
         if found is None:
             raise NoSuchTransaction("no transaction is stored under this id")
@@ -40,7 +44,7 @@ def blueprint(reader: Store, admission: Admission) -> flask.Blueprint:
     return routes
 
 
-def _look_up(reader: Store, identifier: str) -> dict[str, Any] | sa.exc.OperationalError | None:
+def _look_up(reader: Store, identifier: str) -> dict[str, Any] | sa.exc.DatabaseError | None:
     if not _IDENTIFIER.fullmatch(identifier):  # no such id is stored, and PostgreSQL rejects a NUL
         return None
     try:
@@ -48,7 +52,7 @@ def _look_up(reader: Store, identifier: str) -> dict[str, Any] | sa.exc.Operatio
             found = decisions.find(reader, connection, identifier)
             # Counted only if there may be more, in the same snapshot.
             total = len(found) if len(found) < MAX_FOUND else decisions.count(reader, connection, identifier)
-    except sa.exc.OperationalError as error:
+    except sa.exc.DatabaseError as error:
         return error  # if raised in this thread it would also be printed, bypassing the log
     if not found:
         return None

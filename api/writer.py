@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import sqlalchemy as sa
 from gevent.hub import Waiter, get_hub
@@ -193,6 +193,15 @@ class Writer:
         """
         result: Result = self._submit(_Job(work, 1))
         return result
+
+    def stop_storing(self, damage: sa.exc.DatabaseError) -> None:
+        """Store nothing more, because a reader found damage; only the writer's thread notes the state of storage."""
+
+        def fail(_connection: sa.Connection) -> NoReturn:
+            raise damage
+
+        with contextlib.suppress(NotStored):
+            self.run(fail)
 
     def go_on(self) -> None:
         """Report that work of `run` progresses; it calls this from time to time, in the writer's thread.

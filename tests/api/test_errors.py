@@ -90,6 +90,12 @@ def test_a_database_that_cannot_be_read_is_503(
     assert "0.987654321" not in caplog.text
 
 
+def test_a_statement_that_is_wrong_is_500(api: Api, authorized: dict[str, str]) -> None:
+    error = sa.exc.ProgrammingError("SELEC 1", {}, Exception("syntax error"))
+
+    assert raising(api, error).get("/metrics", headers=authorized).status_code == 500
+
+
 def test_an_unexpected_error_is_500_with_its_traceback_in_the_log_alone(
     api: Api, authorized: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

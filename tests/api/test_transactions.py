@@ -1,6 +1,7 @@
 """GET /transactions/<id> returns one decision in full, by each of its ids."""
 
 import contextlib
+from pathlib import Path
 from urllib.parse import quote
 
 import pysqlite3
@@ -102,3 +103,25 @@ def test_a_database_that_cannot_be_read_is_503_and_logged_once(
 
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "storage_failed")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_damage_that_a_reader_finds_ends_storing(
+    client: FlaskClient, authorized: dict[str, str], sqlite_environment: dict[str, str]
+) -> None:
+    database = sqlite_environment["LATEST_DB"]
+    score(client, authorized, 1.0, "t")
+    with contextlib.closing(pysqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").fetchone()[0]
+    with Path(database).open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+    answer = client.get("/transactions/t", headers=authorized)
+    ready = client.get("/health")
+    refused = client.post("/predict", json={"data": [[0.5] * 29]}, headers=authorized)
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "storage_failed")
+    assert "cannot be read now" in answer.get_json()["error"]["message"]
+    assert (ready.status_code, ready.get_json()["problems"][0]["code"]) == (503, "storage_corrupt")
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (503, "storage_failed")
