@@ -4,6 +4,7 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 import gevent
+from gevent.lock import Semaphore
 from gunicorn.http.errors import ParseException
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_content_length
@@ -12,6 +13,7 @@ from fraud_detection.contract import MAX_BODY_BYTES
 from fraud_detection.strict_json import parse
 
 _LARGE_BYTES = 64 * 1024
+_large_turn = Semaphore()
 
 
 class UnsupportedBody(Exception):
@@ -58,12 +60,14 @@ def read_body(environ: WSGIEnvironment) -> bytes:
 
 
 def parse_in_turn(body: bytes) -> Any:
-    """Parse a body; before a large one, let other clients and the worker's heartbeat have their turn.
+    """Parse a body; before each large one, let other clients and the worker's heartbeat have their turn.
 
     Only a request that admission counts may call it, because whole bodies wait in memory meanwhile.
 
     Raises NotStrictJson.
     """
-    if len(body) > _LARGE_BYTES:
+    if len(body) <= _LARGE_BYTES:
+        return parse(body)
+    with _large_turn:  # without it, many large bodies would take one turn together
         gevent.sleep(0)
-    return parse(body)
+        return parse(body)

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.test import TestResponse
 
+from api.strict_json import parse_in_turn
 from fraud_detection.contract import MAX_BODY_BYTES
 from fraud_detection.store import Store, decisions
 
@@ -257,3 +258,21 @@ def test_a_large_body_lets_others_have_their_turn_before_it_is_parsed(
     other.join()
     assert answer.status_code == 422
     assert (turns[0] == "other") is is_first
+
+
+def test_others_have_their_turn_between_two_large_bodies_too() -> None:
+    ended: list[str] = []
+
+    def parse_large() -> None:
+        parse_in_turn(b"[" + b" " * 100_000 + b"]")
+        ended.append("large")
+
+    def need_three_turns() -> None:
+        gevent.sleep(0)
+        gevent.sleep(0)
+        ended.append("other")
+
+    large = [gevent.spawn(parse_large) for _ in range(9)]
+    gevent.joinall([*large, gevent.spawn(need_three_turns)], raise_error=True)
+
+    assert ended.index("other") < 5
