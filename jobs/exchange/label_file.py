@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, is_date, stored_time
-from fraud_detection.contract import MAX_BODY_BYTES, MAX_LABELS, TOO_MANY_ROWS
+from fraud_detection.contract import LABEL_SOURCES, MAX_BODY_BYTES, MAX_LABELS, TOO_MANY_ROWS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
@@ -110,14 +110,26 @@ def _counting(labels: list[_Placed]) -> list[_Placed]:
     """Return the labels that count among those of one source, reporter and time; those of a transaction come together.
 
     If such labels contradict each other, fraud counts, as `label_that_counts` decides. In two requests the later one
-    would count, so that the order and the length of the file would matter.
+    would count, so that the order and the length of the file would matter. A file that names transactions in both ways
+    may name one of them twice. Therefore its strongest labels come last.
     """
     frauds = {_said_by(label) for _, label in labels if label["is_fraud"]}
     by_transaction: dict[object, list[_Placed]] = defaultdict(list)
     for place, label in labels:
         if label["is_fraud"] or _said_by(label) not in frauds:
             by_transaction[_named(label)].append((place, label))
-    return [placed for together in by_transaction.values() for placed in together]
+    groups = list(by_transaction.values())
+    if len({"transaction_id" in label for _, label in labels}) == 2:
+        for together in groups:
+            together.sort(key=_strength)
+        groups.sort(key=lambda together: _strength(together[-1]))
+    return [placed for together in groups for placed in together]
+
+
+def _strength(placed: _Placed) -> tuple[int, bool]:
+    """Return what decides between labels of one time, in ascending order, as in `label_that_counts`."""
+    source = str(placed[1]["source"])
+    return -[*LABEL_SOURCES, source].index(source), bool(placed[1]["is_fraud"])  # the API rejects another source
 
 
 def _named(label: dict[str, object]) -> tuple[object, ...]:

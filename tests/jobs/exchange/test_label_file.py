@@ -9,6 +9,7 @@ from fraud_detection.contract import MAX_LABEL_ROWS, MAX_LABELS, MAX_ROWS_PER_LA
 from fraud_detection.features import default_features
 from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store, decisions
+from fraud_detection.store.labels import label_that_counts
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.label_file import label_file
 from jobs.exchange.table import BadTransactionFile
@@ -94,6 +95,30 @@ def test_lines_that_contradict_each_other_count_as_labels_do(running_api: dict[s
         assert sorted(label[:3] for label in said) == [("analyst", "api", True), ("customer", "api", False)]
     said = _labels(Path(running_api["LATEST_DB"]), "fraud-last")
     assert len({label[3] for label in said}) == 1  # in one request, so that the stronger source counts
+
+
+@pytest.mark.parametrize(
+    ("by_id", "by_row", "counts"),
+    [("1,analyst", "0,analyst", True), ("0,analyst", "1,review", False), ("0,customer", "1,customer", True)],
+    ids=["fraud first", "stronger first", "fraud last"],
+)
+def test_two_names_of_a_transaction_count_alike_in_one_request_and_in_two(
+    running_api: dict[str, str], tmp_path: Path, by_id: str, by_row: str, counts: bool
+) -> None:
+    others = [f"t{number}" for number in range(MAX_LABELS - 2)]
+    between = [*(f",,{other},0,review" for other in others), f",,{others[0]},0,customer"]
+    header = "request_id,row,transaction_id,is_fraud,source"
+
+    with ApiClient(ClientSettings.from_env(running_api)) as client:
+        scored = client.score([[0.0] * 29] * MAX_LABELS, ["short", "long", *others], idempotency_key="k")
+        for row, (name, lines) in enumerate({"short": [], "long": between}.items()):
+            path = written(tmp_path, header, f",,{name},{by_id}", *lines, f"{scored.request_id},{row},,{by_row}")
+            assert label_file(path, client, source="analyst").new == len(lines) + 2
+            store = Store.open(Path(running_api["LATEST_DB"]), default_features(), read_only=True)
+            with store.begin() as connection:
+                (decision,) = decisions.find(store, connection, name)
+            store.close()
+            assert label_that_counts(decision.labels).is_fraud is counts
 
 
 def test_labels_too_wide_for_one_request_go_in_two(running_api: dict[str, str], tmp_path: Path) -> None:
