@@ -8,9 +8,10 @@ from typing import Self
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.sqlite import forget_file
-from fraud_detection.model.files import write_whole
+from fraud_detection.model.files import read_regular, write_whole
 from fraud_detection.settings import SharedSettings
 
+_LIMIT_BYTES = 64 * 1024  # a sentence with a path
 WAYS_OUT = "restore a backup (`fraudctl db restore`), or accept what is there now (`fraudctl bootstrap`)"
 
 
@@ -42,8 +43,12 @@ class Mark:
     def found(self) -> str | None:
         """What happened, None if there is no mark."""
         for place in self._places:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                return place.read_text(encoding="utf-8", errors="replace")
+            try:
+                return read_regular(place, _LIMIT_BYTES).decode(errors="replace")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                return f"{place}: marks a database that vanished, and cannot be read ({error.strerror})"
         return None
 
     def refuse(self) -> None:
@@ -53,7 +58,13 @@ class Mark:
             raise DatabaseRefused("lost", f"{what}; {WAYS_OUT}")
 
     def clear(self) -> None:
-        """Remove the mark and accept what is there now: the file, or an empty store if there is none."""
+        """Remove the mark and accept what is there now: the file, or an empty store if there is none.
+
+        Raises DatabaseRefused if the mark is a folder.
+        """
+        for place in self._places:
+            if place.is_dir():
+                raise DatabaseRefused("lost", f"{place}: expected a file, got a folder; remove it and run this again")
         if self.found is not None and not self.database.exists():
             with contextlib.suppress(NotADirectoryError):
                 forget_file(self.database)

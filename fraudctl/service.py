@@ -65,10 +65,11 @@ def bootstrap() -> None:
 
 def _accept_store(settings: SharedSettings) -> None:
     mark = Mark.of(settings)
-    if mark is None or mark.found is None:
+    what = mark.found if mark is not None else None
+    if mark is None or what is None:
         return
-    click.echo(f"{mark.found}. Accepted: {'the file there' if mark.database.exists() else 'a new, empty database'}.")
     mark.clear()
+    click.echo(f"{what}. Accepted: {'the file there' if mark.database.exists() else 'a new, empty database'}.")
 
 
 def _bootstrap(environ: dict[str, str]) -> None:

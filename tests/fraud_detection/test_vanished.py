@@ -1,5 +1,7 @@
 """The mark of a store that vanished is left where it can be, and every start respects it until it is cleared."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,32 @@ def test_clearing_without_a_mark_keeps_the_loss_of_a_database_known(mark: Mark, 
 
     with pytest.raises(DatabaseRefused, match="a database was here and is gone"):
         Store.create_or_migrate(mark.database, features)
+
+
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "a FIFO": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a file without an end": lambda place: place.symlink_to("/dev/zero"),
+    "a link to itself": lambda place: place.symlink_to(place.name),
+    "a large file": lambda place: place.write_bytes(b"x" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_mark_that_cannot_be_read_is_refused_until_it_is_cleared(mark: Mark, kind: str) -> None:
+    place = mark.models_dir / ".requests.db.vanished"
+    NO_FILES[kind](place)
+
+    with pytest.raises(DatabaseRefused, match=r"vanished: marks a database .* cannot be read \(.*`fraudctl bootstrap`"):
+        mark.refuse()
+    if kind == "a folder":
+        with pytest.raises(DatabaseRefused, match=r"expected a file, got a folder; remove it and run this again"):
+            mark.clear()
+        place.rmdir()
+    mark.clear()
+
+    mark.refuse()
+    assert not os.path.lexists(place)
 
 
 def test_postgresql_has_no_files_to_vanish(tmp_path: Path) -> None:
