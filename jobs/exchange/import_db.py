@@ -123,17 +123,20 @@ def _recognise(
     if not known.has_table("requests"):
         raise BadOldDatabase(f"{path}: has no table `requests`")
     _, _, kind, _, is_without_rowid, _ = old.exec_driver_sql("PRAGMA table_list('requests')").one()
-    computed = [column["name"] for column in known.get_columns("requests") if "computed" in column]
-    if kind != "table" or is_without_rowid or computed:
+    described = known.get_columns("requests")
+    if kind != "table" or is_without_rowid or any("computed" in column for column in described):
         # What these say is computed while it is read, and can take any time and memory.
         raise BadOldDatabase(
             f"{path}: expected `requests` as a plain table without computed columns; copy it into one with "
             "`CREATE TABLE … AS SELECT`, in a new database, and import that"
         )
-    table = sa.Table("requests", sa.MetaData(), autoload_with=old)
+    names = [column["name"] for column in described if column["name"]]
+    if len(names) < len(described) and "" not in ignored:
+        raise BadOldDatabase(f"{path}: a column has no name and would be dropped; to drop it, add `--ignore ''`")
+    # Without their types, so that cells come as stored: a declared BOOLEAN would turn a 2 into True. Without the tables
+    # that foreign keys name, which may be missing.
+    table = sa.Table("requests", sa.MetaData(), *(sa.Column(name, sa.types.NullType()) for name in names))
     columns = {column.name.lower(): column for column in table.columns}
-    for column in table.columns:
-        column.type = sa.types.NullType()  # as stored: a declared BOOLEAN would turn a 2 into True
     missing = [name for name in features.names if name.lower() not in columns]
     if missing:
         raise BadOldDatabase(

@@ -192,6 +192,20 @@ def test_a_column_is_dropped_only_on_request(tmp_path: Path) -> None:
     assert done.left_behind == ["Shop"]
 
 
+def test_foreign_keys_and_unnamed_columns_are_left_behind(tmp_path: Path) -> None:
+    columns = 'V1 REAL, Amount_scaled REAL, user_id INTEGER REFERENCES users(id), "" TEXT'
+    path = old_database(tmp_path, columns, (0.5, 1.5, 7, "x"))
+
+    with pytest.raises(BadOldDatabase, match=r"column 'user_id' would be dropped; to drop it, add `--ignore user_id`"):
+        imported(path, tmp_path / "requests.db", ignored=("",))
+    with pytest.raises(BadOldDatabase, match=r"a column has no name and would be dropped; .* add `--ignore ''`"):
+        imported(path, tmp_path / "requests.db", ignored=("user_id",))
+    done = imported(path, tmp_path / "requests.db", ignored=("user_id", ""))
+
+    assert (done.imported.rows, done.left_behind) == (1, ["user_id"])
+    assert stored(tmp_path / "requests.db").matrix.tolist() == [[0.5, 1.5]]
+
+
 def test_refuses_a_store_of_this_version(tmp_path: Path) -> None:
     Store.create_or_migrate(tmp_path / "other.db", TWO).close()
 
