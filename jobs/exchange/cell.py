@@ -34,7 +34,8 @@ def read_truth(text: str) -> bool | None:
 
 
 def read_id(text: str) -> str | None:
-    """Return the transaction id in a cell, None if it is empty; raises ValueError."""
+    """Return the transaction id in a cell, without the spaces around it, None if it is empty; raises ValueError."""
+    text = text.strip(" ")
     if text and not TRANSACTION_ID.fullmatch(text):
         raise ValueError("no id")
     return text or None

@@ -102,6 +102,21 @@ def test_a_truth_is_read_alike_in_every_file(files: Path, cell: str, is_fraud: i
     assert found == [None if is_fraud is None else (5.0, is_fraud)] * 3
 
 
+@pytest.mark.parametrize(
+    ("cell", "identifier"),
+    [("a", "a"), (" a", "a"), ("a ", "a"), (" ", None), ("", None), ("100.0", "100.0"), ("a b", "refused")],
+)
+def test_an_id_is_read_alike_in_every_file(files: Path, cell: str, identifier: str | None) -> None:
+    found: list[str | None] = []
+    for path in table(files, {"amount": "5", "Class": "1", "transaction_id": cell}):
+        found.append("refused")
+        if imported(path) is not None:
+            with contextlib.closing(sqlite3.connect(files / "store.db")) as opened:
+                (found[-1],) = opened.execute("SELECT transaction_id FROM requests ORDER BY id DESC").fetchone()
+
+    assert found == [identifier] * 3
+
+
 @pytest.mark.parametrize(("cell", "is_right"), [("TRUE", True), ("0.0", True), ("2", False), ("t", False)])
 def test_a_label_is_read_as_the_truth_of_a_transaction(files: Path, cell: str, is_right: bool) -> None:
     nobody = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"), attempts=1)
