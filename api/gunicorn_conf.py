@@ -1,5 +1,6 @@
 """Configures gunicorn (`gunicorn -c python:api.gunicorn_conf`); everything else comes from our own variables."""
 
+import errno
 import os
 import resource
 import socket
@@ -28,6 +29,20 @@ def _give_up(error: BadSetting) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """Return family and IP address of HOST; of several, one of IPv4."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        _give_up(_no_address(host))
+    family, _, _, _, address = min(found, key=lambda one: one[0])
+    return family, str(address[0])
+
+
+def _no_address(host: str) -> BadSetting:
+    return BadSetting(f"HOST: {host} is no address of this machine; expected one, as 127.0.0.1, 0.0.0.0, ::1 or ::")
+
+
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Sends gunicorn's own messages to our log; writes no line per request."""
 
@@ -47,11 +62,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 _ours = _settings()
+_family, _address = _resolve(_ours.host)
 
 wsgi_app = "api.wsgi:serve()"
 worker_class = server.Worker
 workers = 1  # one process writes; between processes SQLite polls for its lock, which starves some of them
-bind = [f"{_ours.host}:{_ours.port}", f"{_ours.host}:{_ours.probe_port}"]  # the worker gives the second to the probes
+bind = [f"[{_address}]:{_ours.port}", f"[{_address}]:{_ours.probe_port}"]  # the worker gives the second to the probes
 worker_connections = 2000 + _ours.max_in_flight  # those that wait for their client, and those with a request in work
 forwarded_allow_ips = _ours.trusted_proxies or ""
 worker_tmp_dir = "/dev/shm"  # noqa: S108  the heartbeat file must not wait for a disk; gunicorn makes it privately
@@ -81,10 +97,12 @@ def _check_ports() -> None:
         _give_up(BadSetting(f"PROBE_PORT: expected another port than PORT, got {_ours.probe_port}"))
     for variable, port in (("PORT", _ours.port), ("PROBE_PORT", _ours.probe_port)):
         try:
-            with socket.socket() as unheard:  # it does not listen, so that no client reaches it
+            with socket.socket(_family) as unheard:  # it does not listen, so that no client reaches it
                 unheard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
-                unheard.bind((_ours.host, port))
+                unheard.bind((_address, port))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                _give_up(_no_address(_ours.host))
             _give_up(
                 BadSetting(
                     f"{variable}: {port} on {_ours.host} cannot be opened ({error.strerror}); "

@@ -31,7 +31,7 @@ from tests.support.environment import TOKEN
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.vanishing import VANISHING
-from tests.support.waiting import PATIENCE_SECONDS, wait_until
+from tests.support.waiting import PATIENCE_SECONDS, answers, wait_until
 
 pytestmark = pytest.mark.long_file
 
@@ -690,6 +690,9 @@ def test_only_reload_mode_loads_a_promoted_model(
     [
         ({"API_TOKEN": ""}, 2, "API_TOKEN is not set"),
         ({"PORT": "high"}, 2, "PORT: expected a whole number"),
+        ({"HOST": "nowhere.invalid"}, 2, "HOST: nowhere.invalid is no address of this machine"),
+        ({"HOST": "192.0.2.1"}, 2, "HOST: 192.0.2.1 is no address of this machine"),
+        ({"HOST": "2001:db8::1"}, 2, "HOST: 2001:db8::1 is no address of this machine"),
         ({"FEATURES_FILE": "nowhere.json"}, 2, "nowhere.json: cannot be read"),
         ({"MODEL_PATH": "nowhere/rf_model.pkl"}, 3, "fraudctl bootstrap"),
     ],
@@ -704,6 +707,19 @@ def test_a_server_that_cannot_start_says_why_and_ends(
     assert "fraud-detection cannot start: " in said
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("host", ["::", "[::1]"])
+def test_an_address_of_ipv6_serves_both_ports(sqlite_environment: dict[str, str], tmp_path: Path, host: str) -> None:
+    server = launch({**sqlite_environment, "HOST": host}, tmp_path / "log")
+
+    try:
+        server.wait_until(
+            lambda: answers(f"http://[::1]:{server.port}/health") and answers(f"http://[::1]:{server.probe_port}/livez")
+        )
+    finally:
+        server.process.terminate()
+        server.process.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("variable", ["PORT", "PROBE_PORT"])
