@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from fraud_detection.exit_codes import ExpectedError
 
+PROMOTER_LOCK = ".lock"
 _ADVISORY_KEY = 46_726_176
 
 
@@ -30,7 +31,7 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
     Raises LockHeld at once if another process holds it.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = _open(models_dir / ".lock")
+    descriptor = _open(models_dir / PROMOTER_LOCK)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
-from fraud_detection.model.read import ModelRefused
+from fraud_detection.lock import PROMOTER_LOCK
+from fraud_detection.model.read import ModelRefused, journal
 from fraud_detection.store import upkeep
 from fraud_detection.vanished import WAYS_OUT, Mark
 from jobs.installation import Installation
@@ -34,7 +35,23 @@ def check(here: Installation) -> list[Finding]:
         findings.append(Finding(f"model {model.version}", []))
     except ModelRefused as error:
         findings.append(Finding("model", [str(error)]))
+    problems = _problems_beside_the_models(here.settings.models_dir)
+    if problems:
+        findings.append(Finding("changes of the models", problems))
     return findings
+
+
+def _problems_beside_the_models(models_dir: Path) -> list[str]:
+    """Return why a job could not change the models, or a backup not copy their journal."""
+    problems = []
+    try:
+        journal(models_dir)
+    except ModelRefused as error:
+        problems.append(str(error))
+    lock = models_dir / PROMOTER_LOCK
+    if lock.is_dir():
+        problems.append(f"{lock}: expected a file, got a folder; remove it, the next job makes the file")
+    return problems
 
 
 def _check_store(location: str | Path, here: Installation) -> Finding:

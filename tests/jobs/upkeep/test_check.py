@@ -1,9 +1,13 @@
 """The check finds every problem of an installation in one run."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fraud_detection.features import FeatureList
-from fraud_detection.model.files import ONNX
+from fraud_detection.model.files import JOURNAL, ONNX
 from fraud_detection.model.read import Model
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
@@ -55,6 +59,23 @@ def test_a_store_that_vanished_while_the_api_served_is_found(
 
     assert start.problems[0].startswith("requests.db: was replaced (")
     assert "`fraudctl db restore`" in start.problems[0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_would_stop_a_backup_or_a_promotion_is_found(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str], make: Callable[[Path], object]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    (settings.models_dir / JOURNAL).unlink(missing_ok=True)
+    make(settings.models_dir / JOURNAL)
+    (settings.models_dir / ".lock").unlink(missing_ok=True)
+    (settings.models_dir / ".lock").mkdir()
+
+    journal, lock = check(Installation(settings, sqlite_store.features))[-1].problems
+
+    assert "promotions.jsonl" in journal
+    assert "not a regular file" in journal
+    assert lock.endswith(".lock: expected a file, got a folder; remove it, the next job makes the file")
 
 
 def test_a_trigger_of_others_is_found(sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]) -> None:
