@@ -11,11 +11,15 @@ import gevent
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.unreader import SocketUnreader
 
+from api.strict_json import BodyTooLarge
+from fraud_detection.contract import MAX_BODY_BYTES
+
 REQUEST_SECONDS = 5.0
 ANONYMOUS_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 MAX_BYTES_BEING_READ = 64 * 1024 * 1024
 MAX_HEAD_BYTES = 64 * 1024  # gunicorn looks through all of it whenever more arrives
+MAX_REQUEST_BYTES = 8 * MAX_BODY_BYTES  # a body at the limit in chunks of one byte takes six times its size
 BROUGHT_TOKEN = "fraud.brought_token"  # noqa: S105  the name of a mark that the application sets in environ
 
 State = Literal["resting", "receiving", "working", "sending", "closing"]
@@ -137,6 +141,8 @@ class Connection(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no typ
             self._connections.touch(self)
         if self.is_in_head and self._bytes_held > MAX_HEAD_BYTES:
             raise LimitRequestHeaders("the head of the request is too large")
+        if self._bytes_held > MAX_REQUEST_BYTES:
+            raise BodyTooLarge(f"expected at most {MAX_REQUEST_BYTES} bytes with the framing of the chunks, got more")
         self._require_place()
         self.bytes_counted = self._bytes_held
         self._connections.count_bytes(self)

@@ -93,6 +93,7 @@ MALFORMED = [
     ("10 GB declared", of_length(10_000_000_000, b"{"), 413),
     ("a byte more than the limit", of_length(1024 * 1024 + 1, b" " * (1024 * 1024 + 1)), 413),
     ("chunks beyond the limit", CHUNKED + chunk(b" " * 65536) * 17, 413),
+    ("chunks of hardly more than framing", CHUNKED + (b"1;" + b"a" * 6000 + b"\r\n \r\n") * 1500, 413),
     ("one chunk of 10 GB", CHUNKED + b"2540be400\r\n" + b" " * 2_000_000, 413),
 ]
 
