@@ -142,7 +142,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             except gevent.GreenletExit:
                 connection.end("stopping")
                 client.close()
-            except Exception:
+            except Exception:  # an error of one connection must not end the worker, which serves the others
                 connection.end("failed")
                 logger.exception("a connection failed")
                 client.close()

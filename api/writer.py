@@ -284,7 +284,7 @@ class Writer:
                     self._use_the_pause()
                 self._heartbeat = time.monotonic()
             self._part()
-        except Exception:
+        except Exception:  # a thread that ended unnoticed would leave every client waiting
             logger.exception("the writer cannot go on")
             self._give_up(ExitCode.STORAGE_FAILED)
 
@@ -433,7 +433,7 @@ class Writer:
         transaction = self._connection.begin()
         try:
             fill(self._connection, *arguments)
-        except Exception:
+        except Exception:  # whatever it was, no half of the batch may stay in the transaction
             transaction.rollback()
             raise
         try:

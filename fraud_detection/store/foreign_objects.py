@@ -21,7 +21,7 @@ def foreign_objects(tables: Tables, connection: sa.Connection, *, is_other_revis
 
 
 def _in_sqlite(ours: sa.MetaData, connection: sa.Connection, *, is_other_revision: bool) -> Iterator[str]:
-    # A name that starts with sqlite_ excuses no trigger, view or virtual table: whoever writes the file can choose it.
+    # A name that starts with sqlite_ excuses no trigger, view or virtual table: the author of the file chooses it.
     objects = connection.execute(sa.text("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema")).all()
     for kind, name, table, rootpage, sql in objects:
         if kind == "trigger":

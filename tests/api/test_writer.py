@@ -493,7 +493,7 @@ def test_a_damaged_database_is_written_no_more(sqlite_store: Store, start: Calla
 
 @pytest.fixture
 def marked(sqlite_store: Store, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """A writer with one stored row that may leave a mark in tmp_path/models, and waits for nobody before it ends."""
+    """A writer with one stored row that may leave a mark in tmp_path/models, and ends at once."""
     monkeypatch.setattr(writing, "SHOWN_SECONDS", 0.0)
     assert isinstance(sqlite_store.location, Path)
     (tmp_path / "models").mkdir()

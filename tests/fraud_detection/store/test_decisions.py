@@ -103,10 +103,10 @@ def test_a_row_that_an_id_names_twice_is_found_and_counted_once(store: Store) ->
 
         sizes = {
             name: (len(decisions.find(store, connection, name)), decisions.count(store, connection, name))
-            for name in (own.request_id, f"{own.request_id}:1", "self", "nobody")
+            for name in (own.request_id, f"{own.request_id}:1", "self", "unknown")
         }
 
-    assert sizes == {own.request_id: (3, 3), f"{own.request_id}:1": (2, 2), "self": (1, 1), "nobody": (0, 0)}
+    assert sizes == {own.request_id: (3, 3), f"{own.request_id}:1": (2, 2), "self": (1, 1), "unknown": (0, 0)}
 
 
 def test_the_labels_reported_last_are_found_and_all_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,8 +146,8 @@ def few_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
             [by_id(name) for name in ("many", "a", "b", "c")],
             "label 0: its transaction_id names more than 2 stored rows",
         ),
-        ([by_id("nobody"), by_id("many")], "label 0: no such transaction is stored"),
-        ([by_id("a"), by_id("nobody"), by_id("b"), by_id("c")], "label 1: no such transaction is stored"),
+        ([by_id("unknown"), by_id("many")], "label 0: no such transaction is stored"),
+        ([by_id("a"), by_id("unknown"), by_id("b"), by_id("c")], "label 1: no such transaction is stored"),
     ],
 )
 def test_labels_that_name_too_many_rows_are_refused_before_a_write(

@@ -119,17 +119,17 @@ def test_an_id_is_read_alike_in_every_file(files: Path, cell: str, identifier: s
 
 @pytest.mark.parametrize(("cell", "is_right"), [("TRUE", True), ("0.0", True), ("2", False), ("t", False)])
 def test_a_label_is_read_as_the_truth_of_a_transaction(files: Path, cell: str, is_right: bool) -> None:
-    nobody = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"), attempts=1)
+    unreachable = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"), attempts=1)
     for path in table(files, {"transaction_id": "a", "is_fraud": cell})[:2]:
         expected = (ApiAway, "does not answer") if is_right else (ExpectedError, "column is_fraud: expected 0, 1")
-        with nobody, pytest.raises(expected[0], match=expected[1]):
-            label_file(path, nobody, source="analyst")
+        with unreachable, pytest.raises(expected[0], match=expected[1]):
+            label_file(path, unreachable, source="analyst")
 
 
 @pytest.mark.parametrize(("cell", "is_right"), [("3", True), ("3.0", True), ("-1", False), ("0.5", False), ("", False)])
 def test_the_row_of_a_label_is_a_whole_number(files: Path, cell: str, is_right: bool) -> None:
-    nobody = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"), attempts=1)
+    unreachable = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"), attempts=1)
     for path in table(files, {"request_id": "r", "row": cell, "is_fraud": "1"})[:2]:
         expected = (ApiAway, "does not answer") if is_right else (ExpectedError, "column row: expected the position")
-        with nobody, pytest.raises(expected[0], match=expected[1]):
-            label_file(path, nobody, source="analyst")
+        with unreachable, pytest.raises(expected[0], match=expected[1]):
+            label_file(path, unreachable, source="analyst")

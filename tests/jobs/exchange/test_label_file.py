@@ -180,7 +180,7 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_sent(tmp_path: Path, lines: list[str], message: str) -> None:
-    nobody = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"))
+    unreachable = ApiClient(ClientSettings(api_url="http://127.0.0.1:1", api_token="t"))
 
-    with nobody, pytest.raises(BadTransactionFile, match=message):
-        label_file(written(tmp_path, *lines), nobody, source="analyst")
+    with unreachable, pytest.raises(BadTransactionFile, match=message):
+        label_file(written(tmp_path, *lines), unreachable, source="analyst")
