@@ -9,6 +9,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fraud_detection.exit_codes import ExpectedError
+from fraud_detection.model.files import JOURNAL
+from fraud_detection.regular_file import MADE_ANEW, NAMED, require_file
 
 PROMOTER_LOCK = ".lock"
 _ADVISORY_KEY = 46_726_176
@@ -28,9 +30,10 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
 
     Takes a flock on the volume; with a PostgreSQL engine an advisory lock too, for jobs on several nodes.
 
-    Raises LockHeld at once if another process holds it.
+    Raises LockHeld at once if another process holds it, NotAFile if the lock or the journal is no file.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
+    require_file(models_dir / JOURNAL, MADE_ANEW)  # otherwise a promotion would fail when half of it is done
     descriptor = _open(models_dir / PROMOTER_LOCK)
     try:
         try:
@@ -68,7 +71,7 @@ def in_use(location: str | Path) -> Iterator[None]:
 def alone_with(location: str | Path) -> Iterator[None]:
     """Keep every API away from an SQLite store for the length of the block.
 
-    Raises StoreInUse at once if one has it open.
+    Raises StoreInUse at once if one has it open, NotAFile if the store is no file.
     """
     try:
         with _sign(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -85,6 +88,7 @@ def _sign(location: str | Path, operation: int) -> Iterator[None]:
     if isinstance(location, str):
         yield
         return
+    require_file(location, NAMED)
     location.parent.mkdir(parents=True, exist_ok=True)
     # A file beside the store, because closing a descriptor of the store itself would drop SQLite's locks.
     descriptor = _open(location.with_name(f".{location.name}.in-use"))
@@ -96,4 +100,5 @@ def _sign(location: str | Path, operation: int) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
+    require_file(path, MADE_ANEW)
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)

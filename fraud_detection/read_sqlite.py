@@ -85,9 +85,6 @@ def _print_rows(given: argparse.Namespace, sql: str) -> None:
     if not given.file:
         raise NoSqliteFile("expected the name of an SQLite file, got an empty one")
     file = Path(given.file)
-    if file.exists() and not file.is_file():
-        kind = "a directory" if file.is_dir() else "a device, pipe or socket"
-        raise NoSqliteFile(f"{file}: expected an SQLite file, got {kind}")
     engine = open_engine(file, read_only=True, allow_network_filesystem=True)  # only writing does harm there
     try:
         with _naming_another_kind_of_file(file), engine.begin() as connection:

@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from fraud_detection import logs
 from fraud_detection.clock import CLOCK_DIFFERENCE, timestamp
 from fraud_detection.database import DatabaseRefused
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.read import ModelRefused
+from fraud_detection.regular_file import NAMED, wrong_kind
 from fraud_detection.settings import JobSettings
 from jobs.drift.compare import Decisions, Reference, compare
 from jobs.drift.reference import read_reference
@@ -52,8 +54,11 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
     What makes a comparison impossible (database, model or reference unreadable, of another feature list, not what
     serves) is a report of state `error`, never an exception. `now` defaults to the present.
 
-    Raises BadFeatureList.
+    Raises BadFeatureList, BadSetting.
     """
+    problem = wrong_kind(settings.drift_result, NAMED)
+    if problem is not None:  # a device would be replaced by the file
+        raise BadSetting(f"DRIFT_RESULT: {problem}")
     started = time.time()
     report = _attempt(Installation.of(settings), now or datetime.now(UTC))
     settings.drift_result.parent.mkdir(parents=True, exist_ok=True)

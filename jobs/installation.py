@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.database.engine import open_engine
+from fraud_detection.database.sqlite import require_database_file
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
 from fraud_detection.model.read import Model, journal, load
@@ -84,8 +85,14 @@ class Installation:
 
     @contextlib.contextmanager
     def promoter(self) -> Iterator[None]:
-        """Hold the right to change the models for the length of the block; raises LockHeld, DatabaseRefused."""
+        """Hold the right to change the models for the length of the block.
+
+        Raises LockHeld, NotAFile, and DatabaseRefused if PostgreSQL cannot be reached or a store is no file.
+        """
         database_url = self.settings.database_url
+        for location in self.settings.store_locations:
+            if isinstance(location, Path):  # otherwise a job would fail late, with MLflow's files beside a device
+                require_database_file(location)
         if database_url is None:
             with promoter(self.models_dir):
                 yield

@@ -64,7 +64,9 @@ _FAILURES: dict[type[ExpectedError], str] = {
 """How the paragraph tells an error; of any other it says that nothing was promoted."""
 _OF_REASON = {
     "unreachable": ExitCode.FAILED,
-    **dict.fromkeys(("missing", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION),
+    **dict.fromkeys(
+        ("missing", "not_a_file", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION
+    ),
 }
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ Reason = Literal[
     "sqlite_too_old",
     "network_filesystem",
     "missing",
+    "not_a_file",
     "lost",
     "corrupt",
     "not_ours",

@@ -13,6 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, Trouble, reachable
+from fraud_detection.regular_file import NAMED, wrong_kind
 
 SQLITE_FLOOR = (3, 51, 3)  # older ones can corrupt a WAL database: https://sqlite.org/wal.html#walresetbug
 APPLICATION_ID = 0x46726175  # "Frau", so that `file` and this program recognise a store
@@ -29,6 +30,7 @@ def open_file(path: Path, *, read_only: bool, allow_network_filesystem: bool) ->
 
     Raises: DatabaseRefused.
     """
+    require_database_file(path)
     if not path.exists():
         raise DatabaseRefused("missing", f"{path}: no database there; create one with `fraudctl bootstrap`")
     return _engine(path, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
@@ -39,6 +41,7 @@ def create_file(path: Path, *, allow_network_filesystem: bool) -> sa.Engine:
 
     Raises: DatabaseRefused, with reason `lost` if `remember_file` marked a store here and the file is gone.
     """
+    require_database_file(path)
     marker = _marker(path)
     if marker.exists() and not path.exists():
         raise DatabaseRefused(
@@ -50,6 +53,13 @@ def create_file(path: Path, *, allow_network_filesystem: bool) -> sa.Engine:
     # The group can write, because jobs may run as another user of it (`share_with_group`); so do -wal and -shm.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
     return _engine(path, read_only=False, allow_network_filesystem=allow_network_filesystem)
+
+
+def require_database_file(path: Path) -> None:
+    """Raise DatabaseRefused if something else than a file is there: SQLite would wait, or replace it."""
+    problem = wrong_kind(path, NAMED)
+    if problem is not None:
+        raise DatabaseRefused("not_a_file", problem)
 
 
 def remember_file(path: Path) -> None:

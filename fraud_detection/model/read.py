@@ -29,6 +29,7 @@ from fraud_detection.model.files import (
 from fraud_detection.model.manifest import MANIFEST_LIMIT_BYTES, Manifest
 from fraud_detection.model.session import Session
 from fraud_detection.model.trial import problem_with
+from fraud_detection.regular_file import MADE_ANEW, wrong_kind
 
 GOLDEN_TOLERANCE = 1e-6
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024  # a century of daily judgements
@@ -239,6 +240,9 @@ def journal(models_dir: Path) -> list[dict[str, Any]]:
 
     Raises ModelRefused if the journal cannot be read.
     """
+    problem = wrong_kind(models_dir / JOURNAL, MADE_ANEW)
+    if problem is not None:
+        raise ModelRefused("unreadable", problem)
     try:
         lines = read_regular(models_dir / JOURNAL, JOURNAL_LIMIT_BYTES).splitlines()
     except FileNotFoundError:

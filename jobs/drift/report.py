@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fraud_detection.model.files import read_regular
 from jobs.drift.distance import FeatureChange
 
 State = Literal["ok", "warn", "drift", "insufficient_data", "error"]
@@ -15,6 +16,8 @@ Reason = Literal["error", "insufficient_data", "baseline_reference", "data_quali
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SCHEMA_VERSION = 1
+
+_LIMIT_BYTES = 64 * 1024 * 1024  # far more than thousands of features need
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +163,7 @@ class DriftFinding:
 def read_finding(path: Path) -> DriftFinding | None:
     """Read what the newest drift report requests; None if there is none or its file is not valid."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _LIMIT_BYTES)
         found = json.loads(content)
         provenance = found["provenance"] or {}
         return DriftFinding(

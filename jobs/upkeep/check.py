@@ -8,6 +8,7 @@ from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.lock import PROMOTER_LOCK
 from fraud_detection.model.read import ModelRefused, journal
+from fraud_detection.regular_file import MADE_ANEW, wrong_kind
 from fraud_detection.store import upkeep
 from fraud_detection.vanished import WAYS_OUT, Mark
 from jobs.installation import Installation
@@ -48,10 +49,8 @@ def _problems_beside_the_models(models_dir: Path) -> list[str]:
         journal(models_dir)
     except ModelRefused as error:
         problems.append(str(error))
-    lock = models_dir / PROMOTER_LOCK
-    if lock.is_dir():
-        problems.append(f"{lock}: expected a file, got a folder; remove it, the next job makes the file")
-    return problems
+    lock = wrong_kind(models_dir / PROMOTER_LOCK, MADE_ANEW)
+    return problems if lock is None else [*problems, lock]
 
 
 def _check_store(location: str | Path, here: Installation) -> Finding:

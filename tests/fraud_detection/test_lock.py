@@ -10,11 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_detection.lock import LockHeld, StoreInUse, alone_with, in_use, promoter
+from fraud_detection.regular_file import NotAFile
 
 HOLDER = """
 import sys, time
 from pathlib import Path
 from fraud_detection.lock import promoter
+from fraud_detection.regular_file import NotAFile
 with promoter(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -69,3 +71,12 @@ def test_a_store_that_an_api_has_open_cannot_be_had_alone(tmp_path: Path) -> Non
 def test_postgresql_is_shared_without_a_lock_file() -> None:
     with in_use("postgresql://"), alone_with("postgresql://"):
         pass
+
+
+def test_a_device_is_no_store_and_gets_no_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "requests.db").symlink_to("/dev/null")
+
+    for hold in (in_use, alone_with):
+        with pytest.raises(NotAFile, match="expected a file, got a device"), hold(tmp_path / "requests.db"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.db"]

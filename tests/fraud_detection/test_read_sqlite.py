@@ -148,8 +148,8 @@ def test_a_damaged_database_is_named_as_damaged(file: Path, capsys: pytest.Captu
     ("name", "message"),
     [
         ("", "expected the name of an SQLite file, got an empty one"),
-        (".", ".: expected an SQLite file, got a directory"),
-        ("/dev/null", "/dev/null: expected an SQLite file, got a device, pipe or socket"),
+        (".", ".: expected a file, got a folder; give the path of a file"),
+        ("/dev/null", "/dev/null: expected a file, got a device; give the path of a file"),
     ],
 )
 def test_what_is_no_file_is_named(capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:

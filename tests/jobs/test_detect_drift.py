@@ -356,7 +356,7 @@ def _remove_table(installation: WatchedInstallation) -> None:
         (_remove_reference, "does not list reference_data.db"),
         (_remove_database, "no database there"),
         (_break_database, "requests.db"),
-        (_break_journal, "promotions.jsonl cannot be read (not a regular file)"),
+        (_break_journal, "promotions.jsonl: expected a file, got a "),
         (_remove_table, "the database cannot be read (OperationalError)"),
     ],
 )

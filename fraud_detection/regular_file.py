@@ -1,0 +1,54 @@
+"""Refuses what is no file where an installation keeps one, before a program opens it and waits for ever."""
+
+import errno
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from fraud_detection.exit_codes import ExitCode, ExpectedError
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+MADE_ANEW = "move it away, the next job makes the file"
+"""What to do where the program chose the path."""
+NAMED = "give the path of a file"
+"""What to do where a variable or an argument chose the path."""
+
+
+class NotAFile(ExpectedError):
+    """Something else than a file is where an installation keeps one."""
+
+    exit_code = ExitCode.UNUSABLE
+
+
+def other_kind(path: Path) -> str | None:
+    """Return what is at a path if it is no file; None for a file, for nothing, and for what cannot be looked at.
+
+    >>> other_kind(Path("/")), other_kind(Path("/dev/null")), other_kind(Path("/no/such/file"))
+    ('a folder', 'a device', None)
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return "a link that leads to itself" if error.errno == errno.ELOOP else None
+    if stat.S_ISREG(mode):
+        return None
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
+
+
+def wrong_kind(path: Path, what_to_do: str) -> str | None:
+    """Return what is wrong with what is at a path, and what to do; None if a file is there or could be made."""
+    kind = other_kind(path)
+    return None if kind is None else f"{path}: expected a file, got {kind}; {what_to_do}"
+
+
+def require_file(path: Path, what_to_do: str) -> None:
+    """Raise NotAFile if something else than a file is at a path."""
+    problem = wrong_kind(path, what_to_do)
+    if problem is not None:
+        raise NotAFile(problem)
