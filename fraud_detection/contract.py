@@ -12,8 +12,6 @@ MAX_ROWS_PER_LABEL = 1000
 """Maximum stored rows that one label may name by their transaction_id."""
 MAX_LABEL_ROWS = 10_000
 """Maximum stored rows that the labels of a request may name together; a row counts once for each label."""
-MAX_KNOWN_LABELS = 50_000
-"""Maximum labels that the rows named by a request may have already."""
 MAX_FOUND = 100
 """Maximum decisions that a look-up returns, and labels of each: the newest."""
 MAX_COUNTED = 100_000

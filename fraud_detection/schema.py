@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fraud_detection.contract import LABEL_SOURCES
 
-REVISION = 2
+REVISION = 3
 """The newest migration; stored with every row as `schema_version`."""
 
 SOURCES = (*LABEL_SOURCES, "import")
@@ -115,6 +115,15 @@ def tables(feature_names: Sequence[str]) -> Tables:
         sa.UniqueConstraint("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at"),
         sa.CheckConstraint("is_fraud IN (0, 1)", name="a_truth"),
         sqlite_strict=True,
+    )
+    sa.Index(
+        "ix_labels_newest",
+        labels.c.request_id,
+        labels.c.row_index,
+        labels.c.reported_at.desc(),
+        labels.c.source,
+        labels.c.received_at.desc(),
+        labels.c.is_fraud.desc(),
     )
     idempotency = sa.Table(
         "idempotency",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from fraud_detection.contract import MAX_COUNTED, MAX_FOUND, MAX_KNOWN_LABELS, MAX_LABEL_ROWS, MAX_ROWS_PER_LABEL
+from fraud_detection.contract import MAX_COUNTED, MAX_FOUND, MAX_LABEL_ROWS, MAX_ROWS_PER_LABEL
 from fraud_detection.schema import SOURCES
 from fraud_detection.store import Store, count_up_to
 
@@ -35,7 +35,7 @@ class NewLabel:
     source: str
     reporter: str
     reported_at: str | None
-    """If None, the time of receipt; a repetition if the last label of this source and reporter says the same."""
+    """If None, the time of receipt; a repetition if the label of its source and reporter that counts says the same."""
     request_id: str | None = None
     row_index: int | None = None
     transaction_id: str | None = None
@@ -51,6 +51,11 @@ class _Row(NamedTuple):
     row_index: int
     ts: str
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return how a label names it."""
+        return self.request_id, self.row_index
+
 
 class UnknownTransaction(Exception):
     """A label names a transaction that is not stored; `position` is its place in the list."""
@@ -65,7 +70,7 @@ class ReportedTooEarly(Exception):
 
 
 class TooManyRows(Exception):
-    """Labels name more stored rows, or rows with more labels, than one request may."""
+    """Labels name more stored rows than one request may."""
 
 
 def add(
@@ -84,39 +89,37 @@ def add(
     ReportedTooEarly for the first new one that was reported before its transaction.
     """
     named = _named_by(store, connection, labels)
-    known = _known(store, connection, {row.id for rows in named for row in rows}, go_on)
+    pairs = [(label, row) for label, rows in zip(labels, named, strict=True) for row in rows]
+    wanted = {said for label, row in pairs for said in _would_repeat(label, row, received_at)}
+    known = _known(store, connection, {row.key for _, row in pairs}, wanted, go_on)
     new: list[Label] = []
-    changed: set[int] = set()
+    changed: set[_Row] = set()
     added = 0
     for position, (label, rows) in enumerate(zip(labels, named, strict=True)):
-        reported_at = label.reported_at or received_at
-        fresh = [row for row in rows if not known.repeats(row.id, label)]
+        verdicts = {row: _verdict(label, row, received_at) for row in rows}
+        fresh = [
+            row
+            for row, verdict in verdicts.items()
+            if not known.repeats(verdict, has_time=label.reported_at is not None)
+        ]
         # Rows under one transaction id are one transaction, which was first stored with the earliest of them.
         ts = min(row.ts for row in rows)
         if fresh and label.latest_ts is not None and label.latest_ts < ts:
+            reported_at = label.reported_at or received_at
             raise ReportedTooEarly(
                 f"label {position}, reported_at: {reported_at[:19]} UTC is before its transaction, which is of "
                 f"{ts[:19]} UTC; give the time of the report, or leave reported_at out"
             )
         for row in fresh:
-            verdict = Label(
-                row.request_id,
-                row.row_index,
-                label.is_fraud,
-                label.source,
-                label.reporter,
-                reported_at,
-                received_at,
-            )
-            known.take(row.id, verdict)
-            new.append(verdict)
-        changed.update(row.id for row in fresh)
+            known.take(verdicts[row])
+            new.append(verdicts[row])
+        changed.update(fresh)
         added += bool(fresh)
     for page in _pages(new):
         go_on()
         values = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in page]
         connection.execute(sa.insert(store.tables.labels), values)
-    _set_classes(store, connection, {row: known.counting[row].is_fraud for row in changed}, go_on)
+    _set_classes(store, connection, {row.id: known.counting[row.key].is_fraud for row in changed}, go_on)
     return added
 
 
@@ -184,53 +187,103 @@ def _count_rows(store: Store, connection: sa.Connection, transaction_id: str) ->
     return count_up_to(connection, MAX_ROWS_PER_LABEL + 1, requests, requests.c.transaction_id == transaction_id)
 
 
+def _verdict(label: NewLabel, row: _Row, received_at: str) -> Label:
+    reported_at = label.reported_at or received_at
+    return Label(*row.key, label.is_fraud, label.source, label.reporter, reported_at, received_at)
+
+
 class _Known:
-    """What the labels of some rows (by `requests.id`) say: what a further label repeats, and which one counts."""
+    """What the labels of some rows say: what a further label repeats, and which one counts."""
 
     def __init__(self) -> None:
-        self.counting: dict[int, Label] = {}
-        self._verdicts: dict[tuple[int, str, str], set[tuple[bool, str]]] = {}
-        self._last: dict[tuple[int, str, str], Label] = {}
+        self.counting: dict[tuple[str, int], Label] = {}
+        self._said: set[tuple[object, ...]] = set()
+        self._counting_of: dict[tuple[object, ...], Label] = {}
 
-    def take(self, row: int, label: Label) -> None:
+    def take(self, label: Label) -> None:
         """Add a label of a row."""
-        said = (row, label.source, label.reporter)
-        last, counting = self._last.get(said), self.counting.get(row)
-        self._verdicts.setdefault(said, set()).add((label.is_fraud, label.reported_at))
-        if last is None or (label.reported_at, label.received_at) >= (last.reported_at, last.received_at):
-            self._last[said] = label
-        self.counting[row] = label if counting is None else label_that_counts((counting, label))
+        row, reporter = (label.request_id, label.row_index), _reporter(label)
+        self._said.add((*reporter, label.is_fraud, label.reported_at))
+        self.counting[row] = label_that_counts([label, self.counting.get(row, label)])
+        self._counting_of[reporter] = label_that_counts([label, self._counting_of.get(reporter, label)])
 
-    def repeats(self, row: int, label: NewLabel) -> bool:
-        """Return whether its source and reporter said the same of the row before."""
-        said = (row, label.source, label.reporter)
-        if label.reported_at is not None:
-            return (label.is_fraud, label.reported_at) in self._verdicts.get(said, ())
-        return said in self._last and self._last[said].is_fraud == label.is_fraud
+    def repeats(self, label: Label, *, has_time: bool) -> bool:
+        """Return whether its source and reporter said the same of the row: at that time, or last if it has no time."""
+        reporter = _reporter(label)
+        if (*reporter, label.is_fraud, label.reported_at) in self._said:
+            return True
+        return not has_time and reporter in self._counting_of and self._counting_of[reporter].is_fraud == label.is_fraud
 
 
-def _known(store: Store, connection: sa.Connection, rows: Collection[int], go_on: Callable[[], object]) -> _Known:
-    """Return what the labels of these rows say.
+def _reporter(label: Label) -> tuple[object, ...]:
+    return label.request_id, label.row_index, label.source, label.reporter
 
-    Raises: TooManyRows.
-    """
-    requests, labels = store.tables.requests, store.tables.labels
-    # By the number of the row: thousands of pairs in one IN would take PostgreSQL minutes.
-    both = labels.join(
-        requests, sa.and_(labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index)
-    )
-    pages = [requests.c.id.in_(page) for page in _pages(rows)]
-    if sum(count_up_to(connection, MAX_KNOWN_LABELS + 1, both, is_named) for is_named in pages) > MAX_KNOWN_LABELS:
-        raise TooManyRows(
-            f"the transactions have more than {MAX_KNOWN_LABELS} labels already: send fewer labels in a request"
-        )
+
+def _would_repeat(label: NewLabel, row: _Row, received_at: str) -> Iterator[tuple[object, ...]]:
+    """Give what a label of the row says, and for one without a time each verdict of its reporter, whatever the time."""
+    yield (*row.key, int(label.is_fraud), label.source, label.reporter, label.reported_at or received_at)
+    if label.reported_at is None:
+        yield from ((*row.key, is_fraud, label.source, label.reporter, None) for is_fraud in (0, 1))
+
+
+def _known(
+    store: Store,
+    connection: sa.Connection,
+    rows: Collection[tuple[str, int]],
+    wanted: Collection[tuple[object, ...]],
+    go_on: Callable[[], object],
+) -> _Known:
+    """Return what the label of each row that counts says, and those that are wanted: a few, however many a row has."""
     known = _Known()
-    for is_named in pages:
+    queries = [(_counting, page) for page in _pages(rows)] + [(_equal_or_last, page) for page in _pages(wanted)]
+    for query_for, page in queries:
         go_on()
-        query = sa.select(requests.c.id, labels).select_from(both).where(is_named).order_by(labels.c.id)
-        for row, *columns in connection.execute(query):
-            known.take(row, label_of(columns))
+        for row in connection.execute(query_for(store, connection, page)):
+            known.take(label_of(row))
     return known
+
+
+def _counting(store: Store, connection: sa.Connection, keys: Sequence[tuple[str, int]]) -> sa.Select[Any]:
+    """Return the query for the label of each row that counts; it reads a few entries of an index for each of them."""
+    labels, of_row = store.tables.labels, store.tables.labels.alias("of_row")
+    rows = _as_table(connection, keys, [labels.c.request_id, labels.c.row_index])
+    last = sa.select(of_row.c.reported_at).where(*(of_row.c[column.name] == column for column in rows.c))
+    last = last.order_by(of_row.c.reported_at.desc()).limit(1)  # unlike max(), it never reads all of them
+    moments = sa.select(rows, last.scalar_subquery().label("reported_at")).subquery()
+    counting = [
+        sa.select(of_row.c.id)
+        .where(*(of_row.c[column.name] == column for column in moments.c), of_row.c.source == source)
+        .order_by(of_row.c.received_at.desc(), of_row.c.is_fraud.desc())
+        .limit(1)
+        .scalar_subquery()
+        for source in SOURCES
+    ]
+    return sa.select(labels).where(labels.c.id.in_(sa.select(sa.func.coalesce(*counting)).select_from(moments)))
+
+
+def _equal_or_last(store: Store, connection: sa.Connection, wanted: Sequence[tuple[object, ...]]) -> sa.Select[Any]:
+    """Return the query for labels by all that they say; without a time, for the last one that says the rest."""
+    labels, before = store.tables.labels, store.tables.labels.alias("before")
+    columns = [labels.c[name] for name in ("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at")]
+    said = _as_table(connection, wanted, columns)
+    rest = [column.name for column in columns[:-1]]
+    last = sa.select(before.c.reported_at).where(*(before.c[name] == said.c[name] for name in rest))
+    last = last.order_by(before.c.reported_at.desc()).limit(1)
+    is_wanted = sa.and_(
+        *(labels.c[name] == said.c[name] for name in rest),
+        labels.c.reported_at == sa.func.coalesce(said.c.reported_at, last.scalar_subquery()),
+    )
+    return sa.select(labels).join_from(said, labels, is_wanted)
+
+
+def _as_table(
+    connection: sa.Connection, rows: Sequence[tuple[object, ...]], columns: Sequence[sa.Column[Any]]
+) -> sa.Subquery:
+    """Return rows as a table with these columns, sent as JSON: thousands of VALUES take SQLAlchemy a second."""
+    unpack = sa.func.json_each if connection.dialect.name == "sqlite" else sa.func.json_array_elements
+    row = unpack(sa.literal(rows, sa.JSON)).table_valued("value").c.value
+    cells = (sa.cast(row.op("->>")(place), column.type) for place, column in enumerate(columns))
+    return sa.select(*(cell.label(column.name) for cell, column in zip(cells, columns, strict=True))).subquery()
 
 
 def _set_classes(
@@ -252,7 +305,8 @@ def newest_of(store: Store, connection: sa.Connection, key: tuple[str, int]) -> 
     """Return the labels of a row that were reported last, at most MAX_FOUND, in the order in which they were added."""
     labels = store.tables.labels
     of_row = sa.and_(labels.c.request_id == key[0], labels.c.row_index == key[1])
-    newest = sa.select(labels).where(of_row).order_by(labels.c.reported_at.desc(), labels.c.id.desc()).limit(MAX_FOUND)
+    order = (labels.c.reported_at.desc(), labels.c.source, labels.c.received_at.desc(), labels.c.is_fraud.desc())
+    newest = sa.select(labels).where(of_row).order_by(*order).limit(MAX_FOUND)  # as they stand in the index
     return [label_of(row) for row in sorted(connection.execute(newest), key=lambda row: row.id)]
 
 

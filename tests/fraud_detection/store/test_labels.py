@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,10 @@ def test_an_early_label_that_is_stored_already_stays_and_is_known(store: Store) 
         assert history.read(store, connection).is_fraud.tolist() == [1]
 
 
+def second(number: int) -> str:
+    return f"2026-01-01 {number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}.000000"
+
+
 def by_id(transaction_id: str, reporter: str = "ann") -> NewLabel:
     return NewLabel(True, "analyst", reporter, NOW, transaction_id=transaction_id)
 
@@ -123,7 +128,6 @@ def few_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Two rows each under the ids a, b and c, and seven under many, with limits that are as low."""
     monkeypatch.setattr(labels, "MAX_ROWS_PER_LABEL", 2)
     monkeypatch.setattr(labels, "MAX_LABEL_ROWS", 5)
-    monkeypatch.setattr(labels, "MAX_KNOWN_LABELS", 4)
     with store.begin() as connection:
         requests = [scored(2, transaction_ids=[name] * 2) for name in "abc"]
         decisions.append(store, connection, [*requests, scored(7, transaction_ids=["many"] * 7)])
@@ -198,19 +202,112 @@ def test_work_reports_between_its_statements_and_ends_when_it_is_told_to(
                 labels.add(few_rows, connection, [by_id("b")], NOW, end_at(step))
         stored = history.read(few_rows, connection)
 
-    assert statements == 3 * 2  # two rows: their labels are read, theirs are added, their Class is set
+    # Two rows: the labels that count and equal ones are read, theirs are added, their Class is set.
+    assert statements == 4 * 2
     assert stored.is_fraud.tolist() == [1, 1, *[-1] * 11]
 
 
-def test_rows_that_have_too_many_labels_already_get_no_further_ones(few_rows: Store) -> None:
-    with few_rows.begin() as connection:
-        for reporter in "xyz":
-            labels.add(few_rows, connection, [by_id("a", reporter)], NOW)
+def test_a_row_stays_labelable_whatever_it_has_collected_at_the_same_cost(sqlite_store: Store) -> None:
+    few, many = scored(), scored()
+    steps: list[int] = []
+    costs: list[int] = []
+    with sqlite_store.begin() as connection:
+        decisions.append(sqlite_store, connection, [few, many])
+        for request, count in ((few, 2), (many, 5000)):
+            loop = [replace(label(request, is_fraud=turn % 2 == 0), reported_at=second(turn)) for turn in range(count)]
+            labels.add(sqlite_store, connection, loop, NOW)
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(lambda: steps.append(1), 10)
+        for request in (few, many):
+            steps.clear()
+            for is_fraud, at in ((True, NOW), (False, None), (False, NOW)):
+                new = label(request, is_fraud=is_fraud, reported_at=at)
+                assert labels.add(sqlite_store, connection, [new], LATER) == 1
+            costs.append(len(steps))
 
-        with pytest.raises(TooManyRows, match="more than 4 labels already: send fewer labels in a request"):
-            labels.add(few_rows, connection, [by_id("a")], NOW)
+        assert history.read(sqlite_store, connection).is_fraud.tolist() == [0, 0]
+    assert costs[1] < 1.2 * costs[0]
 
-        assert labels.add(few_rows, connection, [by_id("b")], NOW) == 1
+
+FIRST, SECOND, THIRD = (f"2026-02-0{day} 12:00:00.000000" for day in (2, 3, 4))
+DATE, LATER_DATE = "2026-02-02 00:00:00.000000", "2026-02-04 00:00:00.000000"  # as the API reads a date
+
+
+@pytest.mark.parametrize(
+    ("said", "added", "is_fraud"),
+    [
+        # A label is (verdict, reported_at), with None for one without a time; they are received at noon of three days.
+        ([(True, None), (True, None), (True, None)], [1, 0, 0], True),
+        ([(True, None), (False, None), (True, None)], [1, 1, 1], True),
+        ([(True, None), (True, DATE), (False, None)], [1, 1, 1], False),
+        ([(True, None), (False, DATE), (True, None)], [1, 1, 0], True),
+        ([(True, None), (False, DATE), (False, None)], [1, 1, 1], False),
+        ([(True, None), (False, DATE), (False, DATE)], [1, 1, 0], True),
+        ([(True, None), (False, SECOND), (True, None)], [1, 1, 1], True),
+        ([(True, None), (True, FIRST), (True, FIRST)], [1, 0, 0], True),
+        ([(True, None), (False, FIRST), (True, None)], [1, 1, 1], True),
+        ([(True, DATE), (True, DATE), (True, None)], [1, 0, 0], True),
+        ([(True, DATE), (False, DATE), (True, None)], [1, 1, 1], True),
+        ([(True, DATE), (False, DATE), (True, DATE)], [1, 1, 0], False),
+        ([(True, DATE), (False, LATER_DATE), (False, None)], [1, 1, 0], False),
+        ([(True, LATER_DATE), (False, DATE), (True, None)], [1, 1, 0], True),
+        ([(True, DATE), (False, FIRST), (True, DATE)], [1, 1, 0], False),
+        ([(True, DATE), (False, FIRST), (True, None)], [1, 1, 1], True),
+        ([(True, FIRST), (False, FIRST), (True, FIRST)], [1, 1, 0], False),
+        ([(True, FIRST), (False, SECOND), (True, FIRST)], [1, 1, 0], False),
+        ([(True, SECOND), (False, FIRST), (False, None)], [1, 1, 1], False),
+        ([(True, SECOND), (False, DATE), (True, None)], [1, 1, 0], True),
+    ],
+)
+def test_what_repeats_and_what_counts_agree(
+    store: Store, said: list[tuple[bool, str | None]], added: list[int], is_fraud: bool
+) -> None:
+    request = scored()
+    with store.begin() as connection:
+        decisions.append(store, connection, [request])
+
+        counted = [
+            labels.add(store, connection, [label(request, is_fraud=verdict, reported_at=at)], received_at)
+            for (verdict, at), received_at in zip(said, (FIRST, SECOND, THIRD), strict=True)
+        ]
+
+        (decision,) = decisions.find(store, connection, request.request_id)
+    assert (counted, decision.is_fraud) == (added, is_fraud)
+    assert label_that_counts(decision.labels).is_fraud is is_fraud
+
+
+@pytest.mark.parametrize("order", [*permutations((True, False, True)), *permutations((False, True, False))])
+def test_contradicting_labels_of_one_request_are_fraud_until_the_reporter_says_otherwise(
+    store: Store, order: tuple[bool, ...]
+) -> None:
+    request = scored()
+    with store.begin() as connection:
+        decisions.append(store, connection, [request])
+
+        together = [label(request, is_fraud=is_fraud, reported_at=None) for is_fraud in order]
+        assert labels.add(store, connection, together, FIRST) == 2
+        assert [found.is_fraud for found in decisions.find(store, connection, request.request_id)] == [True]
+        later = [label(request, is_fraud=is_fraud, reported_at=None) for is_fraud in (True, False)]
+        added = [labels.add(store, connection, [each], at) for each, at in zip(later, (SECOND, THIRD), strict=True)]
+
+        assert (added, history.read(store, connection).is_fraud.tolist()) == ([0, 1], [0])
+
+
+def test_of_labels_of_one_time_the_same_one_counts_for_requests_and_for_jobs(store: Store) -> None:
+    request = scored()
+    said = [
+        (source, is_fraud, received_at)
+        for source in ("review", "chargeback", "customer")
+        for is_fraud, received_at in ((True, SECOND), (False, THIRD), (True, FIRST))
+    ]
+    with store.begin() as connection:
+        decisions.append(store, connection, [request])
+        for place, (source, is_fraud, received_at) in enumerate(said):
+            new = NewLabel(is_fraud, source, f"reporter {place}", DATE, request.request_id, 0)
+            labels.add(store, connection, [new], received_at)
+
+            (decision,) = decisions.find(store, connection, request.request_id)
+            assert decision.is_fraud is label_that_counts(decision.labels).is_fraud
 
 
 @pytest.mark.parametrize(
