@@ -1,6 +1,7 @@
 """Commands that start the API: serve, bootstrap."""
 
 import importlib.util
+import ipaddress
 import json
 import os
 import secrets
@@ -110,14 +111,24 @@ def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: Featur
     row = np.clip(np.round(golden.rows[int(np.argmax(golden.scores))], 3), features.minimums, features.maximums)
     token_file = environ.get("API_TOKEN_FILE")
     token = "$API_TOKEN" if environ.get("API_TOKEN") else f"$(cat {shlex.quote(str(token_file))})"
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104  only compared
-    url = f"http://{host}:{settings.port}"
+    url = f"http://{_host_to_try(settings.host)}:{settings.port}"
     return f"""
 Serving on {url} (its documentation: {url}/docs). In another terminal:
 
-curl -s {url}/predict -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
+curl -s {shlex.quote(f"{url}/predict")} -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
   -d '{json.dumps({"data": [row.tolist()]})}'
 """
+
+
+def _host_to_try(host: str) -> str:
+    """Return a host that reaches the API from this machine, as an address of the web writes it."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:  # a name
+        return host
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return str(address) if address.version == 4 else f"[{str(address).replace('%', '%25')}]"
 
 
 COMMANDS = (serve, bootstrap)

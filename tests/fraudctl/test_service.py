@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -135,6 +136,22 @@ def test_the_command_to_try_names_the_token_as_it_was_given(
     row = re.search(r"\[\[(.*)\]\]", result.stdout)
     assert row is not None
     assert len(row[1].split(",")) == 29
+
+
+def test_the_printed_address_can_be_opened(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
+    for host, shown in (
+        ("::1", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("::", "[::1]"),
+        ("0:0:0:0:0:0:0:0", "[::1]"),
+        ("fe80::1%eth0", "[fe80::1%25eth0]"),
+        ("localhost", "localhost"),
+    ):
+        printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": host}).stdout
+
+        url = f"http://{shown}:{fresh['PORT']}"
+        assert f"Serving on {url} (its documentation: {url}/docs)." in printed
+        assert f"curl -s {shlex.quote(f'{url}/predict')} -H" in printed  # some shells would expand [...]
 
 
 def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:
