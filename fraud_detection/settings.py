@@ -252,6 +252,12 @@ class JobSettings(SharedSettings):
         300,
         "seconds in which the new model must serve after a restart; then the job restores the previous version",
     )
+    backup_key_file: Path | None = variable(
+        "BACKUP_KEY_FILE",
+        Path,
+        None,
+        "file with the keys of encrypted backups, the newest last; without it, backups are not encrypted",
+    )
     pushgateway_url: str | None = variable(
         "PUSHGATEWAY_URL", url, None, "URL of the Pushgateway to which the jobs report; without it, they do not"
     )

@@ -1,4 +1,4 @@
-"""Commands on the store: db check, backup, restore, query, copy."""
+"""Commands on the store: db check, backup, backup-key, restore, query, copy."""
 
 import csv
 import sys
@@ -48,6 +48,7 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
     """Back up database, models, promotions and MLflow's store together, with checksums. The API may run.
 
     TARGET is a new directory, or an archive if it ends in .tar or .tar.gz. Protect it: it holds transactions.
+    With BACKUP_KEY_FILE it is an encrypted archive, which ends in .tar.age or .tar.gz.age.
 
     \b
       fraudctl db backup backups/2026-08-22.tar.gz
@@ -77,12 +78,34 @@ def backup(target: Path | None, into: Path | None, keep: int | None) -> None:
 
 
 @db.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--add", is_flag=True, help="Append a newer key to FILE: it encrypts, the older ones still decrypt.")
+def backup_key(file: Path, add: bool) -> None:
+    """Make the key file of encrypted backups, which only you can read.
+
+    Set BACKUP_KEY_FILE to FILE, and keep a copy away from the backups: without a key you cannot restore them.
+
+    \b
+      fraudctl db backup-key backup.key
+      BACKUP_KEY_FILE=backup.key fraudctl db backup --into backups
+      fraudctl db backup-key backup.key --add      # rotates the key
+    """
+    from jobs.upkeep.encryption import make_key
+
+    make_key(file, now=datetime.now(UTC), add=add)
+    click.echo(f"{file}: {'a newer key was added' if add else 'a key was made'}. Copy it to a safe place now.")
+
+
+@db.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @REPLACE
-def restore(source: Path, replace: bool) -> None:
+@click.option(
+    "--unencrypted", is_flag=True, help="Trust a backup that is not encrypted although BACKUP_KEY_FILE is set."
+)
+def restore(source: Path, replace: bool, unencrypted: bool) -> None:
     """Restore database, models and MLflow's store from a backup, after verifying it whole.
 
-    Stop the API first. --replace deletes everything that is there now.
+    Stop the API first. --replace deletes everything that is there now. An encrypted backup needs BACKUP_KEY_FILE.
 
     \b
       fraudctl db restore backups/2026-08-22.tar.gz --replace
@@ -92,7 +115,7 @@ def restore(source: Path, replace: bool) -> None:
 
     here = installation()
     with seekable(source, ".tar") as readable:
-        restored = put_back(readable, here, actor=actor(), replace=replace)
+        restored = put_back(readable, here, actor=actor(), replace=replace, unencrypted=unencrypted)
     kept = restored.backup
     rows = " and ".join(f"{counted(count, 'transaction')} ({name})" for name, count in kept.rows.items())
     click.echo(f"Restored the backup of {kept.created}: {rows}; the current version is {kept.current or 'none'}.")

@@ -44,6 +44,7 @@ EXCEPTIONS = {
     ("psycopg-binary", "LGPL-2.1-or-later"): "libcrypt and libkeyutils, bundled as shared libraries",
     ("psycopg-binary", "OLDAP-2.8"): "libldap, bundled; permissive",
     ("psycopg-binary", "PostgreSQL"): "libpq, bundled; permissive",
+    ("pyrage", "Unicode-3.0"): "tinystr, linked into it; permissive",
     ("numpy", GCC_RUNTIME): "libgfortran, bundled; the exception allows any program to link it",
     ("numpy", "LGPL-2.1-or-later"): "libquadmath, bundled as a shared library",
     ("scipy", GCC_RUNTIME): "libgfortran, bundled; the exception allows any program to link it",
@@ -54,10 +55,11 @@ EXCEPTIONS = {
 _BUNDLED = {
     "numpy": f"{GCC_RUNTIME} AND LGPL-2.1-or-later",
     "psycopg-binary": "LGPL-2.1-or-later AND OLDAP-2.8 AND PostgreSQL",
+    "pyrage": "Apache-2.0 AND BSD-3-Clause AND Unicode-3.0",
     "scikit-learn": GCC_RUNTIME,
     "scipy": f"{GCC_RUNTIME} AND LGPL-2.1-or-later",
 }
-"""Licences of libraries in the .libs folder of a wheel, which the package does not declare."""
+"""Licences of libraries in the .libs folder of a wheel, or linked into it, which the package does not declare."""
 _READ = {
     "contourpy": "BSD-3-Clause",
     "cycler": "BSD-3-Clause",
@@ -67,6 +69,7 @@ _READ = {
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",
     "pyasn1-modules": "BSD-2-Clause",
+    "pyrage": "MIT",
     "pysqlite3": "Zlib",
     "scipy": "BSD-3-Clause",
     "skops": "MIT",

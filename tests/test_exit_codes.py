@@ -17,6 +17,7 @@ OTHER_THAN_1 = {
     "BadStatistics": 3,
     "BadTransactionFile": 3,
     "CannotAdopt": 3,
+    "CannotDecrypt": 3,
     "DatabaseRefused": 3,
     "KubernetesRefused": 2,
     "ModelRefused": 3,

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -22,13 +23,18 @@ from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.sqlite import copy_sqlite
 from fraud_detection.database.trouble import trouble
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, pieces, sync_folder, write_whole
 from fraud_detection.model.manifest import SIZE_LIMIT_BYTES, StoredFile
 from fraud_detection.model.read import versions
+from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
 from jobs.upkeep.copy_store import copy_contents
+
+if TYPE_CHECKING:
+    from jobs.upkeep.encryption import Keys
 
 DESCRIPTION = "backup.json"
 FORMAT = 1
@@ -38,7 +44,9 @@ MODELS = "models"
 MLFLOW = "mlflow"
 MLFLOW_FILES = ("mlflow.db", "mlartifacts")
 FEATURES = "features.json"
-_ARCHIVE = re.compile(r"(?i)\.tar(\.gz)?$")
+ENCRYPTED = ".age"
+_ARCHIVE = re.compile(r"(?i)\.tar(?P<gz>\.gz)?(?P<age>\.age)?$")
+_AGE = b"age-encryption.org/"
 _ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than a day
 
 
@@ -66,7 +74,9 @@ def back_up(target: Path, here: Installation, *, now: datetime) -> Backup:
     The API may run: each database is copied as of one moment, and the lock keeps the models unchanged meanwhile. Rows
     of PostgreSQL are stored as an SQLite file. The backup is whole or does not exist; only its owner can read it.
 
-    Raises FileExistsError, LockHeld, DatabaseRefused, NoRoom, OSError.
+    With BACKUP_KEY_FILE the backup is an encrypted archive, and its name ends in .age as well.
+
+    Raises FileExistsError, BadSetting, LockHeld, DatabaseRefused, NoRoom, OSError.
     """
     with here.promoter():
         return write_backup(target, here, now=now)
@@ -74,9 +84,15 @@ def back_up(target: Path, here: Installation, *, now: datetime) -> Backup:
 
 def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
     """Do what `back_up` does; the caller holds the promoter's lock, without which models and MLflow could change."""
+    keys = keys_of(here.settings)
+    _require_matching_name(target, keys)
     if target.exists():
         raise FileExistsError(f"{target}: exists already; give a new name")
-    with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
+    with (
+        room_in(target.parent),
+        place_for_plain_files(target.parent, here.settings) as place,
+        scratch_folder(place, ".backup-") as scratch,
+    ):
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
         rows = _copy_databases(folder, here)
@@ -87,8 +103,46 @@ def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
         backup = Backup(timestamp(now), here.features.digest, rows, current, describe_files(folder))
         description = json.dumps({"format": FORMAT, **asdict(backup)}, indent=2) + "\n"
         write_whole(folder / DESCRIPTION, description.encode())
-        _put(folder, target)
+        _put(folder, target, keys)
     return backup
+
+
+def _require_matching_name(target: Path, keys: "Keys | None") -> None:
+    """Require that the name tells whether the backup is encrypted; a folder cannot be."""
+    name = _ARCHIVE.search(target.name)
+    is_named_encrypted = name is not None and name["age"] is not None
+    if keys is not None and not is_named_encrypted:
+        better = target.name if name else f"{target.name}.tar.gz"
+        raise BadSetting(
+            f"{target}: BACKUP_KEY_FILE is set, and the name of an encrypted backup ends in {ENCRYPTED}; "
+            f"name it {better}{ENCRYPTED}"
+        )
+    if keys is None and (is_named_encrypted or target.suffix.lower() == ENCRYPTED):
+        raise BadSetting(
+            f"{target}: is named like an encrypted backup; set BACKUP_KEY_FILE, or leave out {target.suffix}"
+        )
+
+
+def keys_of(settings: JobSettings) -> "Keys | None":
+    """Read the keys of BACKUP_KEY_FILE, if it is set; raises BadSetting."""
+    if settings.backup_key_file is None:
+        return None
+    from jobs.upkeep.encryption import Keys  # noqa: PLC0415  loads a library that no other backup needs
+
+    return Keys.read(settings.backup_key_file)
+
+
+@contextlib.contextmanager
+def place_for_plain_files(beside: Path, settings: JobSettings) -> Iterator[Path]:
+    """Give the folder for unencrypted copies: `beside` or, with BACKUP_KEY_FILE, a new one where TMPDIR says.
+
+    Others may read the disk of encrypted backups, and change what lies there.
+    """
+    if settings.backup_key_file is None:
+        yield beside
+        return
+    with room_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="fraudctl-") as folder:
+        yield Path(folder)
 
 
 def _copy_databases(folder: Path, here: Installation) -> dict[str, int]:
@@ -177,15 +231,27 @@ def _files(folder: Path) -> list[Path]:
     ]
 
 
-def _put(folder: Path, target: Path) -> None:
-    if is_archive(target):
+def _put(folder: Path, target: Path, keys: "Keys | None") -> None:
+    name = _ARCHIVE.search(target.name)
+    if name is not None:
         packed = folder.with_name("packed")
-        with tarfile.open(packed, "w:gz" if target.suffix.lower() == ".gz" else "w") as archive:
+        with tarfile.open(packed, "w:gz" if name["gz"] else "w") as archive:
             archive.add(folder, arcname=_ARCHIVE.sub("", target.name))
-        packed.chmod(0o600)
         folder = packed
-    sync_tree(folder)
-    folder.rename(target)
+    if keys is None:
+        _move(folder, target)
+        return
+    with room_in(target.parent), scratch_folder(target.parent, ".backup-") as scratch:
+        encrypted = scratch / "encrypted"
+        keys.encrypt(folder, encrypted)
+        _move(encrypted, target)
+
+
+def _move(finished: Path, target: Path) -> None:
+    if finished.is_file():
+        finished.chmod(0o600)
+    sync_tree(finished)
+    finished.rename(target)
     sync_folder(target.parent)
 
 
@@ -244,3 +310,13 @@ def sync_tree(top: Path) -> None:
 def is_archive(path: Path) -> bool:
     """Return whether a backup with this name is one file."""
     return _ARCHIVE.search(path.name) is not None
+
+
+def is_encrypted(path: Path) -> bool:
+    """Return whether a file is named like an encrypted backup, or begins like one; raises OSError."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ENCRYPTED:
+        return True
+    with path.open("rb") as file:
+        return file.read(len(_AGE)) == _AGE

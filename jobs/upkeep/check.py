@@ -6,12 +6,14 @@ from pathlib import Path
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
+from fraud_detection.environment import BadSetting
 from fraud_detection.lock import PROMOTER_LOCK
 from fraud_detection.model.read import ModelRefused, journal
 from fraud_detection.regular_file import MADE_ANEW, wrong_kind
 from fraud_detection.store import upkeep
 from fraud_detection.vanished import WAYS_OUT, Mark
 from jobs.installation import Installation
+from jobs.upkeep.backup import keys_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ def check(here: Installation) -> list[Finding]:
     problems = _problems_beside_the_models(here.settings.models_dir)
     if problems:
         findings.append(Finding("changes of the models", problems))
+    try:
+        keys_of(here.settings)
+    except BadSetting as error:
+        findings.append(Finding("encrypted backups", [str(error)]))
     return findings
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.sqlite import forget_file
+from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
@@ -20,6 +21,7 @@ from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, sync_fo
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import discard, promote
+from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, upkeep
 from fraud_detection.vanished import Mark
 from jobs.installation import Installation
@@ -34,6 +36,8 @@ from jobs.upkeep.backup import (
     Backup,
     describe_files,
     is_archive,
+    is_encrypted,
+    keys_of,
     mlflow_paths,
     room_in,
     scratch_folder,
@@ -60,17 +64,20 @@ class RestoredBackup:
     erased: list[Path]
 
 
-def restore(source: Path, here: Installation, *, actor: str, replace: bool = False) -> RestoredBackup:
+def restore(
+    source: Path, here: Installation, *, actor: str, replace: bool = False, unencrypted: bool = False
+) -> RestoredBackup:
     """Replace the databases, the models and MLflow's store by those of a backup.
 
     No API may have the SQLite files open. With `replace`, existing data is erased, but only after the whole backup is
     verified. This includes files that the backup lacks, because they would seem to be part of it. If a restore stops
-    half-way, run it again with `replace`.
+    half-way, run it again with `replace`. If BACKUP_KEY_FILE is set, a backup that is not encrypted is restored only
+    with `unencrypted`.
 
-    Raises BadBackup, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
+    Raises BadBackup, CannotDecrypt, BadSetting, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(unpacked(source, beside=here.models_dir))
+        folder = stack.enter_context(unpacked(source, here.settings, beside=here.models_dir, unencrypted=unencrypted))
         backup = verify(folder, here.features)
         for location in here.settings.store_locations:
             stack.enter_context(alone_with(location))
@@ -91,19 +98,37 @@ def restore(source: Path, here: Installation, *, actor: str, replace: bool = Fal
 
 
 @contextmanager
-def unpacked(source: Path, *, beside: Path) -> Iterator[Path]:
-    """Give the folder of a backup; an archive is unpacked for the duration of the block.
+def unpacked(source: Path, settings: JobSettings, *, beside: Path, unencrypted: bool = False) -> Iterator[Path]:
+    """Give the folder of a backup; an archive is decrypted and unpacked for the duration of the block.
 
-    Raises BadBackup, NoRoom.
+    Raises BadBackup, CannotDecrypt, BadSetting, NoRoom.
     """
-    if not is_archive(source):
+    keys = keys_of(settings)
+    try:
+        encrypted = is_encrypted(source)
+    except OSError as error:
+        raise BadBackup(f"{source}: cannot be read ({error})") from error
+    if encrypted and keys is None:
+        raise BadSetting(f"{source}: is encrypted; set BACKUP_KEY_FILE to the file with its key")
+    if keys is not None and not encrypted and not unencrypted:
+        raise BadBackup(
+            f"{source}: is not encrypted although BACKUP_KEY_FILE is set, so others may have made or changed it; "
+            "restore an encrypted backup, or add --unencrypted if you know that it is yours"
+        )
+    if not encrypted and not is_archive(source):
         yield source
         return
     with scratch_folder(beside, ".restore-") as scratch:
+        packed, content = source, scratch / "content"
+        if keys is not None and encrypted:
+            packed = scratch / "decrypted"
+            with room_in(beside):
+                keys.decrypt(source, packed)  # all of it, because only its end proves that nothing was cut off
+        content.mkdir()
         try:
-            with tarfile.open(source) as archive, room_in(beside):
-                _extract(archive, scratch)
-            (folder,) = scratch.iterdir()
+            with tarfile.open(packed) as archive, room_in(beside):
+                _extract(archive, content)
+            (folder,) = content.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
             raise BadBackup(f"{source}: is not an archive of a backup ({error})") from error
         yield folder

@@ -181,3 +181,39 @@ def test_copy_brings_live_and_imported_transactions_together(
     checked = fraudctl("db", "check", env={**environment, "DATABASE_URL": postgresql_database})
     assert "(2 rows): ok" in checked.stdout
     assert re.search(r"^model \S+: ok$", checked.stdout, re.MULTILINE)
+
+
+def test_an_encrypted_backup_is_restored_only_with_its_key(
+    fraudctl: Fraudctl, filled: Store, environment: dict[str, str], tmp_path: Path
+) -> None:
+    made = fraudctl("db", "backup-key", "backup.key", env=environment)
+    twice = fraudctl("db", "backup-key", "backup.key", env=environment, exit_code=1)
+    with_key = environment | {"BACKUP_KEY_FILE": "backup.key"}
+    misnamed = fraudctl("db", "backup", "today.tar", env=with_key, exit_code=2)
+    fraudctl("db", "backup", "plain.tar", env=environment)
+    fraudctl("db", "backup", "today.tar.age", env=with_key)
+    rotated = fraudctl("db", "backup-key", "backup.key", "--add", env=environment)
+    without = fraudctl("db", "restore", "today.tar.age", "--replace", env=environment, exit_code=2)
+    plain = fraudctl("db", "restore", "plain.tar", "--replace", env=with_key, exit_code=3)
+    piped = fraudctl(
+        "db", "restore", "/dev/stdin", "--replace", env=with_key, answer=(tmp_path / "today.tar.age").read_bytes()
+    )
+    cut = fraudctl(
+        "db", "restore", "/dev/stdin", "--replace", env=with_key, answer=(tmp_path / "today.tar.age").read_bytes()[:-1],
+        exit_code=3,
+    )  # fmt: skip
+    trusted = fraudctl("db", "restore", "plain.tar", "--replace", "--unencrypted", env=with_key)
+
+    assert made.stdout == "backup.key: a key was made. Copy it to a safe place now.\n"
+    assert rotated.stdout == "backup.key: a newer key was added. Copy it to a safe place now.\n"
+    assert "exists already" in twice.stderr
+    assert "name it today.tar.age" in misnamed.stderr
+    assert without.stderr == ("fraudctl: today.tar.age: is encrypted; set BACKUP_KEY_FILE to the file with its key\n")
+    assert "plain.tar: is not encrypted although BACKUP_KEY_FILE is set" in plain.stderr
+    assert "add --unencrypted if you know that it is yours" in plain.stderr
+    assert "was changed or cut after it was encrypted" in cut.stderr
+    for restored in (piped, trusted):
+        assert "2 transactions (requests.db)" in restored.stdout
+    assert not [
+        text for text in (made.output, rotated.output, without.output) if "AGE-SECRET" in text or "age1" in text
+    ]

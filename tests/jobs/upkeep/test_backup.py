@@ -165,7 +165,7 @@ def test_the_ending_of_an_archive_counts_in_any_case(
 
     with tarfile.open(tmp_path / "NIGHTLY.TAR.GZ", "r:gz") as archive:
         assert {member.name.split("/")[0] for member in archive} == {"NIGHTLY"}
-    with unpacked(tmp_path / "NIGHTLY.TAR.GZ", beside=tmp_path) as folder:
+    with unpacked(tmp_path / "NIGHTLY.TAR.GZ", backed_up, beside=tmp_path) as folder:
         assert (folder / "requests.db").exists()
 
 
