@@ -11,13 +11,15 @@ from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, S
 from tests.chart.helm import Helm, Manifest, Pod, named, pods
 
 THREADS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
-SECRETS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "DATABASE_URL"}
+SECRETS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "BACKUP_KEY", "DATABASE_URL"}
+FILES = {"BACKUP_KEY_FILE", "FEATURES_FILE"}
+"""Variables that are the path of a file, where others are its content."""
 NAME = "fraud-fraud-detection"
 EVERYTHING = {
     "auth": {"existingSecret": "tokens"},
     "features": [{"name": "amount", "minimum": 0, "maximum": 1e9, "description": "in <euro>"}, {"name": "age_days"}],
     "config": {"mlflowTrackingUri": "http://mlflow:5000", "trustedProxies": "10.0.0.7, 192.168.0.0/16"},
-    "jobs": {"backup": {"enabled": True, "existingClaim": "backups"}},
+    "jobs": {"backup": {"enabled": True, "existingClaim": "backups", "encryption": {"existingSecret": "backup-key"}}},
 }
 POSTGRESQL = {"database": {"mode": "postgresql", "existingSecret": "db"}}
 
@@ -56,14 +58,12 @@ def test_a_container_gets_the_variables_that_its_program_reads(
     manifests = helm.render(values)
     told = environment(containers_of(manifests)[name], manifests)
     variables = {variable.name: variable for settings in reads for variable in settings.variables()}
-    for variable in [name for name in told if name.endswith("_FILE") and name != "FEATURES_FILE"]:
+    for variable in [name for name in told if name.endswith("_FILE") and name not in FILES]:
         (tmp_path / variable).write_text("postgresql://u:p@h/d" if variable == "DATABASE_URL_FILE" else "a-token")
         told[variable] = str(tmp_path / variable)
 
     reads[-1].from_env(told)  # accepts every value
-    assert {name.removesuffix("_FILE") if name != "FEATURES_FILE" else name for name in told} - set(
-        variables
-    ) <= THREADS
+    assert {name if name in FILES else name.removesuffix("_FILE") for name in told} - set(variables) <= THREADS
 
 
 def test_every_variable_is_a_key_of_a_configmap_save_secrets(helm: Helm) -> None:
@@ -122,6 +122,27 @@ def test_only_the_api_the_retraining_and_the_tests_get_the_token(helm: Helm) -> 
         *{pod.owner for pod in pods(manifests) if pod.owner.startswith("Pod ")},
     }
     assert not any("API_TOKEN" in name for name in containers_of(manifests)["bootstrap"]["env"])
+
+
+def test_only_the_backup_and_fraudctl_get_the_keys_of_encrypted_backups(helm: Helm) -> None:
+    values: dict[str, Any] = {"jobs": {"backup": {"encryption": {"existingSecret": "backup-key", "fileKey": "age"}}}}
+    enabled = {"jobs": {"backup": {"enabled": True, "existingClaim": "backups", **values["jobs"]["backup"]}}}
+
+    assert jobs_with_backup_key(helm.render(enabled)) == {"backup", "fraudctl"}
+    assert jobs_with_backup_key(helm.render(values)) == {"fraudctl"}  # which restores what another release backed up
+    assert jobs_with_backup_key(helm.render()) == set()
+
+
+def jobs_with_backup_key(manifests: list[Manifest]) -> set[str]:
+    """Return the containers that get the keys, after a look at the way that they take."""
+    found = {c["name"]: (c, pod) for pod in pods(manifests) for c in pod.containers if "backup-key" in repr(pod.spec)}
+    for container, pod in found.values():
+        path = Path(environment(container, manifests)["BACKUP_KEY_FILE"])
+        [mount] = [mount for mount in container["volumeMounts"] if mount["mountPath"] == str(path.parent)]
+        [volume] = [volume for volume in pod.spec["volumes"] if volume["name"] == mount["name"]]
+        assert mount["readOnly"] is True
+        assert volume["secret"] == {"secretName": "backup-key", "items": [{"key": "age", "path": path.name}]}
+    return set(found)
 
 
 def mentions_token(pod: Pod) -> bool:

@@ -146,6 +146,26 @@ def test_the_token_comes_as_a_file_and_only_to_containers_that_need_it(
         assert secret <= {"API_TOKEN_FILE"}, name
 
 
+def test_the_keys_of_encrypted_backups_come_as_a_file_and_only_to_fraudctl(project: Project, tmp_path: Path) -> None:
+    def read() -> tuple[dict[str, set[str]], str, str]:
+        config = json.loads(project.compose("--profile", "*", "config", "--format", "json"))
+        given = {
+            name: {each["source"] for each in service.get("secrets", ())}
+            for name, service in config["services"].items()
+        }
+        variable = config["services"]["fraudctl"]["environment"]["BACKUP_KEY_FILE"]
+        return given, config["secrets"]["backup_key"]["file"], variable
+
+    given, without_key, unset = read()
+    (tmp_path / "backup.key").touch()
+    with project.env_file.open("a") as file:
+        file.write(f"BACKUP_KEY_FILE={tmp_path / 'backup.key'}\n")
+
+    assert (without_key, unset) == ("/dev/null", "")
+    assert read() == (given, str(tmp_path / "backup.key"), "/run/secrets/backup_key")
+    assert {name for name, secrets in given.items() if "backup_key" in secrets} == {"fraudctl"}
+
+
 def test_volumes_lie_where_the_images_expect_them(config: dict[str, Any]) -> None:
     services: Services = config["services"]
 
@@ -171,6 +191,7 @@ def names(settings: type[ApiSettings | JobSettings | ClientSettings]) -> set[str
 DATABASE = {"DATABASE_URL"}  # a secret; many shells set it for another program
 IMAGE_SAYS = {"LATEST_DB", "TRAIN_DB", "DRIFT_RESULT", "HOST", "PORT", "PROBE_PORT"}
 TOKENS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "API_TOKEN_PREVIOUS_FILE"}
+BACKUPS = {"BACKUP_KEY_FILE"}  # for those who back up and restore
 NO_FILE = {"FEATURES_FILE", "BASELINE_DIR"}  # no file of the machine is mounted, so they could name none
 KUBERNETES = {"ROLLOUT_DEPLOYMENT", "ROLLOUT_TIMEOUT_SECONDS"}
 
@@ -179,8 +200,8 @@ KUBERNETES = {"ROLLOUT_DEPLOYMENT", "ROLLOUT_TIMEOUT_SECONDS"}
     ("service", "expected"),
     [
         ("fraud_api", names(ApiSettings)),
-        ("drift", names(JobSettings)),
-        ("retrain", names(JobSettings) | names(ClientSettings) | {"API_TOKEN_FILE"}),
+        ("drift", names(JobSettings) - BACKUPS),
+        ("retrain", names(JobSettings) - BACKUPS | names(ClientSettings) | {"API_TOKEN_FILE"}),
         ("fraudctl", names(JobSettings) | names(ClientSettings) | {"API_TOKEN_FILE"}),
     ],
 )

@@ -1,11 +1,14 @@
 {{/* One of the chart's CronJobs. (dict "root" $ "component" "retrain" "job" .Values.jobs.retrain "command" list
-"backups" bool "writesModels" bool "api" bool "kubernetes" bool "env" list)
+"backups" bool "backupKey" bool "writesModels" bool "api" bool "kubernetes" bool "env" list)
 
-"api" adds the API's token and URL, "kubernetes" a token of the cluster that is valid for an hour. */}}
+"api" adds the API's token and URL, "kubernetes" a token of the cluster that is valid for an hour, "backupKey" the keys of
+encrypted backups if there are any. */}}
 {{- define "fraud-detection.cronJob" -}}
 {{- $common := .root.Values.jobs.common }}
 {{- $image := .root.Values.image.jobs }}
 {{- $labels := include "fraud-detection.volumeLabels" (dict "root" .root "data" true) | fromYaml }}
+{{- $encryption := .root.Values.jobs.backup.encryption }}
+{{- $hasBackupKey := and .backupKey $encryption.existingSecret }}
 {{- $account := ternary "retrain" "jobs" (eq .component "retrain") }}
 apiVersion: batch/v1
 kind: CronJob
@@ -65,6 +68,10 @@ spec:
                 - name: API_TOKEN_FILE
                   value: /run/secrets/fraud-detection/auth/api-token
                 {{- end }}
+                {{- if $hasBackupKey }}
+                - name: BACKUP_KEY_FILE
+                  value: /run/secrets/fraud-detection/backup/backup.key
+                {{- end }}
                 {{- with .env }}
                 {{- toYaml . | nindent 16 }}
                 {{- end }}
@@ -80,6 +87,11 @@ spec:
                 {{- if .backups }}
                 - name: backups
                   mountPath: /backups
+                {{- end }}
+                {{- if $hasBackupKey }}
+                - name: backup-key
+                  mountPath: /run/secrets/fraud-detection/backup
+                  readOnly: true
                 {{- end }}
                 {{- if .api }}
                 {{- include "fraud-detection.tokenMount" .root | nindent 16 }}
@@ -98,6 +110,14 @@ spec:
             - name: backups
               persistentVolumeClaim:
                 claimName: {{ .root.Values.jobs.backup.existingClaim }}
+            {{- end }}
+            {{- if $hasBackupKey }}
+            - name: backup-key
+              secret:
+                secretName: {{ $encryption.existingSecret }}
+                items:
+                  - key: {{ $encryption.fileKey }}
+                    path: backup.key
             {{- end }}
             {{- if .api }}
             {{- include "fraud-detection.tokenVolume" (dict "root" .root "previous" false) | nindent 12 }}
