@@ -51,8 +51,8 @@ test: .venv/dev  ## run the tests; PostgreSQL's half runs if a server can be sta
 coverage: .venv/dev  ## run the same tests and show missed lines; below 95 % it fails
 	@$(BIN)/python -m pytest $(ORDINARY) --cov --cov-report=term:skip-covered
 
-faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, watched system calls
-	@$(BIN)/python -m pytest -m faults tests/faults
+faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, the loop on real transactions
+	@$(BIN)/python -m pytest -m faults tests/faults tests/test_story.py
 
 images: .venv/dev  ## build both images and test them, locked down (needs Docker)
 	@$(BIN)/python -m pytest tests/images

@@ -60,12 +60,15 @@ class ServingInstallation:
     def models_dir(self) -> Path:
         return self.folder / "models"
 
-    def fraudctl(self, *arguments: object, exit_code: int = 0) -> str:
-        command = [sys.executable, "-m", "fraudctl", *map(str, arguments)]
+    def fraudctl(self, *arguments: object) -> str:
+        return self.run("fraudctl", *arguments)
+
+    def run(self, module: str, *arguments: object) -> str:
+        command = [sys.executable, "-m", module, *map(str, arguments)]
         ended = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=300
         )
-        assert ended.returncode == exit_code, f"{command}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
         return ended.stdout
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -155,12 +158,11 @@ def serving(installation: ServingInstallation) -> Iterator[ServingInstallation]:
 
 @pytest.fixture(scope="session")
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """The real sample, or made-up transactions if the test asks for them."""
-    is_made_up = getattr(request, "param", "real") == "made_up"
-    return made_up_sample() if is_made_up else read_sample(request.getfixturevalue("real_data"))
+    """The real sample or made-up transactions, as the test asks."""
+    return made_up_sample() if request.param == "made_up" else read_sample(request.getfixturevalue("real_data"))
 
 
-@pytest.mark.parametrize("sample", ["real", "made_up"], indirect=True)
+@pytest.mark.parametrize("sample", [pytest.param("real", marks=pytest.mark.faults), "made_up"], indirect=True)
 def test_the_loop_closes_on_transactions_of_the_public_set(
     installation: ServingInstallation,
     sample: Sample,
@@ -220,6 +222,7 @@ def test_the_loop_closes_on_transactions_of_the_public_set(
         )
 
 
+@pytest.mark.parametrize("sample", ["made_up"], indirect=True)
 def test_with_only_derived_labels_nothing_is_promoted(serving: ServingInstallation, sample: Sample) -> None:
     rows = slice(0, 3000)
     before = serving.get("/model")
@@ -249,14 +252,14 @@ FEATURES = {
 def made_up(rows: int, seed: int, *, change: float = 0.0) -> tuple[list[list[float]], list[int]]:
     """Make up transactions of seven features with other names and scales."""
     random = np.random.default_rng(seed)
-    is_fraud = random.random(rows) < 0.05
+    is_fraud = random.random(rows) < 0.1
     # an interaction that statistics of single features miss: expensive and quick, or far away at night
     is_quick = is_fraud & (random.random(rows) < 0.5)
     is_far = is_fraud & ~is_quick
     columns = [
-        random.lognormal(3 + 1.5 * is_quick + change),
-        random.lognormal(10 - 2.5 * is_quick),
-        np.minimum(random.lognormal(1 + 2 * is_far + change), 20000),
+        random.lognormal(3 + 2.5 * is_quick + change),
+        random.lognormal(10 - 4 * is_quick),
+        np.minimum(random.lognormal(1 + 3 * is_far + change), 20000),
         random.beta(2 + is_fraud, 8, rows),
         random.uniform(0, 4000, rows),
         random.poisson(1 + 1.5 * is_fraud).astype(float),
@@ -272,7 +275,7 @@ def test_the_loop_closes_on_transactions_of_seven_other_features(tmp_path: Path)
         tmp_path, {"FEATURES_FILE": str(tmp_path / "features.json"), "BASELINE_DIR": str(tmp_path / "baseline")}
     )
     names = load_features(tmp_path / "features.json").names
-    rows, truths = made_up(6000, seed=1)
+    rows, truths = made_up(3000, seed=1)
     with (tmp_path / "history.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [[*names, "Class"], *([*row, truth] for row, truth in zip(rows, truths, strict=True))]
@@ -280,12 +283,13 @@ def test_the_loop_closes_on_transactions_of_seven_other_features(tmp_path: Path)
 
     installation.fraudctl("features", "check")
     installation.fraudctl("import-csv", "history.csv")
+    installation.run("jobs.seed", "--rows", 3000)  # `bootstrap` would train on ten times as many
     installation.fraudctl("bootstrap")
     server = installation.start()
     try:
         assert installation.get("/model")["features"] == list(names)
-        rows, truths = made_up(8000, seed=2, change=-5.0)
-        ids = [f"t{number}" for number in range(8000)]
+        rows, truths = made_up(4000, seed=2, change=-5.0)
+        ids = [f"t{number}" for number in range(4000)]
         first = installation.promoted("--force")
         installation.predict(rows, ids)
         installation.label(ids, truths)
