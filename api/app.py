@@ -83,7 +83,6 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         app = Api(Health(served, writer), served, writer, figures)
 
         tokens = Tokens(settings, figures)
-        require_token(app, tokens, figures)
         app.register_blueprint(predict.blueprint())
         app.register_blueprint(labels.blueprint(store, writer, admission))
         app.register_blueprint(transactions.blueprint(reader, writer, admission))
@@ -91,6 +90,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         app.register_blueprint(metrics.blueprint(figures))
         app.register_blueprint(health.blueprint(app.health))
         app.register_blueprint(docs_page.blueprint(features))
+        require_token(app, tokens)
         figures.name_handlers(route.rule for route in app.url_map.iter_rules())
         answer_errors(app, figures)
         scoring_first = predict.in_front_of(

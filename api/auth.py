@@ -1,21 +1,35 @@
-"""Checks the bearer token for every endpoint that is not public."""
+"""Checks the bearer token of each request, and that the token may do what the request asks for."""
 
 import hashlib
 import hmac
 import logging
 import os
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from wsgiref.types import WSGIEnvironment
 
 import flask
+from prometheus_client import Counter
 
 from api.connections import BROUGHT_TOKEN
-from api.metrics import Metrics, TokenId
-from fraud_detection.environment import BadSetting, checked_token, read_secret_file
+from api.metrics import Metrics
+from fraud_detection.environment import BadSetting, checked_token, new_token, read_secret_file
 from fraud_detection.settings import ApiSettings
+from fraud_detection.token_file import SCOPES, BadTokenFile, NamedToken, Scope, read_tokens
 
 PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
+
+NEEDED_SCOPES: dict[str, Scope | None] = {
+    "/predict": "predict",
+    "/labels": "label",
+    "/transactions/<path:identifier>": "read",
+    "/metrics": "metrics",
+    "/model": None,  # every valid token, because clients ask which model serves before they score
+}
+"""The scope that a token needs, for each route that is not public."""
+
 RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s
 
 logger = logging.getLogger(__name__)
@@ -25,100 +39,181 @@ class Unauthorized(Exception):
     """A request without a valid token; the message does not say what was wrong with the token."""
 
 
-class Tokens:
-    """The digests of the valid tokens; a token from a file is read again when the file changes.
+class Forbidden(Exception):
+    """A request whose token has not the scope that it needs; the message names that scope."""
 
-    What cannot be used (a file that is gone, empty or unreadable) leaves the current token as it was. The previous
-    one is withdrawn when its file is gone or empty, so that a leaked token can be revoked without a restart.
+
+@dataclass(frozen=True)
+class Token:
+    """A valid token."""
+
+    name: str
+    """Who authenticated; a token and its successor have the same name."""
+    scopes: frozenset[Scope]
+    digest: bytes
+    requests: Counter
+
+
+_EVERYTHING = frozenset(SCOPES)
+
+
+@dataclass
+class _Single:
+    """A token that a variable holds, or the file that another one names."""
+
+    name: str
+    variable: str
+    token_id: str
+    scopes: frozenset[Scope]
+    checked: Callable[[str], str]
+    file: Path | None
+    token: str | None
+    may_be_absent: bool
+
+
+class Tokens:
+    """The valid tokens by their digests; a token from a file is read again when the file changes.
+
+    What cannot be used (a file that is unreadable or wrong) leaves the current tokens as they were. A token that may be
+    absent is withdrawn when its file is gone or empty, so that a leaked one can be revoked without a restart.
+
+    Raises BadSetting, BadTokenFile.
     """
 
     def __init__(self, settings: ApiSettings, metrics: Metrics, recheck_seconds: float = RECHECK_SECONDS) -> None:
         self._metrics = metrics
-        self._current = _digest(settings.api_token)
-        self._previous = _nothing() if settings.api_token_previous is None else _digest(settings.api_token_previous)
-        self._current_file = settings.api_token_file
-        self._previous_file = settings.api_token_previous_file
+        self._singles = (
+            _Single("API_TOKEN", "API_TOKEN_FILE", "current", _EVERYTHING, checked_token,
+                    settings.api_token_file, settings.api_token, may_be_absent=False),
+            _Single("API_TOKEN", "API_TOKEN_PREVIOUS_FILE", "previous", _EVERYTHING, checked_token,
+                    settings.api_token_previous_file, settings.api_token_previous, may_be_absent=True),
+            _Single("METRICS_TOKEN", "METRICS_TOKEN_FILE", "METRICS_TOKEN", frozenset({"metrics"}), new_token,
+                    settings.metrics_token_file, settings.metrics_token, may_be_absent=True),
+        )  # fmt: skip
+        self._named_file = settings.api_tokens_file
+        self._named: list[NamedToken] = []
+        self._named_seen: tuple[int, ...] | None = None
+        if self._named_file is not None:
+            try:
+                self._read_named(self._named_file)
+            except BadTokenFile as error:
+                raise BadSetting(f"API_TOKENS_FILE: {error}") from error
+        self._no_token = Token("", frozenset(), os.urandom(32), metrics.requests_of("current"))
+        self._by_digest = self._table()
+        self._refuse_doubles()
         self._recheck_seconds = recheck_seconds
         self._checked_at = time.monotonic()
 
-    def identify(self, credential: bytes) -> TokenId | None:
+    def identify(self, credential: bytes) -> Token | None:
         """Return which token a credential is, None for none, in a time that reveals nothing about the tokens."""
         if time.monotonic() - self._checked_at >= self._recheck_seconds:
             self._read_again()
         presented = hashlib.sha256(credential).digest()
-        # Both are always compared, as bytes, because compare_digest refuses a str that is not ASCII.
-        is_current = hmac.compare_digest(presented, self._current)
-        is_previous = hmac.compare_digest(presented, self._previous)
-        if is_current:
-            return "current"
-        return "previous" if is_previous else None
+        # A digest says nothing about the token; one that is not there is compared with random bytes.
+        token = self._by_digest.get(presented, self._no_token)
+        return token if hmac.compare_digest(presented, token.digest) else None
+
+    def _table(self) -> dict[bytes, Token]:
+        table: dict[bytes, Token] = {}
+        for token in self._all():
+            table.setdefault(token.digest, token)  # during a rotation the previous token can equal the current one
+        return table
+
+    def _all(self) -> Iterator[Token]:
+        for single in self._singles:
+            if single.token is not None:
+                digest = hashlib.sha256(single.token.encode()).digest()
+                yield Token(single.name, single.scopes, digest, self._metrics.requests_of(single.token_id))
+        for named in self._named:
+            token_id = named.name if named.is_newest else f"{named.name}:previous"
+            yield Token(named.name, named.scopes, named.digest, self._metrics.requests_of(token_id))
+
+    def _refuse_doubles(self) -> None:
+        for token in self._all():
+            first = self._by_digest[token.digest].name
+            if first != token.name:
+                raise BadSetting(
+                    f"{token.name}: is the same token as {first}, which may do more or less; make another one"
+                )
 
     def _read_again(self) -> None:
         self._checked_at = time.monotonic()
-        if self._current_file is not None:
-            current = _read("API_TOKEN_FILE", self._current_file)
-            if current:
-                self._current = _digest(current)
+        for single in self._singles:
+            if single.file is None:
+                continue
+            token = _read(single, single.file)
+            if token or (token == "" and single.may_be_absent):
+                single.token = token or None
             else:
-                self._keep("API_TOKEN_FILE", "current")
-        if self._previous_file is not None:
-            previous = _read("API_TOKEN_PREVIOUS_FILE", self._previous_file)
-            if previous:
-                self._previous = _digest(previous)
-            elif previous == "":
-                self._previous = _nothing()
-            else:
-                self._keep("API_TOKEN_PREVIOUS_FILE", "previous")
+                self._keep(single.variable, single.token_id, "holds no usable token: the last good one stays valid")
+        if self._named_file is not None:
+            try:
+                self._read_named(self._named_file)
+            except BadTokenFile as error:
+                self._keep("API_TOKENS_FILE", "named", f"is wrong, and the last good tokens stay valid: {error}")
+        self._by_digest = self._table()
 
-    def _keep(self, variable: str, token_id: TokenId) -> None:
+    def _read_named(self, path: Path) -> None:
+        state = _state_of(path)  # before reading: what is written meanwhile is read the next time
+        if state is None or state != self._named_seen:
+            self._named = read_tokens(path)
+            self._named_seen = state
+
+    def _keep(self, variable: str, token_id: str, why: str) -> None:
         self._metrics.token_reload_failures.labels(token_id).inc()
-        logger.warning("%s holds no usable token: the last good one stays valid", variable)
+        logger.error("%s %s", variable, why)
 
 
-def _read(variable: str, path: Path) -> str | None:
+def _read(single: _Single, file: Path) -> str | None:
     """Return the token in a file, empty if the file is missing or empty, None if it holds no valid token."""
     try:
-        text = read_secret_file(variable, path)
-        return text and checked_token(text)
+        text = read_secret_file(single.variable, file)
+        return text and single.checked(text)
     except BadSetting as error:
         return "" if isinstance(error.__cause__, FileNotFoundError) else None
     except ValueError:
         return None
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; None if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _nothing() -> bytes:
-    return os.urandom(32)  # matches no token, so that comparing takes as long as with one
+def require_token(app: flask.Flask, tokens: Tokens) -> None:
+    """Reply 401 to a request without a valid token and 403 to one without the scope, before reading its body.
 
-
-def require_token(app: flask.Flask, tokens: Tokens, metrics: Metrics) -> None:
-    """Reply 401 to every request without a valid token, before reading its body, except on PUBLIC_PATHS.
-
-    Unknown paths and methods are answered as such to everybody.
+    Call it when every route is there: a route that is neither public nor among NEEDED_SCOPES is a KeyError. Unknown
+    paths and methods are answered as such to everybody.
     """
+    rules = {route.rule for route in app.url_map.iter_rules()}
+    needed = {rule: NEEDED_SCOPES[rule] for rule in rules - PUBLIC_PATHS}
 
     @app.before_request
     def _check_token() -> None:
         if flask.request.routing_exception is not None:
             raise flask.request.routing_exception
-        if flask.request.path in PUBLIC_PATHS:
-            return
-        metrics.count_authenticated(authenticate(flask.request.environ, tokens))
+        rule = str(flask.request.url_rule)
+        if rule not in PUBLIC_PATHS:
+            authenticate(flask.request.environ, tokens, needed[rule]).requests.inc()
 
 
-def authenticate(environ: WSGIEnvironment, tokens: Tokens) -> TokenId:
+def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> Token:
     """Return which token a request carries; mark its connection as one that may rest for long.
 
-    Raises Unauthorized.
+    Raises Unauthorized; Forbidden if the token has not the scope that is needed, if any is.
     """
-    token_id = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
-    if token_id is None:
+    token = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
+    if token is None:
         raise Unauthorized("expected the header Authorization: Bearer and a valid token")
     environ[BROUGHT_TOKEN] = True
-    return token_id
+    if needed is not None and needed not in token.scopes:
+        raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
+    return token
 
 
 def _credential(header: str) -> bytes:

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.admission import TooManyInside
 from api.arrival import request_id
-from api.auth import Unauthorized
+from api.auth import Forbidden, Unauthorized
 from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
@@ -27,6 +27,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     BodyIncomplete: (400, "body_incomplete"),
     NotStrictJson: (400, "not_strict_json"),
     Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
     UnknownTransaction: (404, "unknown_transaction"),
     NoSuchTransaction: (404, "unknown_transaction"),
     BodyTooSlow: (408, "body_too_slow"),

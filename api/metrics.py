@@ -20,8 +20,6 @@ from api.connections import Connections, Outcome, State
 from fraud_detection.database import Trouble
 from fraud_detection.model.read import RefusalReason
 
-TokenId = Literal["current", "previous"]
-
 # Buckets are narrow where most scores of a forest lie (below 0.05) and where thresholds lie (0.2 to 0.6).
 _SCORE_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -89,10 +87,11 @@ class Metrics:
 
         # Create at start: a counter that first appears as 1 has not risen, so no alert would see it.
         for counter, values in (
-            (self._authenticated, get_args(TokenId)),
-            (self.token_reload_failures, get_args(TokenId)),
+            (self._authenticated, ("current", "previous")),
+            (self.token_reload_failures, ("current", "previous", "METRICS_TOKEN", "named")),
             (self.storage_errors, get_args(Trouble)),
             (self.model_refused, get_args(RefusalReason)),
+            (self._rejected, ("unauthorized", "forbidden")),
         ):
             for value in values:
                 counter.labels(value)
@@ -144,9 +143,9 @@ class Metrics:
         """Count a rejected request; `reason` is one of our error codes, never something a client sent."""
         self._rejected.labels(reason).inc()
 
-    def count_authenticated(self, token_id: TokenId) -> None:
-        """Count a request with a valid token, so that you see when no client uses the old one."""
-        self._authenticated.labels(token_id).inc()
+    def requests_of(self, token_id: str) -> Counter:
+        """Return the counter of requests with a token, so that you see when no client uses the old one."""
+        return self._authenticated.labels(token_id)
 
     def observe_request(self, path: str, status: str, seconds: float) -> None:
         """Note how long a request took; `status` begins with its three digits."""

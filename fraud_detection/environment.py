@@ -111,6 +111,17 @@ def checked_token(value: str) -> str:
     return value
 
 
+MIN_TOKEN_CHARACTERS = 16
+"""A new token has at least so many; a shorter one that was in use before still works."""
+
+
+def new_token(value: str) -> str:
+    """Return a bearer token that is long enough to be a new one; raises ValueError saying what was expected."""
+    if len(checked_token(value)) < MIN_TOKEN_CHARACTERS:
+        raise ValueError(f"{MIN_TOKEN_CHARACTERS} to 512 visible ASCII characters without spaces")
+    return value
+
+
 class _Default(Enum):
     REQUIRED = "required"
 

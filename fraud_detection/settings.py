@@ -14,6 +14,7 @@ from fraud_detection.environment import (
     Number,
     Settings,
     checked_token,
+    new_token,
     text,
     url,
     variable,
@@ -126,7 +127,7 @@ class ApiSettings(SharedSettings):
     """What the API reads."""
 
     api_token: str = variable(
-        "API_TOKEN", checked_token, REQUIRED, "bearer token of every endpoint that is not public", secret=True
+        "API_TOKEN", checked_token, REQUIRED, "bearer token that may everything: it opens every endpoint", secret=True
     )
     api_token_file: Path | None = variable(
         "API_TOKEN_FILE", Path, None, "file with this token; the API reads it again within 10 s when it changes"
@@ -144,6 +145,26 @@ class ApiSettings(SharedSettings):
         Path,
         None,
         "file with the second token; the API reads it again within 10 s when it appears, changes or disappears",
+    )
+    api_tokens_file: Path | None = variable(
+        "API_TOKENS_FILE",
+        Path,
+        None,
+        "file of named tokens with scopes, which `fraudctl token` writes; the API reads it again within 10 s",
+    )
+    metrics_token: str | None = variable(
+        "METRICS_TOKEN",
+        new_token,
+        None,
+        "bearer token that opens GET /metrics and GET /model alone; give it to Prometheus",
+        secret=True,
+        file_may_be_missing=True,  # in a Kubernetes Secret: a key that older installations lack
+    )
+    metrics_token_file: Path | None = variable(
+        "METRICS_TOKEN_FILE",
+        Path,
+        None,
+        "file with this token; the API reads it again within 10 s when it appears, changes or disappears",
     )
     host: str = variable("HOST", text, "127.0.0.1", "address on which the API listens")
     port: int = variable("PORT", Integer(1, 65535), 5000, "port of the API")

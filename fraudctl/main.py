@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.file_modes import share_with_group
-from fraudctl import audit, database, feature_list, imports, loop, models, service, training_runs, transactions
+from fraudctl import audit, database, feature_list, imports, loop, models, service, tokens, training_runs, transactions
 
 
 class Fraudctl(click.Group):
@@ -53,6 +53,6 @@ def main() -> None:
     share_with_group()
 
 
-for subject in (service, imports, transactions, loop, models, training_runs, audit, database, feature_list):
+for subject in (service, imports, transactions, loop, models, training_runs, audit, database, feature_list, tokens):
     for command in subject.COMMANDS:
         main.add_command(command)

@@ -19,12 +19,19 @@ def openapi_document() -> str:
 def clients() -> str:
     """Return docs/clients.md with a new table of endpoints."""
     rows = [
-        f"| `{method.upper()} {path}` | {'no' if operation.get('security') == [] else 'yes'} | {operation['summary']} |"
+        f"| `{method.upper()} {path}` | {_needs(operation)} | {operation['summary']} |"
         for path, operations in _document()["paths"].items()
         for method, operation in operations.items()
     ]
-    table = "\n".join(["| Endpoint | Token | What it does |", "|---|---|---|", *rows])
+    table = "\n".join(["| Endpoint | Scope of the token | What it does |", "|---|---|---|", *rows])
     return replaced(_DOCS / "clients.md", r"^\| Endpoint \|.*?(?=^$)", f"{table}\n")
+
+
+def _needs(operation: dict[str, Any]) -> str:
+    security = operation.get("security", [{"token": []}])
+    if not security:
+        return "no token"
+    return ", ".join(f"`{scope}`" for scope in security[0]["token"]) or "any"
 
 
 def _document() -> dict[str, Any]:

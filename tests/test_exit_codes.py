@@ -15,6 +15,7 @@ OTHER_THAN_1 = {
     "BadOldDatabase": 3,
     "BadSetting": 2,
     "BadStatistics": 3,
+    "BadTokenFile": 2,
     "BadTransactionFile": 3,
     "CannotAdopt": 3,
     "CannotDecrypt": 3,

@@ -14,8 +14,20 @@ from fraud_detection.store import Store
 ROW = {"data": [[0.5] * 29]}
 
 
-def tokens(environment: dict[str, str]) -> Tokens:
-    return Tokens(ApiSettings.from_env(environment), Metrics(), recheck_seconds=0)
+class Counting:
+    """Tokens whose files are looked at for every credential, and which of them a credential was counted as."""
+
+    def __init__(self, environment: dict[str, str], recheck_seconds: float = 0) -> None:
+        self.metrics = Metrics()
+        self.tokens = Tokens(ApiSettings.from_env(environment), self.metrics, recheck_seconds)
+
+    def identify(self, credential: bytes) -> str | None:
+        token = self.tokens.identify(credential)
+        return None if token is None else token.requests._labelvalues[0]
+
+
+def tokens(environment: dict[str, str]) -> Counting:
+    return Counting(environment)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +185,11 @@ def test_a_rotation_starts_when_the_previous_token_gets_a_file(tmp_path: Path, t
 
 
 def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, token_files: dict[str, str]) -> None:
-    metrics = Metrics()
-    held = Tokens(ApiSettings.from_env(token_files), metrics, recheck_seconds=0)
+    held = tokens(token_files)
 
     def counted() -> list[float | None]:
         name = "fraud_token_reload_failures_total"
-        return [metrics.registry.get_sample_value(name, {"token_id": each}) for each in ("current", "previous")]
+        return [held.metrics.registry.get_sample_value(name, {"token_id": each}) for each in ("current", "previous")]
 
     held.identify(b"first")
     assert counted() == [0, 0]  # an empty file of the previous token is how it is withdrawn
@@ -190,7 +201,7 @@ def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, t
 
 
 def test_files_are_not_read_for_every_request(tmp_path: Path, token_files: dict[str, str]) -> None:
-    held = Tokens(ApiSettings.from_env(token_files), Metrics(), recheck_seconds=3600)
+    held = Counting(token_files, recheck_seconds=3600)
 
     (tmp_path / "current").write_text("second")
 

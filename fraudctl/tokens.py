@@ -1,0 +1,86 @@
+"""Commands on named tokens: token new, rotate, list, remove."""
+
+from pathlib import Path
+
+import click
+
+from fraud_detection.counted import counted
+from fraud_detection.token_file import SCOPES, Scope, add_token, read_tokens, remove_token, rotate_token
+
+_FILE = click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="API_TOKENS_FILE",
+    required=True,
+    help="The file of named tokens; without it, the one that API_TOKENS_FILE names.",
+)
+
+
+@click.group()
+def token() -> None:
+    """Make, rotate, list and remove tokens that open a part of the API (API_TOKENS_FILE).
+
+    The file holds digests, so no command shows a token again. A running API reads a changed file within 10 seconds.
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    required=True,
+    help="What the token may do; repeat it for more than one.",
+)
+@_FILE
+def new(name: str, scopes: tuple[Scope, ...], file: Path) -> None:
+    """Make a token, add it to the file under NAME, and print it once.
+
+    \b
+      fraudctl token new checkout --scope predict
+      fraudctl token new helpdesk --scope read --scope label
+    """
+    made = add_token(file, name, [scope for scope in SCOPES if scope in scopes])
+    _show(made, f"Added {name} to {file}")
+
+
+@token.command()
+@click.argument("name")
+@_FILE
+def rotate(name: str, file: Path) -> None:
+    """Make a second token for NAME with the same scopes, and print it once; both are valid.
+
+    \b
+      fraudctl token rotate checkout
+      fraudctl token remove checkout --previous     # when its client uses the new one
+    """
+    _show(rotate_token(file, name), f"Added a second token of {name} to {file}, and the first stays valid")
+
+
+def _show(made: str, what: str) -> None:
+    click.echo(f"{what}. This is the only time that you see the token:", err=True)
+    click.echo(made)
+
+
+@token.command("list")
+@_FILE
+def list_tokens(file: Path) -> None:
+    """Print the names and scopes in the file; the older of two tokens is marked as previous."""
+    for entry in read_tokens(file):
+        scopes = ",".join(scope for scope in SCOPES if scope in entry.scopes)
+        click.echo(f"{entry.name:<24} {scopes:<28} {'' if entry.is_newest else 'previous'}".rstrip())
+
+
+@token.command()
+@click.argument("name")
+@click.option("--previous", is_flag=True, help="Remove only the older of two tokens.")
+@_FILE
+def remove(name: str, previous: bool, file: Path) -> None:
+    """Remove the tokens of NAME from the file; a running API rejects them within 10 seconds."""
+    removed = remove_token(file, name, only_previous=previous)
+    click.echo(f"Removed {counted(removed, 'token')} of {name} from {file}")
+
+
+COMMANDS = (token,)

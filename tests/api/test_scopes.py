@@ -1,0 +1,244 @@
+"""Each token opens what its scopes allow, and nothing else."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.app import Api, create_app
+from api.auth import NEEDED_SCOPES, PUBLIC_PATHS, Tokens
+from api.metrics import Metrics
+from fraud_detection.environment import BadSetting
+from fraud_detection.settings import ApiSettings
+from fraud_detection.token_file import SCOPES
+from tests.support.environment import TOKEN
+
+METRICS_TOKEN = "a-token-for-the-metrics"
+TOKENS = {scope: f"a-token-that-may-{scope}" for scope in SCOPES}
+MAY: dict[str, set[str]] = {
+    **{token: {scope} for scope, token in TOKENS.items()},
+    METRICS_TOKEN: {"metrics"},
+    TOKEN: set(SCOPES),
+    "a-token-of-two-scopes": {"read", "label"},
+}
+
+
+def line(name: str, scopes: str, token: str) -> str:
+    return f"{name} {scopes} sha256:{hashlib.sha256(token.encode()).hexdigest()}\n"
+
+
+@pytest.fixture(scope="module")
+def app(lasting_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("scopes")
+    (folder / "tokens").write_text(
+        "".join(line(scope, scope, token) for scope, token in TOKENS.items())
+        + line("helpdesk", "read,label", "a-token-of-two-scopes")
+    )
+    own = {
+        "LATEST_DB": str(folder / "requests.db"),
+        "API_TOKENS_FILE": str(folder / "tokens"),
+        "METRICS_TOKEN": METRICS_TOKEN,
+    }
+    app = create_app(ApiSettings.from_env(lasting_environment | own), give_up=lambda _status: None)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def client(app: Api) -> FlaskClient:
+    return app.test_client()
+
+
+def endpoints(app: Api) -> Iterator[tuple[str, str, str]]:
+    """Yield the rule of each route of the application, with a method and a path that it answers."""
+    for route in app.url_map.iter_rules():
+        for method in sorted(route.methods or ()):
+            yield route.rule, method, route.rule.replace("<path:identifier>", "order-1001")
+
+
+def test_the_matrix_of_endpoints_and_tokens(app: Api, client: FlaskClient) -> None:
+    checked = 0
+    for rule, method, path in endpoints(app):
+        for token, scopes in MAY.items():
+            answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+            without = client.open(path, method=method)
+
+            needed = None if rule in PUBLIC_PATHS else NEEDED_SCOPES[rule]
+            is_open = needed is None or needed in scopes
+            assert (answer.status_code == 403) == (not is_open), (method, path, token)
+            assert answer.status_code != 401
+            assert (without.status_code == 401) == (rule not in PUBLIC_PATHS)
+            checked += 1
+    assert checked > 50
+
+
+def test_each_endpoint_needs_the_scope_that_its_name_promises() -> None:
+    assert NEEDED_SCOPES == {
+        "/predict": "predict",
+        "/labels": "label",
+        "/transactions/<path:identifier>": "read",
+        "/metrics": "metrics",
+        "/model": None,
+    }
+
+
+def test_a_route_without_a_scope_ends_the_start(
+    lasting_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(NEEDED_SCOPES, "/labels")
+
+    with pytest.raises(KeyError, match="/labels"):
+        create_app(ApiSettings.from_env({**lasting_environment, "LATEST_DB": str(tmp_path / "requests.db")}))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "scope"),
+    [
+        ("POST", "/predict", TOKENS["read"], "predict"),
+        ("POST", "/labels", TOKENS["predict"], "label"),
+        ("GET", "/transactions/x", METRICS_TOKEN, "read"),
+        ("GET", "/metrics", "a-token-of-two-scopes", "metrics"),
+    ],
+)
+def test_a_refusal_names_the_scope_that_is_needed(
+    client: FlaskClient, method: str, path: str, token: str, scope: str
+) -> None:
+    answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["code"]) == (403, "forbidden")
+    assert f"has not the scope {scope}," in error["message"]
+    assert token not in answer.text
+
+
+def test_a_refused_scope_is_refused_before_the_body_is_read(client: FlaskClient) -> None:
+    class Unreadable:
+        def read(self, _size: int) -> bytes:
+            raise AssertionError("the body was read")
+
+    for path in ("/predict", "/labels"):
+        answer = client.post(
+            path,
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {TOKENS['read']}"},
+            environ_overrides={"wsgi.input": Unreadable()},
+        )
+        assert answer.status_code == 403
+
+
+def test_requests_are_counted_by_the_name_of_the_token(client: FlaskClient) -> None:
+    for _ in range(3):
+        client.get("/model", headers={"Authorization": f"Bearer {TOKENS['predict']}"})
+    figures = client.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}).text
+
+    assert 'fraud_auth_requests_total{token_id="METRICS_TOKEN"}' in figures
+    counted = next(
+        row for row in figures.splitlines() if row.startswith('fraud_auth_requests_total{token_id="predict"')
+    )
+    assert float(counted.split()[1]) >= 3
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(line("checkout", "predict", "the first token"))
+    return path
+
+
+class Reading:
+    """Tokens that look at their files for every credential."""
+
+    def __init__(self, **environment: str) -> None:
+        self.metrics = Metrics()
+        self.tokens = Tokens(ApiSettings.from_env({"API_TOKEN": TOKEN, **environment}), self.metrics, recheck_seconds=0)
+
+    def name(self, token: str) -> str | None:
+        found = self.tokens.identify(token.encode())
+        return found.name if found else None
+
+    @property
+    def failures(self) -> float | None:
+        return self.metrics.registry.get_sample_value("fraud_token_reload_failures_total", {"token_id": "named"})
+
+
+def test_a_changed_file_is_read_without_a_restart(file: Path) -> None:
+    reading = Reading(API_TOKENS_FILE=str(file))
+    assert reading.name("the first token") == "checkout"
+
+    file.write_text(line("checkout", "predict", "the first token") + line("checkout", "predict", "the second token"))
+    assert (reading.name("the first token"), reading.name("the second token")) == ("checkout", "checkout")
+    file.write_text(line("checkout", "predict", "the second token"))
+    assert (reading.name("the first token"), reading.name("the second token")) == (None, "checkout")
+    file.write_text("")
+    assert reading.name("the second token") is None
+    assert reading.failures == 0
+
+
+@pytest.mark.parametrize("content", ["checkout predict", "checkout predict the first token\n", None])
+def test_the_last_good_tokens_outlive_a_wrong_file(
+    file: Path, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = Reading(API_TOKENS_FILE=str(file))
+
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+
+    with caplog.at_level(logging.ERROR):
+        assert reading.name("the first token") == "checkout"
+    assert reading.failures == 1
+    assert "API_TOKENS_FILE is wrong, and the last good tokens stay valid" in caplog.text
+    assert "the first token" not in caplog.text
+    file.write_text(line("checkout", "predict", "a good one again"))
+    assert (reading.name("the first token"), reading.name("a good one again")) == (None, "checkout")
+    assert reading.failures == 1
+
+
+def test_a_wrong_file_ends_the_start_with_line_and_reason(file: Path) -> None:
+    file.write_text("# comment\n\ncheckout everything sha256:00\n")
+
+    with pytest.raises(BadSetting) as refused:
+        Reading(API_TOKENS_FILE=str(file))
+
+    assert str(refused.value) == (
+        f"API_TOKENS_FILE: {file}, line 3: expected as its scopes some of predict, label, read, metrics, "
+        "separated by commas without spaces"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"METRICS_TOKEN": TOKEN}, "METRICS_TOKEN: is the same token as API_TOKEN"),
+        ({"METRICS_TOKEN": "fifteen-letters"}, "METRICS_TOKEN: expected 16 to 512 visible ASCII characters"),
+    ],
+)
+def test_a_metrics_token_that_opens_more_or_is_short_is_refused(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSetting, match=message) as refused:
+        Reading(**environment)
+
+    assert "fifteen" not in str(refused.value)
+
+
+def test_a_named_token_that_is_also_the_api_token_is_refused(file: Path) -> None:
+    file.write_text(line("checkout", "predict", TOKEN))
+
+    with pytest.raises(BadSetting, match="checkout: is the same token as API_TOKEN"):
+        Reading(API_TOKENS_FILE=str(file))
+
+
+def test_the_metrics_token_follows_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    reading = Reading(METRICS_TOKEN_FILE=str(path))
+    assert reading.name(METRICS_TOKEN) is None
+
+    path.write_text(f"{METRICS_TOKEN}\n")
+    assert reading.name(METRICS_TOKEN) == "METRICS_TOKEN"
+    path.write_text("too-short")
+    assert (reading.name(METRICS_TOKEN), reading.name("too-short")) == ("METRICS_TOKEN", None)
+    path.unlink()
+    assert reading.name(METRICS_TOKEN) is None

@@ -1,0 +1,77 @@
+"""The file of named tokens is read whole or not at all, and no message repeats what it holds."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from fraud_detection.token_file import MAX_BYTES, BadTokenFile, read_tokens
+
+A, B = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+def test_comments_empty_lines_and_the_ends_of_lines_of_windows_are_no_matter(file: Path) -> None:
+    file.write_bytes(f"\ufeff# ours\r\n\r\n  checkout\tpredict  {A}  # the shop\r\nhelpdesk read,label {B}".encode())
+
+    checkout, helpdesk = read_tokens(file)
+
+    assert (checkout.name, checkout.scopes) == ("checkout", frozenset({"predict"}))
+    assert (helpdesk.name, helpdesk.scopes) == ("helpdesk", frozenset({"read", "label"}))
+    assert helpdesk.digest == hashlib.sha256(b"token b").digest()
+
+
+def test_the_lower_of_two_lines_is_the_newer_token(file: Path) -> None:
+    file.write_text(f"shop predict {A}\nshop predict {B}\n")
+
+    assert [token.is_newest for token in read_tokens(file)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"shop {A}", "line 1: expected three words"),
+        (f"shop predict {A} more", "line 1: expected three words"),
+        (f"ok read {B}\n\nShop predict {A}", "line 3: expected as its name 1 to 64 small letters"),
+        (f"current predict {A}", "line 1: expected as its name"),
+        (f"{'x' * 65} predict {A}", "line 1: expected as its name"),
+        (f"shop predict,write {A}", "line 1: expected as its scopes some of predict, label, read, metrics"),
+        (f"shop predict, {A}", "line 1: expected as its scopes"),
+        (f"shop Predict {A}", "line 1: expected as its scopes"),
+        ("shop predict my-secret-token", "line 1: expected sha256: and 64 hexadecimal digits"),
+        (f"shop predict {A.upper()}", "line 1: expected sha256:"),
+        (f"shop predict {A}\nshop read {B}", "line 2: expected the scopes of the other line of shop"),
+        (f"shop predict {A}\nother read {A}", "line 2: expected another digest than in a line above"),
+        (
+            f"shop read {A}\nshop read {B}\nshop read sha256:{'0' * 64}",
+            "line 3: expected at most two lines of shop",
+        ),
+    ],
+)
+def test_a_wrong_line_is_named_with_its_reason_and_never_repeated(file: Path, content: str, message: str) -> None:
+    file.write_text(content)
+
+    with pytest.raises(BadTokenFile) as refused:
+        read_tokens(file)
+
+    assert message in str(refused.value)
+    assert "my-secret-token" not in str(refused.value)
+    assert A[7:] not in str(refused.value)
+
+
+def test_what_is_no_text_or_too_large_is_refused(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(f"shop predict {A}\n".encode() + b"\xff\xfe")
+    with pytest.raises(BadTokenFile, match="line 2: expected text in UTF-8"):
+        read_tokens(file)
+    file.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(BadTokenFile, match="expected at most 1048576 bytes"):
+        read_tokens(file)
+    with pytest.raises(BadTokenFile, match=r"cannot be read \(FileNotFoundError\)"):
+        read_tokens(tmp_path / "missing")
+    for no_file in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(BadTokenFile, match=r"expected a file|cannot be read"):
+            read_tokens(no_file)
