@@ -32,7 +32,8 @@ def open_file(path: Path, *, read_only: bool, allow_network_filesystem: bool) ->
     """
     require_database_file(path)
     if not path.exists():
-        raise DatabaseRefused("missing", f"{path}: no database there; create one with `fraudctl bootstrap`")
+        gone = _gone(path)
+        raise DatabaseRefused("missing", gone or f"{path}: no database there; create one with `fraudctl bootstrap`")
     return _engine(path, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
 
 
@@ -42,13 +43,9 @@ def create_file(path: Path, *, allow_network_filesystem: bool) -> sa.Engine:
     Raises: DatabaseRefused, with reason `lost` if `remember_file` marked a store here and the file is gone.
     """
     require_database_file(path)
-    marker = _marker(path)
-    if marker.exists() and not path.exists():
-        raise DatabaseRefused(
-            "lost",
-            f"{path}: a database was here and is gone; restore it (`fraudctl db restore`), or "
-            f"delete {marker} if you want to start with an empty one",
-        )
+    gone = _gone(path)
+    if gone is not None:
+        raise DatabaseRefused("lost", gone)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The group can write, because jobs may run as another user of it (`share_with_group`); so do -wal and -shm.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
@@ -70,6 +67,17 @@ def remember_file(path: Path) -> None:
 def forget_file(path: Path) -> None:
     """Remove the mark of `remember_file`: an empty store may be created here."""
     _marker(path).unlink(missing_ok=True)
+
+
+def _gone(path: Path) -> str | None:
+    """Return what to do if `remember_file` marked a store here and the file is gone, otherwise None."""
+    marker = _marker(path)
+    if path.exists() or not marker.exists():
+        return None
+    return (
+        f"{path}: a database was here and is gone; restore it (`fraudctl db restore`), or "
+        f"delete {marker} if you want to start with an empty one"
+    )
 
 
 def _marker(path: Path) -> Path:

@@ -29,10 +29,11 @@ def check(here: Installation) -> list[Finding]:
 
     The API may run meanwhile; its write-ahead log grows, because checking a large SQLite file takes seconds.
     """
-    findings = [_check_store(location, here) for location in here.settings.store_locations]
     mark = Mark.of(here.settings)
-    if mark is not None and mark.found is not None:
-        findings.append(Finding("start of the API", [f"{mark.found}; {WAYS_OUT}"]))
+    vanished = None if mark is None else mark.found
+    findings = [] if vanished is None else [Finding("start of the API", [f"{vanished}; {WAYS_OUT}"])]
+    for location in here.settings.store_locations:
+        findings.append(_check_store(location, here, has_vanished=vanished is not None))
     try:
         model = here.served_model()
         findings.append(Finding(f"model {model.version}", []))
@@ -59,7 +60,7 @@ def _problems_beside_the_models(models_dir: Path) -> list[str]:
     return problems if lock is None else [*problems, lock]
 
 
-def _check_store(location: str | Path, here: Installation) -> Finding:
+def _check_store(location: str | Path, here: Installation, *, has_vanished: bool) -> Finding:
     where = str(location) if isinstance(location, Path) else "PostgreSQL"
     try:
         store = here.open_store(location)
@@ -70,4 +71,6 @@ def _check_store(location: str | Path, here: Installation) -> Finding:
     except DatabaseRefused as error:
         if error.reason == "missing" and location == here.settings.train_db != here.settings.latest_db:
             return Finding(f"{where} (no history was imported yet)", [])
+        if error.reason == "missing" and has_vanished and location == here.settings.latest_db:
+            return Finding(where, [f"no database there; {WAYS_OUT}"])
         return Finding(where, [str(error).removeprefix(f"{where}: ")])

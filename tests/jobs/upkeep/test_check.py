@@ -55,10 +55,29 @@ def test_a_store_that_vanished_while_the_api_served_is_found(
     settings = JobSettings.from_env(sqlite_environment)
     Mark(settings.latest_db, settings.models_dir).leave("requests.db: was replaced")
 
-    _, start, _ = check(Installation(settings, sqlite_store.features))
+    start, store, _ = check(Installation(settings, sqlite_store.features))
 
     assert start.problems[0].startswith("requests.db: was replaced (")
     assert "`fraudctl db restore`" in start.problems[0]
+    assert store.problems == []
+
+
+def test_a_store_that_vanished_and_is_missing_is_restored_first(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    """Every sentence that names `bootstrap`, which would accept an empty store, names `db restore` before it."""
+    settings = JobSettings.from_env(sqlite_environment)
+    sqlite_store.close()
+    settings.latest_db.unlink()
+    here = Installation(settings, sqlite_store.features)
+
+    removed = check(here)[0]
+    Mark(settings.latest_db, settings.models_dir).leave("requests.db: was removed")
+    start, store, _ = check(here)
+
+    assert removed.problems[0].startswith("a database was here and is gone; restore it (`fraudctl db restore`)")
+    assert start.what == "start of the API"
+    assert store.problems[0].startswith("no database there; restore a backup (`fraudctl db restore`), or accept")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
