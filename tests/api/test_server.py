@@ -368,7 +368,7 @@ def test_idle_strangers_shut_out_neither_new_clients_nor_a_known_one(connect: Co
         one.sock.close()
 
 
-def test_slow_bodies_shut_out_nobody(connect: Connect, small_server: Server) -> None:
+def test_other_clients_are_served_beside_slow_bodies(connect: Connect, small_server: Server) -> None:
     slow = [connect(small_server) for _ in range(20)]
     rests = [one.begin() for one in slow]
 

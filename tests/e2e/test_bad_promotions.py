@@ -78,7 +78,7 @@ def test_a_corrupt_model_that_is_put_in_place_by_hand_never_serves(
     assert (retraining.succeeded, retraining.exit_codes) == (False, [4]), retraining.log
     assert trained.get("/model") == before
     assert trained.current().version == version
-    _assert_nobody_noticed(trained, seen, "by-hand")
+    _assert_no_client_noticed(trained, seen, "by-hand")
     assert seen.digests == [before["digest"][:12]]
     _wait_for_the_alert(trained, since)
     figure(f"a corrupt model by hand: refused and rolled back, {seen}")
@@ -103,7 +103,7 @@ def test_a_new_model_that_does_not_serve_is_rolled_back(
     assert [entry["event"] for entry in journal[-3:]] == ["promoted", "restored", "verified"]
     assert journal[-1]["version"] == version
     assert trained.get("/model") == before
-    _assert_nobody_noticed(trained, seen, "taken-back")
+    _assert_no_client_noticed(trained, seen, "taken-back")
     assert seen.digests == [before["digest"][:12]]
     _wait_for_the_alert(trained, since)
     figure(f"a new model that does not serve: job {retraining.seconds:.0f} s until taken back, {seen}")
@@ -129,7 +129,7 @@ def test_a_promotion_of_a_killed_job_is_finished_by_its_next_attempt(
     assert "finishing the promotion" in ended.log
     assert served["digest"] == current.model_sha256 != before["digest"]
     assert trained.deployment.metadata.generation == generation + 1
-    _assert_nobody_noticed(trained, seen, "job-killed")
+    _assert_no_client_noticed(trained, seen, "job-killed")
     figure(f"a job killed during its promotion: finished by the next attempt, {seen}")
 
 
@@ -144,7 +144,7 @@ def _refusal_of_the_newest_pod(release: Release) -> str | None:
     return logs if "by-hand" in logs else None
 
 
-def _assert_nobody_noticed(release: Release, seen: Seen, name: str) -> None:
+def _assert_no_client_noticed(release: Release, seen: Seen, name: str) -> None:
     assert seen.rate >= LEAST_RATE
     assert seen.failed_with() == {}
     assert lost_or_altered(seen.answers, stored_rows(release.sql, name)) == []

@@ -115,7 +115,7 @@ def _stored_was_sent(requests: Mapping[str, Sequence[StoredRow]], sent: Sequence
     for request_id, rows in requests.items():
         request = by_first_id.get(rows[0].transaction_id or "")
         if request is None:
-            found.append(f"I2 request {request_id} is stored, nobody sent it")
+            found.append(f"I2 request {request_id} is stored, but no client sent it")
             continue
         if [row.row_index for row in rows] != list(range(len(request.rows))):
             found.append(f"I3 request {request_id} is not stored whole: {len(rows)} of {len(request.rows)} rows")

@@ -71,7 +71,7 @@ def test_nothing_is_found_in_an_intact_store(check: Callable[[str], list[str]]) 
         ("DELETE FROM requests WHERE id <= 2", "I1 .* not stored as sent"),
         ("DELETE FROM requests WHERE id = 6", "I3 .* not stored whole: 1 of 2"),
         ("UPDATE requests SET V7 = V7 + 1e-9 WHERE id = 6", "I2 .* other rows than were sent"),
-        ("UPDATE requests SET transaction_id = 'mine' WHERE id <= 2", "I2 .* nobody sent it"),
+        ("UPDATE requests SET transaction_id = 'mine' WHERE id <= 2", "I2 .* no client sent it"),
         ("UPDATE requests SET fraud_probability = 0.123 WHERE id = 6", "I6 .* 0.123 is stored"),
         ("UPDATE requests SET fraud_probability = 0.123 WHERE id = 6", "I1 .* other scores"),
         ("UPDATE requests SET model_digest = 'unknown' WHERE id = 6", "I4 .* never promoted"),

@@ -62,9 +62,9 @@ def test_docker_knows_whether_it_is_ready(volume: str) -> None:
     with serving(*LOCKED_DOWN, "--env", "PROBE_PORT=6001", "--volume", f"{volume}:/app/data") as api:
         probe = inspect(api.name, ".Config.Healthcheck.Test")[1:]
 
-        nobody_there = docker("exec", "--env", "PROBE_PORT=6002", api.name, *probe, exit_code=1)
+        refused = docker("exec", "--env", "PROBE_PORT=6002", api.name, *probe, exit_code=1)
 
-        assert "Connection refused" in nobody_there.stderr
+        assert "Connection refused" in refused.stderr
         deadline = time.monotonic() + PATIENCE_SECONDS
         while inspect(api.name, ".State.Health.Status") != "healthy":
             assert time.monotonic() < deadline, inspect(api.name, ".State.Health")

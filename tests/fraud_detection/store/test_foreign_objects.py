@@ -46,10 +46,9 @@ def test_what_could_change_hide_or_reject_rows_is_refused(sqlite_store: Store, s
     assert f"hide rows: {ON_SQLITE[statement]}; if you made it, stop the API and drop it" in str(refused)
 
 
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("statement", ON_POSTGRESQL)
 def test_postgresql_is_searched_for_what_acts_on_our_tables(store: Store, statement: str) -> None:
-    if store.engine.dialect.name != "postgresql":
-        pytest.skip("these are statements of PostgreSQL")
     run(store, *statement.split("; "))
 
     assert f"hide rows: {ON_POSTGRESQL[statement]}; " in str(refusal(store.location))

@@ -568,7 +568,7 @@ def test_an_api_that_loads_neither_version_leaves_the_previous_one_until_it_work
         finish_in_cluster(installation)
     still = current_version(installation.models_dir)
     cluster.crashing = set()
-    put_patch(installation, "of somebody who repaired it")
+    put_patch(installation, "of the person who repaired it")
     finish_in_cluster(installation)
 
     assert still == current_version(installation.models_dir) == old

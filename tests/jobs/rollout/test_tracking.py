@@ -146,9 +146,9 @@ def test_a_server_that_is_away_is_a_failure_and_nothing_local_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
 
         with pytest.raises(TrackingFailed, match="MLflow: "):
             Tracking(uri, tmp_path / "data", experiment="FraudDetection", registered_model="fraud-api")
