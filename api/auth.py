@@ -5,7 +5,7 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from wsgiref.types import WSGIEnvironment
@@ -15,7 +15,13 @@ from prometheus_client import Counter
 
 from api.connections import BROUGHT_TOKEN
 from api.metrics import Metrics
-from fraud_detection.environment import BadSetting, checked_token, new_token, read_secret_file
+from fraud_detection.environment import (
+    MIN_TOKEN_CHARACTERS,
+    BadSetting,
+    checked_token,
+    read_secret_file,
+    short_token_warning,
+)
 from fraud_detection.settings import ApiSettings
 from fraud_detection.token_file import SCOPES, BadTokenFile, NamedToken, Scope, read_tokens
 
@@ -65,7 +71,6 @@ class _Single:
     variable: str
     token_id: str
     scopes: frozenset[Scope]
-    checked: Callable[[str], str]
     file: Path | None
     token: str | None
     may_be_absent: bool
@@ -77,17 +82,17 @@ class Tokens:
     What cannot be used (a file that is unreadable or wrong) leaves the current tokens as they were. A token that may be
     absent is withdrawn when its file is gone or empty, so that a leaked one can be revoked without a restart.
 
-    Raises BadSetting, BadTokenFile.
+    A short token that was there at start works. Raises BadSetting.
     """
 
     def __init__(self, settings: ApiSettings, metrics: Metrics, recheck_seconds: float = RECHECK_SECONDS) -> None:
         self._metrics = metrics
         self._singles = (
-            _Single("API_TOKEN", "API_TOKEN_FILE", "current", _EVERYTHING, checked_token,
+            _Single("API_TOKEN", "API_TOKEN_FILE", "current", _EVERYTHING,
                     settings.api_token_file, settings.api_token, may_be_absent=False),
-            _Single("API_TOKEN", "API_TOKEN_PREVIOUS_FILE", "previous", _EVERYTHING, checked_token,
+            _Single("API_TOKEN", "API_TOKEN_PREVIOUS_FILE", "previous", _EVERYTHING,
                     settings.api_token_previous_file, settings.api_token_previous, may_be_absent=True),
-            _Single("METRICS_TOKEN", "METRICS_TOKEN_FILE", "METRICS_TOKEN", frozenset({"metrics"}), new_token,
+            _Single("METRICS_TOKEN", "METRICS_TOKEN_FILE", "METRICS_TOKEN", frozenset({"metrics"}),
                     settings.metrics_token_file, settings.metrics_token, may_be_absent=True),
         )  # fmt: skip
         self._named_file = settings.api_tokens_file
@@ -101,6 +106,9 @@ class Tokens:
         self._no_token = Token("", frozenset(), os.urandom(32), metrics.requests_of("current"))
         self._by_digest = self._table()
         self._refuse_doubles()
+        for warning in self._warnings():
+            logger.warning("%s", warning)
+        metrics.short_tokens.set_function(lambda: len(self._warnings()))
         self._recheck_seconds = recheck_seconds
         self._checked_at = time.monotonic()
 
@@ -136,13 +144,27 @@ class Tokens:
                     f"{token.name}: is the same token as {first}, which may do more or less; make another one"
                 )
 
+    def _warnings(self) -> list[str]:
+        found = [
+            short_token_warning(single.variable.removesuffix("_FILE"), single.token)
+            for single in self._singles
+            if single.token is not None
+        ]
+        return [warning for warning in found if warning is not None]
+
     def _read_again(self) -> None:
         self._checked_at = time.monotonic()
+        known = {single.token for single in self._singles}
         for single in self._singles:
             if single.file is None:
                 continue
             token = _read(single, single.file)
-            if token or (token == "" and single.may_be_absent):
+            if token and token not in known and len(token) < MIN_TOKEN_CHARACTERS:
+                why = (
+                    f"holds a new token of fewer than {MIN_TOKEN_CHARACTERS} characters: the last good one stays valid"
+                )
+                self._keep(single.variable, single.token_id, why)
+            elif token or (token == "" and single.may_be_absent):
                 single.token = token or None
             else:
                 self._keep(single.variable, single.token_id, "holds no usable token: the last good one stays valid")
@@ -168,7 +190,7 @@ def _read(single: _Single, file: Path) -> str | None:
     """Return the token in a file, empty if the file is missing or empty, None if it holds no valid token."""
     try:
         text = read_secret_file(single.variable, file)
-        return text and single.checked(text)
+        return text and checked_token(text)
     except BadSetting as error:
         return "" if isinstance(error.__cause__, FileNotFoundError) else None
     except ValueError:

@@ -53,6 +53,7 @@ class Metrics:
         self.token_reload_failures = self._counter(
             "fraud_token_reload_failures", "Reads of a token file that found no usable token.", "token_id"
         )
+        self.short_tokens = self._gauge("fraud_short_tokens", "Valid tokens that are shorter than a new one may be.")
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")
         self.queue_requests = self._gauge("fraud_writer_queue_requests", "Requests waiting for the writer.")

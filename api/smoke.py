@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from fraud_detection.environment import short_token_warning
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import ClientSettings
 
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ExpectedError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    warning = short_token_warning("API_TOKEN", settings.api_token)
+    if warning is not None:
+        sys.stderr.write(f"Warning: {warning}\n")
     sys.stdout.write(f"{settings.api_url}: {found}, no access without a token\n")
     return ExitCode.DONE
 

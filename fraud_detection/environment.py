@@ -113,6 +113,8 @@ def checked_token(value: str) -> str:
 
 MIN_TOKEN_CHARACTERS = 16
 """A new token has at least so many; a shorter one that was in use before still works."""
+REFUSED_FROM = "0.3.0"
+"""The version that will refuse a shorter token."""
 
 
 def new_token(value: str) -> str:
@@ -120,6 +122,16 @@ def new_token(value: str) -> str:
     if len(checked_token(value)) < MIN_TOKEN_CHARACTERS:
         raise ValueError(f"{MIN_TOKEN_CHARACTERS} to 512 visible ASCII characters without spaces")
     return value
+
+
+def short_token_warning(variable: str, token: str) -> str | None:
+    """Return what to say about a token that is shorter than a new one may be, None if it is long enough."""
+    if len(token) >= MIN_TOKEN_CHARACTERS:
+        return None
+    return (
+        f"{variable}: has fewer than {MIN_TOKEN_CHARACTERS} characters. It works, and version {REFUSED_FROM} will "
+        "refuse it: rotate to a longer token (docs/operations.md)"
+    )
 
 
 class _Default(Enum):

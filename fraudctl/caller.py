@@ -4,8 +4,10 @@ import getpass
 import os
 from pathlib import Path
 
+import click
+
 from fraud_detection import logs
-from fraud_detection.environment import BadSetting
+from fraud_detection.environment import BadSetting, short_token_warning
 from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
@@ -44,12 +46,23 @@ def installation() -> Installation:
 
 def client_settings() -> ClientSettings:
     """Return address and token of the running API; raises BadSetting."""
-    return ClientSettings.from_env(environment())
+    settings = ClientSettings.from_env(environment())
+    _warn_about(settings)
+    return settings
 
 
 def api_to_ask(settings: JobSettings) -> RunningApi | None:
     """Return the API that a promotion waits for, if API_URL names one; raises BadSetting."""
-    return running_api(settings, environment())
+    api = running_api(settings, environment())
+    if api is not None:
+        _warn_about(api.client)
+    return api
+
+
+def _warn_about(settings: ClientSettings) -> None:
+    warning = short_token_warning("API_TOKEN", settings.api_token)
+    if warning is not None:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def actor() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from fraud_detection import logs
 from fraud_detection.child import NoAnswer
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.environment import BadSetting
+from fraud_detection.environment import BadSetting, short_token_warning
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
@@ -81,10 +81,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        return retrain(settings, force=given.force, find_api=lambda: running_api(settings, os.environ)).exit_code
+        return retrain(settings, force=given.force, find_api=lambda: _api_to_ask(settings)).exit_code
     except BadSetting as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return error.exit_code
+
+
+def _api_to_ask(settings: JobSettings) -> RunningApi | None:
+    api = running_api(settings, os.environ)
+    warning = None if api is None else short_token_warning("API_TOKEN", api.client.api_token)
+    if warning is not None:
+        logger.warning("%s", warning)
+    return api
 
 
 def retrain(

@@ -129,14 +129,14 @@ def token_files(tmp_path: Path) -> dict[str, str]:
 
 def test_a_rotation_by_files_never_rejects_a_known_token(tmp_path: Path, token_files: dict[str, str]) -> None:
     rotating = tokens(token_files)
-    assert (rotating.identify(b"first"), rotating.identify(b"second")) == ("current", None)
+    assert (rotating.identify(b"first"), rotating.identify(b"the-second-token")) == ("current", None)
 
     (tmp_path / "previous").write_text("first\n")
     assert rotating.identify(b"first") == "current"
-    (tmp_path / "current").write_text("second\n")
-    assert (rotating.identify(b"first"), rotating.identify(b"second")) == ("previous", "current")
+    (tmp_path / "current").write_text("the-second-token\n")
+    assert (rotating.identify(b"first"), rotating.identify(b"the-second-token")) == ("previous", "current")
     (tmp_path / "previous").write_text("\n")
-    assert (rotating.identify(b"first"), rotating.identify(b"second")) == (None, "current")
+    assert (rotating.identify(b"first"), rotating.identify(b"the-second-token")) == (None, "current")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"\xff\xfe", b"x" * 513])
@@ -165,23 +165,23 @@ def test_the_last_good_token_outlives_its_file(tmp_path: Path, token_files: dict
 def test_the_previous_token_outlives_a_file_that_holds_none_but_not_its_removal(
     tmp_path: Path, token_files: dict[str, str]
 ) -> None:
-    (tmp_path / "previous").write_text("old")
+    (tmp_path / "previous").write_text("the-older-token!")
     held = tokens(token_files)
 
     for content in (b"\xff", b"two words"):
         (tmp_path / "previous").write_bytes(content)
-        assert held.identify(b"old") == "previous"
+        assert held.identify(b"the-older-token!") == "previous"
     (tmp_path / "previous").unlink()
-    assert held.identify(b"old") is None
+    assert held.identify(b"the-older-token!") is None
 
 
 def test_a_rotation_starts_when_the_previous_token_gets_a_file(tmp_path: Path, token_files: dict[str, str]) -> None:
     (tmp_path / "previous").unlink()
     rotating = tokens(token_files)
-    assert rotating.identify(b"old") is None
+    assert rotating.identify(b"the-older-token!") is None
 
-    (tmp_path / "previous").write_text("old")
-    assert (rotating.identify(b"old"), rotating.identify(b"first")) == ("previous", "current")
+    (tmp_path / "previous").write_text("the-older-token!")
+    assert (rotating.identify(b"the-older-token!"), rotating.identify(b"first")) == ("previous", "current")
 
 
 def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, token_files: dict[str, str]) -> None:
@@ -203,9 +203,9 @@ def test_each_look_at_a_file_without_a_usable_token_is_counted(tmp_path: Path, t
 def test_files_are_not_read_for_every_request(tmp_path: Path, token_files: dict[str, str]) -> None:
     held = Counting(token_files, recheck_seconds=3600)
 
-    (tmp_path / "current").write_text("second")
+    (tmp_path / "current").write_text("the-second-token")
 
-    assert (held.identify(b"first"), held.identify(b"second")) == ("current", None)
+    assert (held.identify(b"first"), held.identify(b"the-second-token")) == ("current", None)
 
 
 def test_neither_a_token_nor_an_attempt_is_logged(
@@ -217,3 +217,22 @@ def test_neither_a_token_nor_an_attempt_is_logged(
 
     assert "a-token-for-tests-only" not in caplog.text
     assert "an-attempt" not in caplog.text
+
+
+def test_a_short_token_works_if_it_was_there_before_and_is_refused_as_a_new_one(
+    tmp_path: Path, token_files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        held = tokens(token_files)
+    assert "API_TOKEN: has fewer than 16 characters. It works, and version 0.3.0 will refuse it" in caplog.text
+    assert held.metrics.registry.get_sample_value("fraud_short_tokens") == 1
+
+    (tmp_path / "previous").write_text("fifteen-letters")
+    assert (held.identify(b"first"), held.identify(b"fifteen-letters")) == ("current", None)
+    assert "API_TOKEN_PREVIOUS_FILE holds a new token of fewer than 16 characters" in caplog.text
+    (tmp_path / "previous").write_text("first")
+    (tmp_path / "current").write_text("sixteen-letters!")
+    assert (held.identify(b"first"), held.identify(b"sixteen-letters!")) == ("previous", "current")
+    (tmp_path / "previous").write_text("")
+    assert (held.identify(b"first"), held.metrics.registry.get_sample_value("fraud_short_tokens")) == (None, 0)
+    assert "fifteen-letters" not in caplog.text

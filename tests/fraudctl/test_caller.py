@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fraud_detection.environment import BadSetting
-from fraudctl.caller import TOKEN_FILE, environment
+from fraudctl.caller import TOKEN_FILE, client_settings, environment
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +57,25 @@ def test_without_the_file_the_environment_is_unchanged(monkeypatch: pytest.Monke
     TOKEN_FILE.unlink()
 
     assert "API_TOKEN_FILE" not in environment()
+
+
+@pytest.mark.parametrize(
+    ("token", "warning"),
+    [
+        (
+            "fifteen-letters",
+            "Warning: API_TOKEN: has fewer than 16 characters. It works, and version 0.3.0 will refuse it",
+        ),
+        ("sixteen-letters!", ""),
+    ],
+)
+def test_a_short_token_works_with_a_warning(
+    token: str, warning: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("API_TOKEN", token)
+
+    assert client_settings().api_token == token
+    printed = capsys.readouterr()
+    assert printed.err.startswith(warning)
+    assert bool(printed.err) == bool(warning)
+    assert token not in printed.err + printed.out
