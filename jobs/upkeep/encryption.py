@@ -15,6 +15,7 @@ from fraud_detection.environment import BadSetting, read_secret_file
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import append_line, sync_folder
 
+_HEADER_LIMIT_BYTES = 64 * 1024  # of ours it takes less than 1 KiB
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -61,6 +62,9 @@ class Keys:
         Raises CannotDecrypt, OSError.
         """
         with source.open("rb") as read, target.open("xb") as written, _failing(read, written) as (reader, writer):
+            if b"\n--- " not in read.read(_HEADER_LIMIT_BYTES):  # pyrage would look for it for hours in a large file
+                raise _changed(source, "its header has no end")
+            read.seek(0)
             try:
                 pyrage.decrypt_io(reader, writer, self.identities)
             except (pyrage.DecryptError, OSError) as error:  # OSError in the middle of the content
@@ -69,10 +73,14 @@ class Keys:
                         f"{source}: no key of {self.path} opens it, so it was made with another key or changed; "
                         "set BACKUP_KEY_FILE to the key file of its time, or use another backup"
                     ) from error
-                raise CannotDecrypt(
-                    f"{source}: was changed or cut after it was encrypted ({error}); nothing was restored, "
-                    "so use another backup or another copy of this one"
-                ) from error
+                raise _changed(source, str(error)) from error
+
+
+def _changed(source: Path, reason: str) -> CannotDecrypt:
+    return CannotDecrypt(
+        f"{source}: was changed or cut after it was encrypted ({reason}); nothing was restored, "
+        "so use another backup or another copy of this one"
+    )
 
 
 class _Remembering:

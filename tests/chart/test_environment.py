@@ -131,6 +131,7 @@ def test_only_the_backup_and_fraudctl_get_the_keys_of_encrypted_backups(helm: He
     assert jobs_with_backup_key(helm.render(enabled)) == {"backup", "fraudctl"}
     assert jobs_with_backup_key(helm.render(values)) == {"fraudctl"}  # which restores what another release backed up
     assert jobs_with_backup_key(helm.render()) == set()
+    assert jobs_with_backup_key(helm.render({"jobs": {"backup": {"encryption": None}}})) == set()  # --reuse-values
 
 
 def jobs_with_backup_key(manifests: list[Manifest]) -> set[str]:

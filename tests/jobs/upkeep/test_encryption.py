@@ -180,6 +180,16 @@ def test_a_plain_archive_with_the_name_of_an_encrypted_one_is_refused(
         restore(tmp_path / "b.tar.age", with_key(key_file), actor="test", replace=True, unencrypted=True)
 
 
+def test_a_header_without_an_end_is_refused_before_the_library_searches_it(
+    with_key: With, key_file: Path, tmp_path: Path
+) -> None:
+    """The library reads the whole header again with every piece."""
+    (tmp_path / "b.tar.age").write_bytes(b"age-encryption.org/v1\n-> x y\n" + (b"A" * 64 + b"\n") * 2000)
+
+    with pytest.raises(CannotDecrypt, match=r"was changed or cut .* \(its header has no end\)"):
+        restore(tmp_path / "b.tar.age", with_key(key_file), actor="test", replace=True)
+
+
 def test_an_encrypted_archive_of_something_else_is_refused(with_key: With, key_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no backup")
     Keys.read(key_file).encrypt(tmp_path / "text", tmp_path / "text.age")
