@@ -28,7 +28,7 @@ _STORAGE_PROBLEMS = {
     "full": "the disk of the database is full: free space or set RETENTION_DAYS",
     "busy": "another process holds the database: stop the job that writes to it",
     "failed": "the database cannot be written: see the log",
-    "vanished": "the database was removed or replaced while it was open: see the log",
+    "vanished": "the database was removed, replaced or truncated while it was open: see the log",
     "corrupt": "the database is damaged: stop the service and restore a backup (`fraudctl db restore`)",
 }
 

@@ -535,6 +535,9 @@ class Writer:
 
     def _write_log_back(self) -> None:
         """Write the log that is still open into the database if another process may find only the latter."""
+        if self._files is not None and self._files.is_torn:
+            logger.critical("database and log stay as they are, because a torn log would ruin the database")
+            return
         if self._files is not None and self._files.is_log_in_place():
             # Only the locks are gone, so another process may be writing this log without waiting for this one.
             logger.warning("the write-ahead log is whole at its place: the next start reads it")
@@ -575,6 +578,7 @@ class Writer:
             if now >= self._probe_due_at:
                 self._probe()
             elif self._trouble is None and self._connection is not None and now >= self._housekeeping.due_at:
+                self._require_files()  # a checkpoint of a torn log would ruin the database
                 self._housekeeping.step(self._connection)
         except Exception as error:
             if self._code_of(error) is None:

@@ -29,7 +29,7 @@ from fraud_detection.store import Store, decisions, labels
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.store.labels import NewLabel, UnknownTransaction
 from fraud_detection.vanished import Mark
-from tests.support.vanishing import VANISHING, moved
+from tests.support.vanishing import TEARING, VANISHING, moved
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 clock = Clock()
@@ -516,7 +516,7 @@ def database_of(service: Service) -> Path:
     return service.store.location
 
 
-@pytest.mark.parametrize("way", VANISHING)
+@pytest.mark.parametrize("way", VANISHING | TEARING)
 @pytest.mark.parametrize(
     "ask",
     [
@@ -530,7 +530,7 @@ def test_what_is_not_in_the_file_at_the_path_is_not_acknowledged(
 ) -> None:
     mark = Mark(database_of(marked), database_of(marked).parents[1] / "models")
 
-    VANISHING[way](database_of(marked))
+    (VANISHING | TEARING)[way](database_of(marked))
     with pytest.raises(NotStored) as refused:
         ask(marked)
 
@@ -556,9 +556,9 @@ def test_without_the_comparison_an_acknowledged_row_would_be_lost(
     assert stored_in(database_of(marked)) == 0
 
 
-@pytest.mark.parametrize("way", VANISHING)
+@pytest.mark.parametrize("way", VANISHING | TEARING)
 def test_an_idle_writer_notices_it_too(marked: Service, way: str) -> None:
-    VANISHING[way](database_of(marked))
+    (VANISHING | TEARING)[way](database_of(marked))
 
     wait_until(lambda: marked.exits, pause=gevent.sleep)
 
@@ -598,6 +598,31 @@ def test_a_log_that_another_process_may_be_writing_is_left_whole(marked: Service
     alone = stored_in(database_of(marked))
     found = subprocess.check_output([sys.executable, "-c", count, database_of(marked)], text=True)
     assert (alone, found) == (0, "(21,)\n")
+
+
+@pytest.mark.parametrize("way", ["the log is truncated", "the log is overwritten"])
+@pytest.mark.parametrize("is_compared", [True, False], ids=["", "control"])
+def test_a_torn_log_ruins_no_database(
+    marked: Service, way: str, is_compared: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        marked.writer.append(scored())
+    if not is_compared:
+        monkeypatch.setattr(OpenFiles, "require_unchanged", lambda _files: None)
+
+    TEARING[way](database_of(marked))
+    with contextlib.suppress(NotStored):
+        marked.writer.append(scored())
+    marked.writer.close()
+
+    with contextlib.closing(pysqlite3.connect(f"file:{database_of(marked)}?immutable=1", uri=True)) as opened:
+        try:
+            found = opened.execute("PRAGMA integrity_check").fetchall()
+        except pysqlite3.DatabaseError as error:
+            found = [(str(error),)]
+    assert (found == [("ok",)]) is is_compared
+    assert (marked.exits == [ExitCode.STORAGE_FAILED]) is is_compared
+    assert ("stay as they are, because a torn log" in caplog.text) is is_compared
 
 
 def test_a_log_that_a_reader_holds_is_not_given_up_at_once(

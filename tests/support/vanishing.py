@@ -1,5 +1,6 @@
 """Takes the files of a store away while a process has them open, in each way in which it happens."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,18 @@ def _replace_folder(database: Path) -> None:
     shutil.copytree(moved(database).parent, database.parent)
 
 
+def _truncate(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+def _cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1000)
+
+
+def _overwrite(file: Path) -> None:
+    file.write_bytes(b"x" * file.stat().st_size)
+
+
 def moved(database: Path) -> Path:
     """Where the database is after its folder was moved."""
     return database.parent.with_name("moved") / database.name
@@ -61,3 +74,11 @@ VANISHING: dict[str, Callable[[Path], object]] = {
     "the folder is replaced by a copy": _replace_folder,
 }
 """What takes the files away, by its description; each takes the path of the database."""
+
+TEARING: dict[str, Callable[[Path], object]] = {
+    "the log is truncated": lambda database: _truncate(_log(database)),
+    "the end of the log is cut off": lambda database: _cut_off(_log(database)),
+    "the log is overwritten": lambda database: _overwrite(_log(database)),
+    "the database is truncated": _truncate,
+}
+"""What takes their content away and leaves the files where they are, likewise."""

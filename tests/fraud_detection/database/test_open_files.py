@@ -1,6 +1,9 @@
 """OpenFiles notices each way in which the files of an open database vanish, and ignores ordinary use."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from fraud_detection.database.open_files import OpenFiles, StoreVanished
 from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
-from tests.support.vanishing import VANISHING
+from tests.support.vanishing import TEARING, VANISHING
 
 NAMED = {
     "the database is removed": "data/requests.db: was removed or moved away",
@@ -45,9 +48,91 @@ def test_what_vanished_is_named(database: Path, way: str) -> None:
         files.require_unchanged()
 
 
-def write_and_checkpoint(store: Store) -> None:
+TORN = {
+    "the log is truncated": "data/requests.db-wal: was truncated or overwritten",
+    "the end of the log is cut off": "data/requests.db-wal: was truncated or overwritten",
+    "the log is overwritten": "data/requests.db-wal: was truncated or overwritten",
+    "the database is truncated": "data/requests.db: was truncated or overwritten",
+}
+
+
+def write(store: Store) -> None:
     with store.begin() as connection:
         store.set_meta(connection, "probe", "x" * 100_000)
+
+
+@pytest.mark.parametrize("way", TEARING)
+@pytest.mark.parametrize("is_written_later", [False, True], ids=["at rest", "before a commit"])
+def test_a_file_that_lost_its_content_is_named(
+    sqlite_store: Store, database: Path, way: str, is_written_later: bool
+) -> None:
+    files = OpenFiles(database)
+    write(sqlite_store)
+    files.require_unchanged()
+    TEARING[way](database)
+    if is_written_later:  # after which the log is as long as it should be
+        write(sqlite_store)
+
+    with pytest.raises(StoreVanished, match=TORN[way]):
+        files.require_unchanged()
+    assert files.is_torn
+
+
+def test_a_database_that_lost_pages_after_a_checkpoint_is_named(sqlite_store: Store, database: Path) -> None:
+    files = OpenFiles(database)
+    write_and_checkpoint(sqlite_store)
+    files.require_unchanged()
+    os.truncate(database, database.stat().st_size - 4096)
+
+    with pytest.raises(StoreVanished, match=TORN["the database is truncated"]):
+        files.require_unchanged()
+
+
+def test_a_descriptor_that_was_closed_and_used_again_is_found_anew(
+    sqlite_store: Store, database: Path, tmp_path: Path
+) -> None:
+    files = OpenFiles(database)
+    sqlite_store.engine.dispose()
+    with sqlite_store.engine.connect() as first:
+        files.forget_closed_log()
+        files.note_reopened_log()
+        with sqlite_store.engine.connect():
+            first.invalidate()
+            others = [(tmp_path / f"{number}").open("wb") for number in range(20)]
+            write(sqlite_store)
+
+            files.require_unchanged()
+    for other in others:
+        other.close()
+
+
+WRITE_CHECKPOINT_AND_VACUUM = """
+import sys, pysqlite3
+opened = pysqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+opened.execute("PRAGMA wal_autocheckpoint=20")
+opened.execute("CREATE TABLE other (value)")
+for turn in range(60):
+    opened.execute("INSERT INTO other VALUES (zeroblob(?))", (turn * 1000,))
+    opened.execute(("PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM other", "SELECT 1", "VACUUM", "SELECT 1")[turn % 5])
+    opened.execute("PRAGMA incremental_vacuum")
+"""
+
+
+def test_what_other_processes_write_at_the_same_time_is_no_loss(sqlite_store: Store, database: Path) -> None:
+    files = OpenFiles(database)
+    looks = 0
+    with subprocess.Popen([sys.executable, "-c", WRITE_CHECKPOINT_AND_VACUUM, database]) as other:
+        while other.poll() is None:
+            write(sqlite_store)
+            for _ in range(50):
+                files.require_unchanged()
+                looks += 1
+
+    assert (other.returncode, looks > 100) == (0, True)
+
+
+def write_and_checkpoint(store: Store) -> None:
+    write(store)
     with store.engine.connect() as connection:
         assert empty_wal(connection, busy_timeout_ms=0)
 
