@@ -141,7 +141,8 @@ def place_for_plain_files(beside: Path, settings: JobSettings) -> Iterator[Path]
     if settings.backup_key_file is None:
         yield beside
         return
-    with room_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="fraudctl-") as folder:
+    place = Path(tempfile.gettempdir())
+    with room_in(place, "set TMPDIR to another folder"), tempfile.TemporaryDirectory(prefix="fraudctl-") as folder:
         yield Path(folder)
 
 
@@ -256,7 +257,7 @@ def _move(finished: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def room_in(folder: Path) -> Iterator[None]:
+def room_in(folder: Path, way_out: str = "name another folder") -> Iterator[None]:
     """Turn any error of a full disk in the block, which writes only to this folder, into NoRoom."""
     try:
         yield
@@ -264,9 +265,7 @@ def room_in(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if _is_of_a_full_disk(error):
-            raise NoRoom(
-                f"{folder}: the disk has no room left; free some space there, or name another folder"
-            ) from error
+            raise NoRoom(f"{folder}: the disk has no room left; free some space there, or {way_out}") from error
         raise
 
 

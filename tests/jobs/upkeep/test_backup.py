@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from fraud_detection.store.transfer import ImportedRows
 from fraud_detection.vanished import Mark
 from jobs.installation import Installation
 from jobs.upkeep.backup import NoRoom, back_up, describe_files, room_in
+from jobs.upkeep.encryption import make_key
 from jobs.upkeep.restore import BadBackup, WouldOverwrite, restore, unpacked
 
 CLOCK = Clock()
@@ -403,6 +404,22 @@ def test_a_backup_without_room_names_the_folder_that_is_full(
         back_up(small_disk / "backup.tar.gz", Installation(backed_up, features), now=NOW)
 
     assert list(small_disk.iterdir()) == []
+
+
+def test_an_encrypted_backup_without_room_for_plain_copies_names_tmpdir(
+    backed_up: JobSettings, features: FeatureList, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(tmp_path / "backup.key", now=NOW, add=False)
+    settings = replace(backed_up, backup_key_file=tmp_path / "backup.key")
+    version = current_version(settings.models_dir) or ""
+    (settings.models_dir / version / "large").write_bytes(b"x" * 300_000)
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+
+    with pytest.raises(NoRoom, match=f"^{small_disk}: the disk has no room left; .* set TMPDIR to another folder"):
+        back_up(tmp_path / "backups" / "b.tar.age", Installation(settings, features), now=NOW)
+
+    assert list(small_disk.iterdir()) == []
+    assert list(tmp_path.glob("backups/*")) == []
 
 
 def test_a_restore_without_room_names_the_folder_that_is_full(

@@ -156,7 +156,7 @@ def test_another_key_or_none_opens_nothing(with_key: With, key_file: Path, tmp_p
 
 
 @pytest.mark.parametrize("name", ["plain", "plain.tar", "plain.tar.gz"])
-def test_a_backup_that_anyone_could_have_made_needs_consent_where_there_is_a_key(
+def test_a_backup_that_others_could_have_made_needs_consent_where_there_is_a_key(
     with_key: With, key_file: Path, tmp_path: Path, name: str
 ) -> None:
     here = with_key(key_file)
@@ -229,7 +229,7 @@ def test_a_key_file_is_for_its_owner_and_is_never_overwritten(key_file: Path) ->
 
 
 def test_a_public_key_stands_in_no_file(with_key: With, key_file: Path, tmp_path: Path) -> None:
-    """With it, anyone could write a backup that this installation accepts."""
+    """With it, others could write a backup that this installation accepts."""
     public = str(Keys.read(key_file).identities[0].to_public())
     back_up(tmp_path / "b.tar.age", with_key(key_file), now=NOW)
 
