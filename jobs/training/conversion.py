@@ -18,6 +18,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
 
+from fraud_detection.counted import counted
 from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import ONNX
 from fraud_detection.model.read import ModelRefused, ModelUndecided, read_manifest
@@ -31,6 +32,8 @@ _CONVERTIBLE = (
     "RandomForestClassifier, ExtraTreesClassifier, GradientBoostingClassifier and LogisticRegression can be, alone or "
     "after a StandardScaler in a Pipeline"
 )
+_ZIP = b"PK\x03\x04"
+_SAVE_AGAIN = "save the model again with pickle.dump or joblib.dump, and copy the file whole"
 
 
 class Unfit(Exception):
@@ -68,7 +71,7 @@ def main(arguments: list[str]) -> int:
     except (Unfit, ExportFailed, ModelRefused) as error:
         reply = {"refused": str(error)}
     except Exception as error:  # what was read may raise anything
-        reply = {"refused": cause(error)}
+        reply = {"refused": f"cannot be converted ({cause(error)}); {_SAVE_AGAIN}"}
     Path(REPLY).write_text(json.dumps(reply), encoding="utf-8")
     return 0
 
@@ -104,7 +107,11 @@ def load_classifier(path: Path, features: FeatureList) -> Loaded:
     try:
         content = unpacked(path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise Unfit(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise Unfit(f"cannot be read ({getattr(error, 'strerror', None) or error}); {_SAVE_AGAIN}") from error
+    except NotAllowed as error:
+        raise Unfit(f"{error}; adopt a smaller model, of fewer or shallower trees") from error
+    if content.startswith(_ZIP):
+        raise Unfit("is a ZIP archive, not a pickle; unpack it and adopt the pickle of a scikit-learn classifier in it")
     version = written_by(content)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -118,8 +125,8 @@ def load_classifier(path: Path, features: FeatureList) -> Loaded:
     except MemoryError:
         raise
     except Exception as error:  # a pickle can raise anything
-        problem = _of_another_version(version, error) or f"is no pickle that can be loaded here ({cause(error)})"
-        raise Unfit(problem) from error
+        problem = _of_another_version(version, error)
+        raise Unfit(problem or f"is no pickle that can be loaded here ({cause(error)}); {_SAVE_AGAIN}") from error
     notes = list(dict.fromkeys(str(warning.message).splitlines()[0] for warning in caught))
     classifier = _without_search(found)
     if classifier is not found:
@@ -152,18 +159,29 @@ def _without_search(classifier: Any) -> Any:
 def _require_fit(classifier: Any, features: FeatureList) -> None:
     """Raise Unfit unless this is a classifier of genuine (0) and fraud (1) over the features, in their order."""
     kind = type(classifier).__name__
+    if isinstance(classifier, type):
+        raise Unfit(f"expected a trained classifier, got the class {classifier.__name__}; save a fitted object of it")
     if not callable(getattr(classifier, "predict_proba", None)):
-        refit = "; fit the search with refit=True, which keeps its best estimator" if _is_search(classifier) else ""
-        raise Unfit(f"expected a classifier with predict_proba, got {kind}{refit}")
+        instead = (
+            "fit the search with refit=True, which keeps its best estimator"
+            if _is_search(classifier)
+            else "save the scikit-learn classifier itself, fitted so that it has predict_proba"
+        )
+        raise Unfit(f"expected a classifier with predict_proba, got {kind}; {instead}")
     width = getattr(classifier, "n_features_in_", None)
     if width is None:
-        raise Unfit(f"expected a trained scikit-learn classifier, got a {kind} without n_features_in_")
+        raise Unfit(
+            f"expected a trained scikit-learn classifier, got a {kind} without n_features_in_; "
+            "fit it before you save it, and begin a Pipeline with a step that scikit-learn defines"
+        )
     if width != len(features):
         raise Unfit(
             f"expected a classifier of {len(features)} features, got a {kind} of {width}; "
             "FEATURES_FILE names the features of an installation"
         )
     names = getattr(classifier, "feature_names_in_", None)
+    if names is not None and len(names) != len(features):
+        raise Unfit(f"names {counted(len(names), 'feature')} and has {len(features)}; {_SAVE_AGAIN}")
     if names is not None and tuple(names) != features.names:
         place = next(place for place, name in enumerate(names) if name != features.names[place])
         raise Unfit(
@@ -172,7 +190,10 @@ def _require_fit(classifier: Any, features: FeatureList) -> None:
         )
     classes = np.asarray(getattr(classifier, "classes_", [])).tolist()
     if classes != [0, 1]:
-        raise Unfit(f"expected the classes 0 (genuine) and 1 (fraud), got {classes}")
+        raise Unfit(
+            f"expected the classes 0 (genuine) and 1 (fraud), got {classes}; fit it on transactions of both, with the "
+            "labels 0 and 1"
+        )
 
 
 def _is_search(classifier: Any) -> bool:
@@ -190,11 +211,23 @@ def _require_convertible_parts(classifier: Any) -> None:
                     f"its ColumnTransformer chooses columns by name ({name!r}), and transactions are scored without "
                     "names; fit it with the positions of the columns"
                 )
+        elif not _leads_to_leaves(part):
+            raise Unfit(f"holds a damaged tree, whose nodes lead nowhere or in a circle; {_SAVE_AGAIN}")
         elif _met_missing_values(part):
             raise Unfit(
                 "was fitted on rows with missing values, for which ONNX has no split; fit it on rows without, since "
                 "every transaction here has all features"
             )
+
+
+def _leads_to_leaves(tree: Any) -> bool:
+    """Return whether every inner node asks for a feature and has two later nodes below it, as training leaves them."""
+    nodes = np.arange(tree.node_count)
+    left, right, feature = tree.children_left, tree.children_right, tree.feature
+    inner = (left >= 0) | (right >= 0)
+    is_whole = (nodes < left) & (left < tree.node_count) & (nodes < right) & (right < tree.node_count) & (left != right)
+    is_whole &= (feature >= 0) & (feature < tree.n_features)
+    return bool(is_whole[inner].all())
 
 
 def _met_missing_values(tree: Any) -> bool:

@@ -58,7 +58,7 @@ def cause(error: BaseException) -> str:
     """Return the innermost cause of an error as one line; the converters put whole models into their messages."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …").removesuffix(":")
 
 
 def _convert(classifier: Any, width: int, tensor: Any, kind: int) -> bytes:
@@ -113,6 +113,8 @@ def _probabilities(classifier: Any, rows: Matrix) -> NDArray[np.float64]:
 def require_parity(files: Mapping[str, bytes], rows: Matrix) -> float:
     """Return the largest difference; raises ExportFailed if it is above TOLERANCE."""
     difference = largest_difference(files, rows)
+    if np.isnan(difference):
+        raise ExportFailed("its scores are no numbers (NaN); fit it again on rows without NaN or infinity")
     if not difference <= TOLERANCE:
         raise ExportFailed(
             f"ONNX and pickle score {len(rows)} rows differently, by up to {difference:.2g} ({TOLERANCE:g} is accepted)"

@@ -1,5 +1,6 @@
 """A classifier of the user becomes the two files of a version, or is refused with the cause in one line."""
 
+import gzip
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -75,6 +76,10 @@ def of_classes(*classes: object) -> LogisticRegression:
     return LogisticRegression().fit(ROWS, np.array(classes)[np.arange(300) % len(classes)])
 
 
+def of_one_class(label: int) -> RandomForestClassifier:
+    return RandomForestClassifier(3, random_state=1).fit(ROWS, np.full(300, label))
+
+
 def without_refit() -> GridSearchCV:
     return GridSearchCV(LogisticRegression(), {"C": [1, 2]}, cv=2, refit=False).fit(ROWS, IS_FRAUD)
 
@@ -97,6 +102,26 @@ def choosing_columns_by_name() -> object:
     return fitted
 
 
+def damaged(**nodes: int) -> DecisionTreeClassifier:
+    """A tree whose first node, which has others below it, is not as training left it."""
+    tree = DecisionTreeClassifier(max_depth=2, random_state=1).fit(ROWS, IS_FRAUD)
+    state = tree.tree_.__getstate__()
+    for name, value in nodes.items():
+        state["nodes"][name][0] = value
+    tree.tree_.__setstate__(state)
+    return tree
+
+
+def with_coefficient(value: float) -> LogisticRegression:
+    classifier = LogisticRegression().fit(ROWS, IS_FRAUD)
+    classifier.coef_[0, 0] = value
+    return classifier
+
+
+AGAIN = "save the model again with pickle.dump or joblib.dump, and copy the file whole"
+ITSELF = "save the scikit-learn classifier itself, fitted so that it has predict_proba"
+BOTH = "fit it on transactions of both, with the labels 0 and 1"
+DAMAGED = f"^holds a damaged tree, whose nodes lead nowhere or in a circle; {AGAIN}"
 MISSING = "was fitted on rows with missing values, for which ONNX has no split"
 
 
@@ -119,6 +144,18 @@ MISSING = "was fitted on rows with missing values, for which ONNX has no split"
             TwoNeighbours,
             r"TwoNeighbours, which is no estimator of scikit-learn .* Nothing outside scikit-learn was run",
         ),
+        (lambda: [forest()], f"^expected a classifier with predict_proba, got list; {ITSELF}"),
+        (lambda: LinearRegression().fit(ROWS, IS_FRAUD), f"got LinearRegression; {ITSELF}"),
+        (lambda: RandomForestClassifier, "^expected a trained classifier, got the class RandomForestClassifier; save"),
+        (RandomForestClassifier, "; fit it before you save it"),
+        (lambda: of_one_class(1), rf"^expected the classes 0 \(genuine\) and 1 \(fraud\), got \[1\]; {BOTH}"),
+        (lambda: with_names("amount_eur"), f"^names 1 feature and has 3; {AGAIN}"),
+        (lambda: with_names(*FEATURES.names, "weekday"), f"^names 4 features and has 3; {AGAIN}"),
+        (lambda: damaged(left_child=0), DAMAGED),
+        (lambda: damaged(right_child=-1), DAMAGED),
+        (lambda: damaged(left_child=10**7), DAMAGED),
+        (lambda: damaged(feature=10**8), DAMAGED),
+        (lambda: damaged(feature=-2), DAMAGED),
         (choosing_columns_by_name, r"its ColumnTransformer chooses columns by name \('amount_eur'\)"),
         (lambda: RandomForestClassifier(3, random_state=1).fit(WITH_GAPS, IS_FRAUD), MISSING),
         (lambda: ExtraTreesClassifier(9, random_state=1).fit(WITH_GAPS, IS_FRAUD), MISSING),
@@ -264,6 +301,10 @@ def test_an_estimator_of_another_version_that_loads_and_cannot_score_names_both(
         (b"BZhgarbage", "cannot be read"),
         (b"\xfd7zXZgarbage", "cannot be read"),
         (b"amount,is_fraud\n12.50,0\n", "is no pickle that can be loaded here"),
+        (b"", rf"is no pickle that can be loaded here \(EOFError\); {AGAIN}$"),
+        (pickle.dumps(forest())[:-100], rf"is no pickle that can be loaded here \(.*\); {AGAIN}$"),
+        (gzip.compress(pickle.dumps(forest()))[:-100], rf"cannot be read \(.*\); {AGAIN}$"),
+        (b"PK\x03\x04\x14\0archive/data.pkl", "is a ZIP archive, not a pickle; unpack it and adopt the pickle"),
     ],
 )
 def test_a_file_that_is_no_pickle_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -272,6 +313,21 @@ def test_a_file_that_is_no_pickle_is_refused(tmp_path: Path, content: bytes | No
 
     with pytest.raises(Unfit, match=f"^{message}"):
         load_classifier(tmp_path / "theirs.pkl", FEATURES)
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.training.pickled.UNPACKED_BYTES", 2 * 1024**2)
+    (tmp_path / "theirs.pkl").write_bytes(gzip.compress(b"\0" * (2 * 1024**2 + 1)))
+
+    with pytest.raises(Unfit, match=r"^holds more than 2 MiB, unpacked; adopt a smaller model"):
+        load_classifier(tmp_path / "theirs.pkl", FEATURES)
+
+
+def test_a_model_whose_scores_are_no_numbers_is_refused() -> None:
+    with pytest.raises(Unfit, match=r"^its scores are no numbers \(NaN\); fit it again on rows without NaN"):
+        convert(Loaded(with_coefficient(np.nan), [], sklearn.__version__), FEATURES, ROWS)
 
 
 def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
