@@ -90,6 +90,7 @@ def _sign(location: str | Path, operation: int) -> Iterator[None]:
         return
     require_file(location, NAMED)
     location.parent.mkdir(parents=True, exist_ok=True)
+    location = Path(os.path.realpath(location))  # a link to an open store would otherwise have a lock of its own
     # A file beside the store, because closing a descriptor of the store itself would drop SQLite's locks.
     descriptor = _open(location.with_name(f".{location.name}.in-use"))
     try:

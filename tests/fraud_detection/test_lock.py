@@ -68,6 +68,18 @@ def test_a_store_that_an_api_has_open_cannot_be_had_alone(tmp_path: Path) -> Non
         pass
 
 
+def test_a_link_to_a_store_has_the_lock_of_the_store(tmp_path: Path) -> None:
+    database, link = tmp_path / "requests.db", tmp_path / "elsewhere" / "link.db"
+    database.touch()
+    link.parent.mkdir()
+    link.symlink_to(database)
+
+    with in_use(database), pytest.raises(StoreInUse, match=r"link\.db: a running API"), alone_with(link):
+        pass
+
+    assert [path.name for path in link.parent.iterdir()] == ["link.db"]
+
+
 def test_postgresql_is_shared_without_a_lock_file() -> None:
     with in_use("postgresql://"), alone_with("postgresql://"):
         pass
