@@ -36,6 +36,8 @@ NEEDED_SCOPES: dict[str, Scope | None] = {
 }
 """The scope that a token needs, for each route that is not public."""
 
+_TOKEN_NAME = "fraud.token_name"  # noqa: S105  the name of a fact that is set in environ
+
 RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s
 
 logger = logging.getLogger(__name__)
@@ -233,9 +235,16 @@ def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None)
     if token is None:
         raise Unauthorized("expected the header Authorization: Bearer and a valid token")
     environ[BROUGHT_TOKEN] = True
+    environ[_TOKEN_NAME] = token.name
     if needed is not None and needed not in token.scopes:
         raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
     return token
+
+
+def token_name(environ: WSGIEnvironment) -> str:
+    """Return the name of the token that an authenticated request carries."""
+    name: str = environ[_TOKEN_NAME]
+    return name
 
 
 def _credential(header: str) -> bytes:

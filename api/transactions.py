@@ -89,6 +89,7 @@ def _label(label: Label) -> dict[str, Any]:
         "is_fraud": label.is_fraud,
         "source": label.source,
         "reporter": label.reporter,
+        "token_name": label.token_name,
         "reported_at": _iso(label.reported_at),
         "received_at": _iso(label.received_at),
     }

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fraud_detection.contract import LABEL_SOURCES
 
-REVISION = 3
+REVISION = 4
 """The newest migration; stored with every row as `schema_version`."""
 
 SOURCES = (*LABEL_SOURCES, "import")
@@ -75,8 +75,8 @@ def names_of(requests: sa.Table, *roles: Role) -> list[str]:
     return [column.name for column in requests.columns if column.info["role"] in roles]
 
 
-def tables(feature_names: Sequence[str]) -> Tables:
-    """Describe the tables that store transactions of these features."""
+def tables(feature_names: Sequence[str], revision: int = REVISION) -> Tables:
+    """Describe the tables that store transactions of these features, without the columns of later revisions."""
     metadata = sa.MetaData()
     requests = sa.Table(
         "requests",
@@ -111,6 +111,7 @@ def tables(feature_names: Sequence[str]) -> Tables:
         sa.Column("reporter", sa.Text, nullable=False),
         sa.Column("reported_at", sa.Text, nullable=False),
         sa.Column("received_at", sa.Text, nullable=False),
+        *([sa.Column("token_name", sa.Text)] if revision >= 4 else []),
         sa.ForeignKeyConstraint(["request_id", "row_index"], ["requests.request_id", "requests.row_index"]),
         sa.UniqueConstraint("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at"),
         sa.CheckConstraint("is_fraud IN (0, 1)", name="a_truth"),

@@ -171,6 +171,8 @@ class Store:
                 f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
                 "or set LATEST_DB and TRAIN_DB to other files",
             )
+        if revision < REVISION:  # a job of this version can come before the API that migrates
+            self.tables = tables(self.features.names, revision)
         foreign = foreign_objects(self.tables, connection, is_other_revision=revision != REVISION)
         if foreign:
             more = f" and {len(foreign) - _NAMED_OBJECTS} more" if len(foreign) > _NAMED_OBJECTS else ""

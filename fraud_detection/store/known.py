@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from fraud_detection.schema import Role, names_of
 from fraud_detection.store import PAGE_ROWS, Store
-from fraud_detection.store.labels import Label, label_that_counts
+from fraud_detection.store.labels import Label, insert, label_that_counts
 from fraud_detection.store.transfer import ImportedRows
 
 _IMPORT = "import"
@@ -206,8 +206,7 @@ class KnownRows:
                 new.append(label)
                 classes[label_that_counts([*known, label]).is_fraud].append(row.id)
             if new:
-                values = [{**vars(label), "is_fraud": int(label.is_fraud)} for label in new]
-                self._connection.execute(sa.insert(self._store.tables.labels), values)
+                insert(self._store, self._connection, new)
             for is_fraud, rows in classes.items():
                 changed = sa.update(requests).where(requests.c.id.in_(rows)).values({"Class": int(is_fraud)})
                 self._connection.execute(changed)
@@ -216,7 +215,7 @@ class KnownRows:
     def _labels_of(self, ids: Sequence[int]) -> Iterator[tuple[Any, list[Label]]]:
         """Give stored rows, each with its labels."""
         requests, labels = self._store.tables.requests, self._store.tables.labels
-        names = [field.name for field in fields(Label)]
+        names = [field.name for field in fields(Label) if field.name in labels.c]  # an older store has fewer
         of_row = sa.and_(labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index)
         query = (
             sa.select(requests.c.id, *(labels.c[name] for name in names))

@@ -25,6 +25,8 @@ class Label:
     reporter: str
     reported_at: str
     received_at: str
+    token_name: str | None = None
+    """Who authenticated to report it; None for an imported one, and for one that is older than the column."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,13 @@ def add(
     labels: Sequence[NewLabel],
     received_at: str,
     go_on: Callable[[], object] = lambda: None,
+    *,
+    token_name: str | None = None,
 ) -> int:
     """Add labels and set `Class` of their transactions to the label that counts; return how many labels were new.
 
     A label by transaction_id applies to every row stored under that id. A repeated label changes nothing. `go_on` is
-    called between statements, and may raise to end the work.
+    called between statements, and may raise to end the work. `token_name` is who authenticated.
 
     Raises, before it writes: UnknownTransaction for the first label that names no stored row, TooManyRows, and
     ReportedTooEarly for the first new one that was reported before its transaction.
@@ -96,7 +100,7 @@ def add(
     changed: set[_Row] = set()
     added = 0
     for position, (label, rows) in enumerate(zip(labels, named, strict=True)):
-        verdicts = {row: _verdict(label, row, received_at) for row in rows}
+        verdicts = {row: _verdict(label, row, received_at, token_name) for row in rows}
         fresh = [
             row
             for row, verdict in verdicts.items()
@@ -117,10 +121,16 @@ def add(
         added += bool(fresh)
     for page in _pages(new):
         go_on()
-        values = [{**vars(verdict), "is_fraud": int(verdict.is_fraud)} for verdict in page]
-        connection.execute(sa.insert(store.tables.labels), values)
+        insert(store, connection, page)
     _set_classes(store, connection, {row.id: known.counting[row.key].is_fraud for row in changed}, go_on)
     return added
+
+
+def insert(store: Store, connection: sa.Connection, labels: Sequence[Label]) -> None:
+    """Insert labels as they are, without those of their columns that the store has not yet."""
+    columns = store.tables.labels.columns.keys()
+    values = [{name: value for name, value in vars(label).items() if name in columns} for label in labels]
+    connection.execute(sa.insert(store.tables.labels), [{**row, "is_fraud": int(row["is_fraud"])} for row in values])
 
 
 def label_that_counts(labels: Iterable[Label]) -> Label:
@@ -187,9 +197,9 @@ def _count_rows(store: Store, connection: sa.Connection, transaction_id: str) ->
     return count_up_to(connection, MAX_ROWS_PER_LABEL + 1, requests, requests.c.transaction_id == transaction_id)
 
 
-def _verdict(label: NewLabel, row: _Row, received_at: str) -> Label:
+def _verdict(label: NewLabel, row: _Row, received_at: str, token_name: str | None) -> Label:
     reported_at = label.reported_at or received_at
-    return Label(*row.key, label.is_fraud, label.source, label.reporter, reported_at, received_at)
+    return Label(*row.key, label.is_fraud, label.source, label.reporter, reported_at, received_at, token_name)
 
 
 class _Known:

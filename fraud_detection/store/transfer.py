@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fraud_detection.database.sqlite import copy_sqlite
 from fraud_detection.features import Matrix
-from fraud_detection.schema import REVISION, Role, names_of
+from fraud_detection.schema import REVISION, Role, names_of, tables
 from fraud_detection.store import FACTS_OF_THE_TABLES, PAGE_ROWS, Store
 
 
@@ -33,7 +33,7 @@ def import_history(
     The values of a row stand in the order of `names_of(requests, Role.ROW, Role.FEATURE, Role.LABEL)`.
     """
     places = names_of(store.tables.requests, Role.ROW, Role.FEATURE, Role.LABEL)
-    said = [column.name for column in _carried(store, "labels")]
+    said = [name for name in _carried(store, "labels") if name != "token_name"]
     imported = 0
     for page in pages:
         rows: list[tuple[object, ...]] = []
@@ -61,18 +61,20 @@ def copy_to(store: Store, target: Path) -> None:
 
 
 def contents(store: Store, connection: sa.Connection, table: str) -> Iterator[list[tuple[Any, ...]]]:
-    """Give the rows of a table in pages, in the order of its primary key, without the column `id`."""
-    columns = _carried(store, table)
-    order = store.tables.metadata.tables[table].primary_key.columns
-    query = sa.select(*columns).order_by(*order)
+    """Give the rows of a table in pages, in the order of its primary key, without the column `id`.
+
+    A column that the store has not yet, because it is of an older revision, is None.
+    """
+    stored = store.tables.metadata.tables[table]
+    columns = [stored.c.get(name, sa.null()) for name in _carried(store, table)]
+    query = sa.select(*columns).order_by(*stored.primary_key.columns)
     for page in connection.execution_options(stream_results=True).execute(query).partitions(PAGE_ROWS):
         yield [tuple(row) for row in page]
 
 
 def fill(store: Store, connection: sa.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows as `contents` of another store of the same features gives them."""
-    names = [column.name for column in _carried(store, table)]
-    _insert_many(store, connection, store.tables.metadata.tables[table], names, rows)
+    _insert_many(store, connection, store.tables.metadata.tables[table], _carried(store, table), rows)
 
 
 def _insert_many(
@@ -92,8 +94,9 @@ def _insert_many(
             copy.write_row(row)
 
 
-def _carried(store: Store, table: str) -> list[sa.Column[Any]]:
-    return [column for column in store.tables.metadata.tables[table].columns if column.name != "id"]
+def _carried(store: Store, table: str) -> list[str]:
+    newest = tables(store.features.names).metadata.tables[table]
+    return [column.name for column in newest.columns if column.name != "id"]
 
 
 def clear(store: Store, connection: sa.Connection) -> None:

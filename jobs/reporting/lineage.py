@@ -112,7 +112,9 @@ def _decision(decision: Decision) -> str:
 
 def _label(label: Label, labels: list[Label]) -> str:
     counts = "; this label counts" if label == label_that_counts(labels) and len(labels) > 1 else ""
-    return f"{_truth(label.is_fraud)}, says {label.source} ({label.reporter}), reported {label.reported_at}{counts}"
+    token = "" if label.token_name is None else f" with token {label.token_name}"
+    reported = f"reported {label.reported_at}{token}"
+    return f"{_truth(label.is_fraud)}, says {label.source} ({label.reporter}), {reported}{counts}"
 
 
 def _truth(is_fraud: bool) -> str:

@@ -43,9 +43,10 @@ def test_a_label_is_remembered_with_its_source(each_client: FlaskClient, authori
     decision = each_client.get("/transactions/two", headers=authorized).get_json()
     assert decision["is_fraud"] is True
     (said,) = decision["labels"]
-    assert (said["source"], said["reporter"], said["reported_at"]) == (
+    assert (said["source"], said["reporter"], said["token_name"], said["reported_at"]) == (
         "chargeback",
         "bank 7",
+        "API_TOKEN",
         f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000000Z",
     )
     assert each_client.get("/transactions/one", headers=authorized).get_json()["is_fraud"] is None

@@ -242,3 +242,16 @@ def test_the_metrics_token_follows_its_file(tmp_path: Path) -> None:
     assert (reading.name(METRICS_TOKEN), reading.name("too-short")) == ("METRICS_TOKEN", None)
     path.unlink()
     assert reading.name(METRICS_TOKEN) is None
+
+
+def test_a_label_is_stored_with_the_name_of_the_token(client: FlaskClient) -> None:
+    predict, read, both = (
+        {"Authorization": f"Bearer {token}"} for token in (TOKENS["predict"], TOKENS["read"], "a-token-of-two-scopes")
+    )
+    said = {"transaction_id": "of-the-helpdesk", "is_fraud": True, "source": "analyst", "reporter": "another"}
+    client.post("/predict", json={"data": [[0.5] * 29], "transaction_ids": ["of-the-helpdesk"]}, headers=predict)
+
+    assert client.post("/labels", json={"labels": [said]}, headers=both).status_code == 200
+
+    found = client.get("/transactions/of-the-helpdesk", headers=read).get_json()
+    assert [(label["reporter"], label["token_name"]) for label in found["labels"]] == [("another", "helpdesk")]

@@ -87,6 +87,7 @@ def test_the_migrations_make_what_the_schema_describes(store: Store) -> None:
 
 def test_a_store_of_the_first_revision_gets_the_indexes_of_later_ones(store: Store) -> None:
     with store.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE labels DROP COLUMN token_name")
         connection.exec_driver_sql("DROP INDEX ix_labels_newest")
         connection.exec_driver_sql("DROP INDEX ix_requests_newest")
         connection.exec_driver_sql(
