@@ -1,4 +1,4 @@
-"""Limits requests in flight: beyond the limit the API replies 503, if it can before it reads the body."""
+"""Limits requests in flight: beyond the limit, or if the store is slow, the API replies 503 before it reads a body."""
 
 from types import TracebackType
 
@@ -8,7 +8,7 @@ OLDEST_WAIT_SECONDS = 1.0  # half of the time allowed for storing: a further req
 
 
 class TooManyInside(Exception):
-    """Too many requests are in flight; the client may repeat the request shortly."""
+    """Too many requests are in flight, or the store is slow; the client may repeat the request shortly."""
 
 
 class Admission:
@@ -26,7 +26,12 @@ class Admission:
         """Raise TooManyInside or NotStored if no request may enter now; reading its body would then be in vain."""
         if self._writer.problem == "vanished":  # nor may a row be read that no next start will find
             raise NotStored("storage_failed")
-        if self._inside >= self._limit or self._writer.oldest_wait_seconds > OLDEST_WAIT_SECONDS:
+        if self._writer.oldest_wait_seconds > OLDEST_WAIT_SECONDS:
+            raise TooManyInside(
+                f"the store is slow: a request has waited for it for more than {OLDEST_WAIT_SECONDS:g} s; nothing of "
+                "this one was stored; repeat it after Retry-After seconds"
+            )
+        if self._inside >= self._limit:
             raise TooManyInside("too many requests in flight; repeat this one after Retry-After seconds")
 
     def __enter__(self) -> None:

@@ -26,7 +26,7 @@ MAX_PROBE_BYTES = 8 * 1024  # the standard library would take a hundred lines of
 _STORAGE_PROBLEMS = {
     "starting": "the first commit has not succeeded yet",
     "full": "the disk of the database is full: free space or set RETENTION_DAYS",
-    "busy": "another process holds the database: stop the job that writes to it",
+    "busy": "the database is locked or slow: stop the job that writes to it, or look at its disk",
     "failed": "the database cannot be written: see the log",
     "vanished": "the database was removed, replaced or truncated while it was open: see the log",
     "corrupt": "the database is damaged: stop the service and restore a backup (`fraudctl db restore`)",

@@ -31,6 +31,7 @@ BATCH_ROWS = 2000
 BATCH_SECONDS = 0.1  # after which a transaction begins no further work
 DEADLINE_SECONDS = 2.0
 PROBE_EVERY_SECONDS = 1.0
+STALLED_SECONDS = 3.0  # more than a hiccup, and less than the writer waits for the lock of another process
 COMPARE_EVERY_SECONDS = 0.5  # the files with those that are open, while no request does it
 LAST_CHECKPOINT_SECONDS = 30.0  # a reader may hold the log of a store that vanished for so long
 SHOWN_SECONDS = 3.0  # from the loss of the store to the end, so that clients and probes get their replies
@@ -170,7 +171,7 @@ class Writer:
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         metrics.queue_requests.set_function(self._queue.__len__)
-        metrics.storage_ok.set_function(lambda: self._trouble is None)
+        metrics.storage_ok.set_function(lambda: self.problem is None)
 
     # -- for the requests ----------------------------------------------------------------------------------------
 
@@ -255,8 +256,13 @@ class Writer:
 
     @property
     def problem(self) -> str | None:
-        """Return why nothing can be stored now, None if the last attempt to commit succeeded."""
-        return self._trouble
+        """Return why nothing can be stored now, None if the last attempt to commit succeeded.
+
+        It may still be waiting for a lock or a disk while requests wait for it.
+        """
+        is_awaited = self._queue or self._working_since
+        is_stalled = is_awaited and self.heartbeat_age_seconds > STALLED_SECONDS
+        return self._trouble or ("busy" if is_stalled else None)
 
     # -- start and stop ------------------------------------------------------------------------------------------
 

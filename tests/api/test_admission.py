@@ -147,4 +147,6 @@ def test_a_request_is_answered_503_when_the_queue_waits_too_long_already(
             environ_overrides={"wsgi.input": UnreadBody()},
         )
 
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "overloaded")
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["code"]) == (503, "overloaded")
+    assert error["message"].startswith("the store is slow: a request has waited for it for more than")

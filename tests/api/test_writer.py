@@ -406,6 +406,48 @@ def test_a_full_disk_is_answered_and_heals_by_itself(sqlite_store: Store, start:
     assert service.exits == []
 
 
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Hold the lock for writing as another process does."""
+    with contextlib.closing(pysqlite3.connect(store.location, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_writer_that_waits_for_a_lock_while_requests_wait_for_it_says_so_and_recovers(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = sqlite_service
+    monkeypatch.setattr(writing, "STALLED_SECONDS", 1.5)  # the idle thread reports every second
+
+    with locked(service.store):
+        before = service.writer.problem
+        waiting = gevent.spawn(service.writer.append, scored())
+        wait_until(lambda: service.writer.problem == "busy", pause=gevent.sleep)
+        was_ok, errors = service.figure("fraud_storage_ok"), service.figure("fraud_storage_errors_total", reason="busy")
+    waiting.get()
+
+    assert (before, was_ok, errors) == (None, 0, 0)
+    wait_until(lambda: service.writer.problem is None, pause=gevent.sleep)
+    assert (service.figure("fraud_storage_ok"), service.rows()) == (1, 1)
+
+
+def test_a_hiccup_or_a_lock_that_delays_no_request_is_no_problem(sqlite_service: Service) -> None:
+    problems = set()
+
+    with locked(sqlite_service.store):
+        gevent.sleep(0.2)
+        problems.add(sqlite_service.writer.problem)
+        waiting = gevent.spawn(sqlite_service.writer.append, scored())
+        for _ in range(20):
+            gevent.sleep(0.01)
+            problems.add(sqlite_service.writer.problem)
+    waiting.get()
+    problems.add(sqlite_service.writer.problem)
+
+    assert problems == {None}
+
+
 @pytest.fixture
 def limit_files() -> Iterator[Callable[[int], None]]:
     """Let no file of this process grow beyond a size: the real write inside COMMIT then fails."""
