@@ -43,7 +43,11 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
 """Status and code of each exception; its own message says how to repair the request."""
 
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-_HTTP_MESSAGES = {404: "no such path; GET /docs lists all paths", 405: "the header Allow lists the methods"}
+_HTTP_MESSAGES = {
+    400: "expected a Host header of at most 63 characters between dots; send host and port of the API's URL",
+    404: "no such path; GET /docs lists all paths",
+    405: "the header Allow lists the methods",
+}
 
 logger = logging.getLogger(__name__)
 

@@ -205,6 +205,11 @@ _REFUSALS = {
         "unsupported_transfer_coding",
         "expected no Transfer-Encoding or chunked",
     ),
+    errors.InvalidSchemeHeaders: (
+        "400 Bad Request",
+        "contradicting_scheme",
+        "the proxy sent headers that contradict one another: let it send only X-Forwarded-Proto",
+    ),
     errors.ExpectationFailed: ("417 Expectation Failed", "expectation_failed", "expected no Expect or 100-continue"),
 }
 

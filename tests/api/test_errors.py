@@ -39,6 +39,18 @@ def test_http_errors_have_the_one_form_too(
     assert ("Allow" in answer.headers) is (status == 405)
 
 
+@pytest.mark.parametrize("host", ["a" * 8000, "a" * 64 + ".example", "..", "example..com"])
+def test_a_host_that_is_none_is_refused_with_advice(lasting_client: FlaskClient, host: str) -> None:
+    answer = lasting_client.get("/health", headers={"Host": host})
+
+    assert answer.status_code == 400
+    assert answer.get_json()["error"] == {
+        "code": "bad_request",
+        "message": "expected a Host header of at most 63 characters between dots; send host and port of the API's URL",
+        "request_id": answer.headers["X-Request-Id"],
+    }
+
+
 def test_a_rejection_is_counted_by_its_code(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
     lasting_client.get("/nothing", headers=authorized)
 

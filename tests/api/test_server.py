@@ -455,11 +455,18 @@ def test_forwarded_headers_count_only_from_trusted_proxies(
         forwarded = b"X-Forwarded-Proto: https\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6;proto=https\r\n"
         asked = b"GET /fraud/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nSCRIPT_NAME: /fraud\r\n" + forwarded
         received = connect(server).send(asked + b"\r\n").until_the_end()
+        contradicting = connect(server).send(asked + b"X-Forwarded-Ssl: off\r\n\r\n").until_the_end()
     finally:
         server.process.kill()
         server.process.wait()
 
     assert told in received
+    if told.startswith(b"http "):
+        assert told in contradicting
+    else:
+        assert contradicting.startswith(b"HTTP/1.1 400 ")
+        assert b'"contradicting_scheme"' in contradicting
+        assert b"let it send only X-Forwarded-Proto" in contradicting
 
 
 def test_the_proxy_protocol_is_no_http(connect: Connect, lasting_server: Server) -> None:
