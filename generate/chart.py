@@ -39,7 +39,7 @@ def rendered_defaults() -> str:
 def comparable(rendered: str) -> str:
     """Return a render without its variable parts: a generated token, and the empty lines that only Helm 4 keeps."""
     documents = re.sub(r"\s*\n---\n", "\n---\n", rendered.strip())
-    return re.sub(r"(?m)^(  api-token:) [A-Za-z0-9+/=]{64}$", r"\1 generated", documents)
+    return re.sub(r"(?m)^(  (?:api|metrics)-token:) [A-Za-z0-9+/=]{64}$", r"\1 generated", documents)
 
 
 def _find(program: str, how_to_install: str) -> str:

@@ -11,8 +11,8 @@ from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, S
 from tests.chart.helm import Helm, Manifest, Pod, named, pods
 
 THREADS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
-SECRETS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "BACKUP_KEY", "DATABASE_URL"}
-FILES = {"BACKUP_KEY_FILE", "FEATURES_FILE"}
+SECRETS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "METRICS_TOKEN", "BACKUP_KEY", "DATABASE_URL"}
+FILES = {"API_TOKENS_FILE", "BACKUP_KEY_FILE", "FEATURES_FILE"}
 """Variables that are the path of a file, where others are its content."""
 NAME = "fraud-fraud-detection"
 EVERYTHING = {
@@ -59,7 +59,9 @@ def test_a_container_gets_the_variables_that_its_program_reads(
     told = environment(containers_of(manifests)[name], manifests)
     variables = {variable.name: variable for settings in reads for variable in settings.variables()}
     for variable in [name for name in told if name.endswith("_FILE") and name not in FILES]:
-        (tmp_path / variable).write_text("postgresql://u:p@h/d" if variable == "DATABASE_URL_FILE" else "a-token")
+        (tmp_path / variable).write_text(
+            "postgresql://u:p@h/d" if variable == "DATABASE_URL_FILE" else "a-token-for-this-test"
+        )
         told[variable] = str(tmp_path / variable)
 
     reads[-1].from_env(told)  # accepts every value
@@ -68,7 +70,7 @@ def test_a_container_gets_the_variables_that_its_program_reads(
 
 def test_every_variable_is_a_key_of_a_configmap_save_secrets(helm: Helm) -> None:
     manifests = helm.render(EVERYTHING)
-    by_file = SECRETS | {f"{name}_FILE" for name in SECRETS}
+    by_file = SECRETS | {f"{name}_FILE" for name in SECRETS} | {"API_TOKENS_FILE"}
 
     for suffix, settings in (("api", ApiSettings), ("jobs", JobSettings)):
         keys = set(named(manifests, "ConfigMap", f"{NAME}-{suffix}")["data"])
@@ -159,6 +161,21 @@ def test_a_rotated_token_arrives_without_a_restart(helm: Helm) -> None:
         [mount] = [mount for mount in container["volumeMounts"] if mount["mountPath"] == str(folder)]
         assert "subPath" not in mount
         assert mount["readOnly"] is True
+
+
+def test_the_file_of_named_tokens_comes_from_its_secret(helm: Helm) -> None:
+    manifests = helm.render({"auth": {"existingSecret": "mine", "tokensSecret": "named", "tokensKey": "a-file"}})
+    told = environment(containers_of(manifests)["api"], manifests)
+    [deployment] = [pod for pod in pods(manifests) if pod.owner == f"Deployment {NAME}-api"]
+    [volume] = [volume for volume in deployment.spec["volumes"] if volume["name"] == "auth"]
+    without = helm.render()
+
+    assert told["API_TOKENS_FILE"] == "/run/secrets/fraud-detection/auth/tokens"
+    assert "METRICS_TOKEN_FILE" not in told
+    assert {"secret": {"name": "named", "items": [{"key": "a-file", "path": "tokens"}]}} in volume["projected"][
+        "sources"
+    ]
+    assert "API_TOKENS_FILE" not in environment(containers_of(without)["api"], without)
 
 
 def test_the_address_of_the_api_is_its_service(helm: Helm) -> None:

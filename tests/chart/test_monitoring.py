@@ -79,6 +79,26 @@ def test_prometheus_brings_the_token_of_the_secret_in_its_own_namespace(helm: He
     assert "bearerTokenSecret" not in endpoint
 
 
+@pytest.mark.parametrize(
+    ("auth", "key"),
+    [
+        ({"existingSecret": ""}, "metrics-token"),
+        ({"existingSecret": "", "metricsTokenKey": "scrape"}, "scrape"),
+        ({"existingSecret": "mine"}, "api-token"),
+        ({"existingSecret": "mine", "metricsTokenKey": "scrape"}, "scrape"),
+    ],
+)
+def test_prometheus_gets_a_token_that_opens_only_the_metrics(helm: Helm, auth: dict[str, str], key: str) -> None:
+    manifests = helm.render({"auth": auth}, api_versions=OPERATOR)
+
+    _, endpoint = monitor(manifests, API)
+    volumes = named(manifests, "Deployment", API)["spec"]["template"]["spec"]["volumes"]
+    [sources] = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "auth"]
+    paths = {item["path"]: item["key"] for source in sources for item in source["secret"]["items"]}
+    assert endpoint["authorization"]["credentials"]["key"] == key
+    assert paths.get("metrics-token") == (key if key != "api-token" else None)
+
+
 def test_monitors_and_rules_carry_what_prometheus_selects_by(helm: Helm) -> None:
     labels, annotations = {"release": "kube-prometheus-stack"}, {"note": "ours"}
     settings = {"labels": labels, "annotations": annotations}

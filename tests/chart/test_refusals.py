@@ -151,6 +151,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"auth": {"previousTokenKey": "api-token"}},
         "auth.previousTokenKey is the key of the current token: name another key, which need not exist yet",
     ),
+    (
+        {"auth": {"metricsTokenKey": "api-token"}},
+        "auth.metricsTokenKey is the key of a token that may everything: name another key, whose token opens only "
+        "/metrics and /model",
+    ),
     ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another port"),
     (
         {"fullnameOverride": "1fraud"},

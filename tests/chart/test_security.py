@@ -201,19 +201,22 @@ def test_makes_no_secret_when_one_is_there(helm: Helm) -> None:
 def test_generates_a_token_once_and_keeps_it(helm: Helm) -> None:
     secret = named(helm.render(ci="no-monitoring", values={"auth": {"existingSecret": ""}}), "Secret")
 
-    [encoded] = secret["data"].values()
-    assert len(base64.b64decode(encoded)) >= 32
+    assert set(secret["data"]) == {"api-token", "metrics-token"}
+    for encoded in secret["data"].values():
+        assert len(base64.b64decode(encoded)) >= 32
+    assert len(set(secret["data"].values())) == 2
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
 def test_a_generated_token_is_only_in_its_secret(helm: Helm) -> None:
     """A checksum over it is nowhere either, because it would restart the pods at each render."""
     manifests = helm.render({"auth": {"existingSecret": ""}})
-    [encoded] = named(manifests, "Secret")["data"].values()
+    generated = named(manifests, "Secret")["data"].values()
 
     elsewhere = repr([m for m in manifests if m["kind"] != "Secret"])
-    assert encoded not in elsewhere
-    assert base64.b64decode(encoded).decode() not in elsewhere
+    for encoded in generated:
+        assert encoded not in elsewhere
+        assert base64.b64decode(encoded).decode() not in elsewhere
 
 
 def secret_references(container: Manifest) -> list[Any]:
@@ -225,4 +228,6 @@ def test_secrets_come_as_files_and_not_as_variables(all_pods: list[Pod]) -> None
         for container in pod.containers:
             assert secret_references(container) == [], (pod.owner, container["name"])
             for variable in container.get("env", []):
-                assert variable["name"] not in {"API_TOKEN", "API_TOKEN_PREVIOUS", "DATABASE_URL"}, pod.owner
+                assert variable["name"] not in {"API_TOKEN", "API_TOKEN_PREVIOUS", "METRICS_TOKEN", "DATABASE_URL"}, (
+                    pod.owner
+                )

@@ -24,11 +24,12 @@ def docker_compose() -> None:
 
 @pytest.fixture(scope="session")
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A token, made by the command that .env.example names."""
+    """A token beside that of Prometheus, both made by the commands that .env.example names."""
     folder = tmp_path_factory.mktemp("compose")
-    command = re.search(r"^#   (install .*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert command
-    subprocess.run(command[1], shell=True, cwd=folder, check=True)  # noqa: S602  our own documented line
+    commands = re.findall(r"^#   (.* secrets/\w+_token)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=folder, check=True)  # noqa: S602  our own documented line
     return folder / "secrets" / "api_token"
 
 

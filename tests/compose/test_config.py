@@ -143,7 +143,25 @@ def test_the_token_comes_as_a_file_and_only_to_containers_that_need_it(
     assert token_file.read_text().strip() not in json.dumps(config)
     for name, service in services.items():
         secret = {key for key in service.get("environment", {}) if re.search("TOKEN|PASSWORD|SECRET|DATABASE_URL", key)}
-        assert secret <= {"API_TOKEN_FILE"}, name
+        assert secret <= {"API_TOKEN_FILE", "METRICS_TOKEN_FILE"}, name
+
+
+def test_prometheus_gets_a_token_of_its_own_if_there_is_one(project: Project, tmp_path: Path) -> None:
+    def read() -> tuple[set[str], str, str, str]:
+        config = json.loads(project.compose("config", "--format", "json"))
+        prometheus, api = config["services"]["prometheus"], config["services"]["fraud_api"]
+        given = {each["source"] for each in prometheus["secrets"]}
+        files = {name: secret["file"] for name, secret in config["secrets"].items()}
+        return given, files["metrics_token"], files["api_token"], api["environment"]["METRICS_TOKEN_FILE"]
+
+    given, before, of_the_api, unset = read()
+    with project.env_file.open("a") as file:
+        file.write(f"METRICS_TOKEN_FILE={tmp_path / 'metrics_token'}\n")
+    _, own, _, named = read()
+
+    assert given == {"metrics_token"}
+    assert (before, unset) == (of_the_api, "")
+    assert (own, named) == (str(tmp_path / "metrics_token"), "/run/secrets/metrics_token")
 
 
 def test_the_keys_of_encrypted_backups_come_as_a_file_and_only_to_fraudctl(project: Project, tmp_path: Path) -> None:
@@ -190,7 +208,7 @@ def names(settings: type[ApiSettings | JobSettings | ClientSettings]) -> set[str
 
 DATABASE = {"DATABASE_URL"}  # a secret; many shells set it for another program
 IMAGE_SAYS = {"LATEST_DB", "TRAIN_DB", "DRIFT_RESULT", "HOST", "PORT", "PROBE_PORT"}
-TOKENS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "API_TOKEN_PREVIOUS_FILE"}
+TOKENS = {"API_TOKEN", "API_TOKEN_PREVIOUS", "API_TOKEN_PREVIOUS_FILE", "METRICS_TOKEN", "API_TOKENS_FILE"}
 BACKUPS = {"BACKUP_KEY_FILE"}  # for those who back up and restore
 NO_FILE = {"FEATURES_FILE", "BASELINE_DIR"}  # no file of the machine is mounted, so they could name none
 KUBERNETES = {"ROLLOUT_DEPLOYMENT", "ROLLOUT_TIMEOUT_SECONDS"}
@@ -233,7 +251,10 @@ def test_every_line_of_the_example_is_one_that_compose_or_the_programs_read(proj
     interpolated = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
 
     assert set(lines) - interpolated - names(ApiSettings) - names(JobSettings) == {"COMPOSE_PROFILES"}
-    assert re.findall(r"^[A-Z_]+=.*$", example, re.MULTILINE) == ["API_TOKEN_FILE=secrets/api_token"]
+    assert re.findall(r"^[A-Z_]+=.*$", example, re.MULTILINE) == [
+        "API_TOKEN_FILE=secrets/api_token",
+        "METRICS_TOKEN_FILE=secrets/metrics_token",
+    ]
     write_env(project.env_file, lines)
     described = json.loads(project.compose("config", "--format", "json"))["services"]
     assert "mlflow" in described

@@ -89,6 +89,7 @@ def installation(
     ports = {name: free_port() for name in ("API_PORT", "PROMETHEUS_PORT", "PUSHGATEWAY_PORT")}
     variables = {
         "API_TOKEN_FILE": str(token_file),
+        "METRICS_TOKEN_FILE": str(token_file.with_name("metrics_token")),
         "IMAGE_TAG": image_tags.pop(),
         **ports,
     }

@@ -174,7 +174,13 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "previous" bool): a volume with the API's token, which follows the Secret through a rotation. */}}
+{{/* The key of the token that opens only /metrics and /model; empty if the Secret is yours and no key is named. */}}
+{{- define "fraud-detection.metricsTokenKey" -}}
+{{- .Values.auth.metricsTokenKey | default (ternary "" "metrics-token" (ne .Values.auth.existingSecret "")) }}
+{{- end }}
+
+{{/* (dict "root" $ "ofApi" bool): a volume with the API's token, which follows the Secret through a rotation. With "ofApi"
+it also has what only the API reads: the other valid tokens. */}}
 {{- define "fraud-detection.tokenVolume" -}}
 - name: auth
   projected:
@@ -184,13 +190,28 @@ hostAliases:
           items:
             - key: {{ .root.Values.auth.tokenKey }}
               path: api-token
-      {{- if .previous }}
+      {{- if .ofApi }}
       - secret:
           name: {{ include "fraud-detection.authSecretName" .root }}
           optional: true # the key exists only during a rotation
           items:
             - key: {{ .root.Values.auth.previousTokenKey }}
               path: api-token-previous
+      {{- with include "fraud-detection.metricsTokenKey" .root }}
+      - secret:
+          name: {{ include "fraud-detection.authSecretName" $.root }}
+          optional: true # so that a missing key stops no pod
+          items:
+            - key: {{ . }}
+              path: metrics-token
+      {{- end }}
+      {{- with .root.Values.auth.tokensSecret }}
+      - secret:
+          name: {{ . }}
+          items:
+            - key: {{ $.root.Values.auth.tokensKey }}
+              path: tokens
+      {{- end }}
       {{- end }}
 {{- end }}
 

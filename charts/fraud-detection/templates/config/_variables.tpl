@@ -16,6 +16,8 @@ LOG_FORMAT: {{ .Values.config.logFormat | toString | quote }}
 {{- with .Values.config.trustedProxies }}
 TRUSTED_PROXIES: {{ . | quote }}
 {{- end }}
+ACCESS_LOG: {{ .Values.config.accessLog | toString | quote }}
+RATE_LIMIT_PER_SECOND: {{ .Values.config.rateLimitPerSecond | int64 | quote }}
 MAX_IN_FLIGHT: {{ .Values.config.maxInFlight | int64 | quote }}
 RETENTION_DAYS: {{ .Values.config.retentionDays | int64 | quote }}
 {{- end }}

@@ -120,7 +120,7 @@ spec:
                     path: backup.key
             {{- end }}
             {{- if .api }}
-            {{- include "fraud-detection.tokenVolume" (dict "root" .root "previous" false) | nindent 12 }}
+            {{- include "fraud-detection.tokenVolume" (dict "root" .root "ofApi" false) | nindent 12 }}
             {{- end }}
             {{- if .kubernetes }}
             - name: kubernetes

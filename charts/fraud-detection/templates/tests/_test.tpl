@@ -27,5 +27,5 @@ spec:
       volumeMounts:
         {{- include "fraud-detection.tokenMount" .root | nindent 8 }}
   volumes:
-    {{- include "fraud-detection.tokenVolume" (dict "root" .root "previous" false) | nindent 4 }}
+    {{- include "fraud-detection.tokenVolume" (dict "root" .root "ofApi" false) | nindent 4 }}
 {{- end }}
