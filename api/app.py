@@ -9,7 +9,7 @@ import flask
 
 from api import docs_page, health, labels, metrics, predict, served_model, transactions
 from api.admission import Admission
-from api.arrival import at_the_door
+from api.arrival import access_log, at_the_door
 from api.auth import Tokens, require_token
 from api.connections import Connections
 from api.errors import answer_errors
@@ -103,7 +103,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
             tokens=tokens,
             metrics=figures,
         )
-        app.wsgi_app = at_the_door(scoring_first, Clock(), figures)  # type: ignore[assignment, method-assign]  # Flask's way
+        app.wsgi_app = at_the_door(scoring_first, Clock(), figures, access_log(settings))  # type: ignore[assignment, method-assign]  # Flask's way
 
         writer.start()
         opened.callback(writer.close)

@@ -1,14 +1,41 @@
 """Gives each request an id and an arrival time; adds X-Request-Id to each reply and measures its latency."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from api.metrics import Metrics
 from fraud_detection.clock import Clock
+from fraud_detection.logs import is_text
+from fraud_detection.settings import ApiSettings
 
+TOKEN_NAME = "fraud.token_name"  # noqa: S105  where environ holds who authenticated
 _ARRIVED_AT = "fraud.arrived_at"
 _REQUEST_ID = "fraud.request_id"
+
+
+_FOR_BROWSERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
+)
+"""Headers of every reply: a browser neither guesses its type nor shows it inside the page of another."""
+
+_LOGGED: dict[str, Callable[[str], bool]] = {
+    "all": lambda _status: True,
+    "errors": lambda status: not status.startswith("200"),
+    "none": lambda _status: False,
+}
+
+logger = logging.getLogger(__name__)
+
+
+def access_log(settings: ApiSettings) -> Callable[[str], bool]:
+    """Return which statuses have a line in the log."""
+    chosen = settings.access_log
+    if chosen == "auto":
+        chosen = "all" if is_text(settings.log_format) else "errors"
+    return _LOGGED[chosen]
 
 
 def request_id(environ: WSGIEnvironment) -> str:
@@ -23,8 +50,10 @@ def arrived_at(environ: WSGIEnvironment) -> str:
     return moment
 
 
-def at_the_door(application: WSGIApplication, clock: Clock, metrics: Metrics) -> WSGIApplication:
-    """Wrap a WSGI application so that every reply has an id, 404 and 500 too."""
+def at_the_door(
+    application: WSGIApplication, clock: Clock, metrics: Metrics, is_logged: Callable[[str], bool]
+) -> WSGIApplication:
+    """Wrap a WSGI application so that every reply has an id, 404 and 500 too; `is_logged` says which are logged."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began = time.perf_counter()
@@ -34,10 +63,36 @@ def at_the_door(application: WSGIApplication, clock: Clock, metrics: Metrics) ->
         def start_identified(
             status: str, headers: list[tuple[str, str]], exc_info: object = None
         ) -> Callable[[bytes], object]:
-            headers.append(("X-Request-Id", identifier))
-            metrics.observe_request(environ["PATH_INFO"], status, time.perf_counter() - began)
+            headers += (("X-Request-Id", identifier), *_FOR_BROWSERS)
+            seconds = time.perf_counter() - began
+            metrics.observe_request(environ["PATH_INFO"], status, seconds)
+            if is_logged(status):
+                _log(environ, metrics.handler(environ["PATH_INFO"]), status, seconds)
             return start_response(status, headers, exc_info)  # type: ignore[arg-type]  # passed on unchanged
 
         return application(environ, start_identified)
 
     return answer
+
+
+def _log(environ: WSGIEnvironment, handler: str, status: str, seconds: float) -> None:
+    """Write one line about a request; of its path only the route, because the rest may be the id of a transaction."""
+    method, code, milliseconds = environ["REQUEST_METHOD"], int(status[:3]), round(seconds * 1000, 1)
+    name, identifier = environ.get(TOKEN_NAME, "none"), environ[_REQUEST_ID]
+    logger.info(
+        "%s /%s %d, token %s, %s ms, request %s",
+        method,
+        handler,
+        code,
+        name,
+        milliseconds,
+        identifier,
+        extra={
+            "method": method,
+            "handler": handler,
+            "status": code,
+            "token_name": name,
+            "milliseconds": milliseconds,
+            "request_id": identifier,
+        },
+    )

@@ -13,6 +13,7 @@ from wsgiref.types import WSGIEnvironment
 import flask
 from prometheus_client import Counter
 
+from api.arrival import TOKEN_NAME
 from api.connections import BROUGHT_TOKEN
 from api.metrics import Metrics
 from fraud_detection.environment import (
@@ -36,7 +37,7 @@ NEEDED_SCOPES: dict[str, Scope | None] = {
 }
 """The scope that a token needs, for each route that is not public."""
 
-_TOKEN_NAME = "fraud.token_name"  # noqa: S105  the name of a fact that is set in environ
+_TOKEN = "fraud.token"  # noqa: S105  where environ holds it
 
 RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s
 
@@ -51,6 +52,29 @@ class Forbidden(Exception):
     """A request whose token has not the scope that it needs; the message names that scope."""
 
 
+class TooManyRequests(Exception):
+    """A name whose tokens sent more requests in a second than RATE_LIMIT_PER_SECOND."""
+
+
+class Allowance:
+    """The requests that one name may still send: at most those of a second, and `per_second` more in each."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._left = float(per_second)
+        self._counted_at = time.monotonic()
+
+    def take(self) -> bool:
+        """Take one request; return whether there was one left."""
+        now = time.monotonic()
+        self._left = min(self._per_second, self._left + (now - self._counted_at) * self._per_second)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 @dataclass(frozen=True)
 class Token:
     """A valid token."""
@@ -60,6 +84,8 @@ class Token:
     scopes: frozenset[Scope]
     digest: bytes
     requests: Counter
+    allowance: Allowance | None
+    """What the tokens of this name may send, None if there is no limit."""
 
 
 _EVERYTHING = frozenset(SCOPES)
@@ -105,7 +131,9 @@ class Tokens:
                 self._read_named(self._named_file)
             except BadTokenFile as error:
                 raise BadSetting(f"API_TOKENS_FILE: {error}") from error
-        self._no_token = Token("", frozenset(), os.urandom(32), metrics.requests_of("current"))
+        self._no_token = Token("", frozenset(), os.urandom(32), metrics.requests_of("current"), None)
+        self._per_second = settings.rate_limit_per_second
+        self._allowances: dict[str, Allowance] = {}
         self._by_digest = self._table()
         self._refuse_doubles()
         for warning in self._warnings():
@@ -133,10 +161,23 @@ class Tokens:
         for single in self._singles:
             if single.token is not None:
                 digest = hashlib.sha256(single.token.encode()).digest()
-                yield Token(single.name, single.scopes, digest, self._metrics.requests_of(single.token_id))
+                yield Token(
+                    single.name,
+                    single.scopes,
+                    digest,
+                    self._metrics.requests_of(single.token_id),
+                    self._allowance(single.name),
+                )
         for named in self._named:
             token_id = named.name if named.is_newest else f"{named.name}:previous"
-            yield Token(named.name, named.scopes, named.digest, self._metrics.requests_of(token_id))
+            yield Token(
+                named.name, named.scopes, named.digest, self._metrics.requests_of(token_id), self._allowance(named.name)
+            )
+
+    def _allowance(self, name: str) -> Allowance | None:
+        if self._per_second == 0:
+            return None
+        return self._allowances.setdefault(name, Allowance(self._per_second))
 
     def _refuse_doubles(self) -> None:
         for token in self._all():
@@ -229,22 +270,31 @@ def require_token(app: flask.Flask, tokens: Tokens) -> None:
 def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> Token:
     """Return which token a request carries; mark its connection as one that may rest for long.
 
-    Raises Unauthorized; Forbidden if the token has not the scope that is needed, if any is.
+    Asked again, it returns the same: the errors of POST /predict come through here a second time.
+
+    Raises Unauthorized; Forbidden if the token has not the scope that is needed, if any is; TooManyRequests.
     """
+    known: Token | None = environ.get(_TOKEN)
+    if known is not None:
+        return known
     token = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
     if token is None:
         raise Unauthorized("expected the header Authorization: Bearer and a valid token")
     environ[BROUGHT_TOKEN] = True
-    environ[_TOKEN_NAME] = token.name
+    environ[TOKEN_NAME] = token.name
     if needed is not None and needed not in token.scopes:
         raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
+    if token.allowance is not None and not token.allowance.take():
+        raise TooManyRequests(
+            "the tokens of this name sent too many requests; repeat this one after Retry-After seconds"
+        )
+    environ[_TOKEN] = token
     return token
 
 
-def token_name(environ: WSGIEnvironment) -> str:
-    """Return the name of the token that an authenticated request carries."""
-    name: str = environ[_TOKEN_NAME]
-    return name
+def token_name(environ: WSGIEnvironment) -> str | None:
+    """Return who authenticated for a request; None if no valid token did."""
+    return environ.get(TOKEN_NAME)
 
 
 def _credential(header: str) -> bytes:

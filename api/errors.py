@@ -9,7 +9,8 @@ from werkzeug.exceptions import HTTPException
 
 from api.admission import TooManyInside
 from api.arrival import request_id
-from api.auth import Forbidden, Unauthorized
+from api.audit import Refusals
+from api.auth import Forbidden, TooManyRequests, Unauthorized
 from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
@@ -38,11 +39,12 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     ReportedTooEarly: (422, "invalid_labels"),
     TooManyRows: (422, TOO_MANY_ROWS),
     IdempotencyKeyReused: (422, "idempotency_key_reused"),
+    TooManyRequests: (429, "too_many_requests"),
     TooManyInside: (503, "overloaded"),
 }
 """Status and code of each exception; its own message says how to repair the request."""
 
-_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
 _HTTP_MESSAGES = {
     400: "expected a Host header of at most 63 characters between dots; send host and port of the API's URL",
     404: "no such path; GET /docs lists all paths",
@@ -54,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
     """Reply to every exception in one format; an unexpected one is a 500 with a traceback in the log."""
+    refusals = Refusals(metrics)
 
     def answer(status: int, code: str, message: str) -> flask.Response:
         metrics.count_rejection(code)
@@ -66,6 +69,8 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
 
     def answer_known(error: Exception) -> flask.Response:
         status, code = ANSWERS[type(error)]
+        if isinstance(error, Unauthorized | Forbidden):
+            refusals.note(flask.request.environ)
         return answer(status, code, str(error))
 
     def answer_not_stored(error: NotStored) -> flask.Response:

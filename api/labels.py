@@ -7,6 +7,7 @@ import flask
 
 from api.admission import Admission
 from api.arrival import arrived_at, request_id
+from api.audit import audit
 from api.auth import token_name
 from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
@@ -36,10 +37,12 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
             new_labels = read_labels(parse_in_turn(body), datetime.now(UTC))
             del body  # hundreds of requests may wait for the writer
             received_at = arrived_at(flask.request.environ)
-            name = token_name(flask.request.environ)
+            environ = flask.request.environ
+            name = token_name(environ)
             added = writer.run(
                 lambda connection: labels.add(store, connection, new_labels, received_at, writer.go_on, token_name=name)
             )
+        audit(environ, "labels", len(new_labels))
         return {
             "labels_added": added,
             "labels_known": len(new_labels) - added,

@@ -53,6 +53,9 @@ class Metrics:
         self.token_reload_failures = self._counter(
             "fraud_token_reload_failures", "Reads of a token file that found no usable token.", "token_id"
         )
+        self.audit_lines_left_out = self._counter(
+            "fraud_audit_lines_left_out", "Refused requests without a line in the log, because too many were refused."
+        )
         self.short_tokens = self._gauge("fraud_short_tokens", "Valid tokens that are shorter than a new one may be.")
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")
@@ -153,6 +156,11 @@ class Metrics:
         key = (_handler_of(path), f"{status[0]}xx")
         child = self._request_seconds.get(key) or self._request_seconds["other", key[1]]
         child.observe(seconds)
+
+    def handler(self, path: str) -> str:
+        """Return the name under which the requests of a path are counted; it holds nothing that a client chose."""
+        name = _handler_of(path)
+        return name if (name, "2xx") in self._request_seconds else "other"
 
 
 def _handler_of(path: str) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from gevent import get_hub
 
 from api.admission import Admission
+from api.audit import audit
 from api.writer import Writer
 from fraud_detection.contract import MAX_FOUND
 from fraud_detection.database.trouble import trouble
@@ -37,9 +38,15 @@ def blueprint(reader: Store, writer: Writer, admission: Admission) -> flask.Blue
             if trouble(found) == "corrupt":
                 writer.stop_storing(found)
             raise found
+        audit(flask.request.environ, "look-up", 0 if found is None else 1 + len(found["others"]))
         if found is None:
             raise NoSuchTransaction("no transaction is stored under this id")
         return found
+
+    @routes.after_request
+    def forbid_storing(response: flask.Response) -> flask.Response:
+        response.headers["Cache-Control"] = "no-store"  # nor may a browser or a proxy keep what was deleted here
+        return response
 
     return routes
 

@@ -10,7 +10,6 @@ import os
 import queue
 import sys
 from datetime import UTC, datetime
-from typing import Literal
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -86,6 +85,11 @@ def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
     logging.getLogger("alembic").setLevel("WARNING")  # its lines at each start carry no information
 
 
+def is_text(log_format: str) -> bool:
+    """Return whether a log of this format is text for people, which `auto` decides by the terminal."""
+    return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def _to_stderr() -> logging.Handler:
     try:
         return _DescriptorHandler(sys.stderr.fileno())
@@ -94,9 +98,6 @@ def _to_stderr() -> logging.Handler:
 
 
 def _formatter(log_format: str) -> logging.Formatter:
-    chosen: Literal["json", "text"] = "json"
-    if log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
-        chosen = "text"
-    if chosen == "json":
-        return JsonFormatter()
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    if is_text(log_format):
+        return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    return JsonFormatter()

@@ -175,6 +175,18 @@ class ApiSettings(SharedSettings):
         None,
         "addresses or networks of the proxies whose X-Forwarded-Proto and SCRIPT_NAME count; without it, from none",
     )
+    access_log: str = variable(
+        "ACCESS_LOG",
+        Choice("auto", "all", "errors", "none"),
+        "auto",
+        "requests that get a line in the log: `errors` are all but 200; `auto` is `all` in text and `errors` in JSON",
+    )
+    rate_limit_per_second: int = variable(
+        "RATE_LIMIT_PER_SECOND",
+        Integer(0, 1_000_000),
+        0,
+        "requests per second that the tokens of one name may send; beyond it the API answers 429; 0 is no limit",
+    )
     max_in_flight: int = variable(
         "MAX_IN_FLIGHT",
         Integer(1, 10_000),

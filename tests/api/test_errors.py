@@ -80,7 +80,7 @@ def test_every_exception_of_the_table_has_its_answer(
     status, code = expected
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (status, code)
     assert answer.get_json()["error"]["message"] == str(kind(argument))
-    assert ("Retry-After" in answer.headers) is (status == 503)
+    assert ("Retry-After" in answer.headers) is (status in {429, 503})
 
 
 def test_what_could_not_be_stored_is_503_with_its_reason(api: Api, authorized: dict[str, str]) -> None:

@@ -1,0 +1,79 @@
+"""The log says who looked up, labelled or was refused, and never what a request or the store holds."""
+
+import json
+import logging
+from collections.abc import Callable
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.audit import REFUSED_LINES_PER_SECOND
+from fraud_detection.logs import JsonFormatter
+from tests.support.environment import TOKEN
+
+WRONG = {"Authorization": "Bearer a-token-that-opens-nothing"}
+
+
+@pytest.fixture
+def audited(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, object]]]:
+    """Return the audit's lines as a machine reads them; LOG_LEVEL hides the lines of programs, not these."""
+    caplog.set_level(logging.ERROR)
+    caplog.handler.setLevel(logging.NOTSET)
+
+    def lines() -> list[dict[str, object]]:
+        records = [record for record in caplog.records if record.name == "api.audit"]
+        return [json.loads(JsonFormatter().format(record)) for record in records]
+
+    return lines
+
+
+def test_a_look_up_and_a_label_leave_one_line_each(
+    lasting_client: FlaskClient, authorized: dict[str, str], audited: Callable[[], list[dict[str, object]]]
+) -> None:
+    body = {"data": [[0.123456] * 29] * 2, "transaction_ids": ["audited-order", "audited-order"]}
+    lasting_client.post("/predict", json=body, headers=authorized)
+    label = {"transaction_id": "audited-order", "is_fraud": True, "source": "analyst", "reporter": "ann"}
+    labelled = lasting_client.post("/labels", json={"labels": [label]}, headers=authorized)
+    found = lasting_client.get("/transactions/audited-order", headers=authorized)
+    missing = lasting_client.get("/transactions/no-such-order", headers=authorized)
+
+    lines = audited()
+
+    assert [(line["event"], line["token_name"], line["count"]) for line in lines] == [
+        ("labels", "API_TOKEN", 1),
+        ("look-up", "API_TOKEN", 2),
+        ("look-up", "API_TOKEN", 0),
+    ]
+    assert [line["request_id"] for line in lines] == [
+        answer.headers["X-Request-Id"] for answer in (labelled, found, missing)
+    ]
+    written = json.dumps(lines)
+    for value in ("audited-order", "no-such-order", "0.123456", "analyst", "ann", TOKEN):
+        assert value not in written
+
+
+def test_refused_requests_leave_ten_lines_a_second_and_a_count(
+    lasting_client: FlaskClient,
+    authorized: dict[str, str],
+    audited: Callable[[], list[dict[str, object]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def left_out() -> float:
+        figures = lasting_client.get("/metrics", headers=authorized).text.splitlines()
+        return float(next(line for line in figures if line.startswith("fraud_audit_lines_left_out_total")).split()[1])
+
+    before = left_out()
+    monkeypatch.setattr("api.audit.time.monotonic", lambda: 1e9)
+    for _ in range(REFUSED_LINES_PER_SECOND + 5):
+        lasting_client.get("/model", headers=WRONG)
+    monkeypatch.setattr("api.audit.time.monotonic", lambda: 1e9 + 1)
+    lasting_client.post("/predict", headers=WRONG)
+    monkeypatch.undo()
+
+    lines = audited()
+
+    assert [(line["event"], line["token_name"]) for line in lines] == [("refused", "none")] * (
+        REFUSED_LINES_PER_SECOND + 1
+    )
+    assert left_out() == before + 5
+    assert "opens-nothing" not in json.dumps(lines)
