@@ -47,14 +47,29 @@ for name in ("model.onnx", "rf_model.pkl", "manifest.json"):
     os.replace(models_dir / "current" / (name + ".tmp"), models_dir / "current" / name)
 """
 
-CHILD = """
-import sys
+# One parent imports everything once; each child that it forks says its pid, waits for the tracer, and acts.
+PARENT = """
+import os, sys, traceback
 from pathlib import Path
 from fraud_detection import lock
 from fraud_detection.model import read, write
-models_dir, source = map(Path, sys.argv[1:])
-print("ready", flush=True)
-sys.stdin.readline()
+models_dir, source = map(Path, sys.argv[1:3])
+act = compile(sys.argv[3], "act", "exec")
+while said := os.read(0, 1):
+    if said == b"g":  # for a child that was killed before it took it
+        continue
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(1, b"%d\\n" % os.getpid())
+            os.read(0, 1)
+            exec(act)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    os.write(1, b"%d\\n" % os.waitstatus_to_exitcode(status))
 """
 
 
@@ -77,21 +92,23 @@ class Sweep:
         """Yield every system call of the act with the models folder that a kill there left."""
         models_dir = self.scratch / "swept"
         shutil.copytree(start, models_dir, symlinks=True)
-        calls = self._calls(act, models_dir, source)
-        assert 10 < len(calls) < 2000
-        for call in calls:
-            shutil.rmtree(models_dir)
-            shutil.copytree(start, models_dir, symlinks=True)
-            kill = ["-e", f"inject={call.name}:signal=KILL:when={call.occurrence}", "-o", "/dev/null"]
-            ended = self._run(act, models_dir, source, kill)
-            if ended == 0:  # Python itself reads once more or less from run to run
-                continue
-            assert ended == -signal.SIGKILL, call
-            yield call, models_dir
+        command = [sys.executable, "-c", PARENT, str(models_dir), str(source), act]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT) as parent:
+            calls = self._calls(parent)
+            assert 10 < len(calls) < 2000
+            for call in calls:
+                shutil.rmtree(models_dir)
+                shutil.copytree(start, models_dir, symlinks=True)
+                kill = ["-e", f"inject={call.name}:signal=KILL:when={call.occurrence}", "-o", "/dev/null"]
+                ended = self._run(parent, kill)
+                if ended == 0:  # Python itself reads once more or less from run to run
+                    continue
+                assert ended == -signal.SIGKILL, call
+                yield call, models_dir
 
-    def _calls(self, act: str, models_dir: Path, source: Path) -> list[SystemCall]:
+    def _calls(self, parent: "subprocess.Popen[bytes]") -> list[SystemCall]:
         trace = self.scratch / "trace"
-        assert self._run(act, models_dir, source, ["-o", str(trace)]) == 0
+        assert self._run(parent, ["-o", str(trace)]) == 0
         seen: Counter[str] = Counter()
         calls = []
         for name in re.findall(r"^(\w+)\(", trace.read_text(), re.MULTILINE):
@@ -99,20 +116,18 @@ class Sweep:
             calls.append(SystemCall(name, seen[name]))
         return calls
 
-    def _run(self, act: str, models_dir: Path, source: Path, options: list[str]) -> int:
-        command = [sys.executable, "-c", CHILD + act, str(models_dir), str(source)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            child.stdout.readline()
-            attached = [self.strace, *options, "-p", str(child.pid)]
-            with subprocess.Popen(attached, stderr=subprocess.PIPE, text=True) as tracer:
-                assert tracer.stderr is not None
-                assert "attached" in tracer.stderr.readline()
-                child.stdin.write(b"\n")
-                child.stdin.close()
-                child.wait(timeout=PATIENCE_SECONDS)
-        return child.returncode
+    def _run(self, parent: "subprocess.Popen[bytes]", options: list[str]) -> int:
+        """Let the parent fork a child that acts under strace, and return the child's exit code."""
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        parent.stdin.write(b"f")
+        attached = [self.strace, *options, "-p", str(int(parent.stdout.readline()))]
+        with subprocess.Popen(attached, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            assert "attached" in tracer.stderr.readline()
+            parent.stdin.write(b"g")
+            tracer.wait(timeout=PATIENCE_SECONDS)
+        return int(parent.stdout.readline())
 
 
 @pytest.fixture
