@@ -52,7 +52,8 @@ coverage: .venv/dev  ## run the same tests and show missed lines; below 95 % it 
 	@$(BIN)/python -m pytest $(ORDINARY) --cov --cov-report=term:skip-covered
 
 faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, the loop on real transactions
-	@$(BIN)/python -m pytest -m faults tests/faults tests/test_story.py
+	@$(BIN)/python -m pytest -m "faults and not alone" $(SPREAD) tests/faults tests/test_story.py
+	@$(BIN)/python -m pytest -m "faults and alone" tests/faults
 
 images: .venv/dev  ## build both images and test them, locked down (needs Docker)
 	@$(BIN)/python -m pytest tests/images

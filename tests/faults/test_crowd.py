@@ -17,7 +17,7 @@ from bench.load import BrokenServer, drive, question
 from tests.support.environment import TOKEN
 from tests.support.service import Service, service
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
 
 ROUNDS = 3
 SECONDS = 5.0

@@ -33,7 +33,7 @@ from tests.support.service import Service, family, service
 from tests.support.transactions import scored
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
 
 LIMIT_BYTES = 512 * 1024 * 1024
 ROWS = 80_000

@@ -23,7 +23,7 @@ from fraud_detection.settings import SharedSettings
 from tests.support.project import ROOT
 
 logger = logging.getLogger(__name__)
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long_file]
 
 PATIENCE_SECONDS = 60
 
