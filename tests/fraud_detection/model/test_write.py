@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fraud_detection.features import FeatureList
-from fraud_detection.model.files import CURRENT, JOURNAL, ONNX, PICKLE, write_whole
+from fraud_detection.model.files import CURRENT, JOURNAL, MANIFEST, ONNX, PICKLE, write_whole
 from fraud_detection.model.read import (
     ModelRefused,
     current_version,
@@ -132,6 +132,18 @@ def test_collect_keeps_the_newest_the_current_its_parent_and_what_rows_name(
     assert read_version(tmp_path / made[1], features).digest == named_by_rows
     assert not (tmp_path / made[1] / PICKLE).exists()
     assert collect(tmp_path, {named_by_rows}) == []
+
+
+def test_a_damaged_version_stays_and_those_after_it_are_collected(
+    models_dir: Path, make_version: MakeVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, useless, *_ = [make_version(models_dir, seed=seed) for seed in range(1, 8)]
+    (models_dir / damaged / MANIFEST).write_text("{")
+
+    assert collect(models_dir, set()) == [useless]
+
+    assert damaged in versions(models_dir)
+    assert "a damaged version stays: " in caplog.text
 
 
 def test_what_a_killed_promoter_left_is_collected(models_dir: Path) -> None:
