@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from fraud_detection.environment import (
     REQUIRED,
     BadSetting,
@@ -34,8 +36,13 @@ def _model_path(value: str) -> Path:
 
 
 def _database_url(value: str) -> str:
+    expected = "postgresql://user:password@host:port/database"
     if not re.match(r"postgres(ql)?(\+psycopg)?://", value):
-        raise ValueError("postgresql://user:password@host:port/database")
+        raise ValueError(expected)
+    try:
+        sa.make_url(value)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ValueError(expected) from error
     try:
         import psycopg  # noqa: F401, PLC0415  an extra that SQLite does without
     except ImportError as error:

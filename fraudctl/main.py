@@ -1,5 +1,7 @@
 """`fraudctl`: all commands, and each expected error as one line and an exit code."""
 
+import errno
+
 import click
 import sqlalchemy as sa
 
@@ -28,10 +30,26 @@ class Fraudctl(click.Group):
                 exit_code = error.exit_code
             elif isinstance(error, sa.exc.DBAPIError):  # its own text repeats the statement and the values
                 message = f"the database says: {error.orig}"
-            elif not isinstance(error, OSError):  # a bug, which shows its traceback
+            elif isinstance(error, OSError):
+                message = _of_a_path(error)
+            else:  # a bug, which shows its traceback
                 raise
             click.echo(f"fraudctl: {message}", err=True)
             ctx.exit(exit_code)
+
+
+_ADVICE = {
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder was expected there; give another path, or move it away"),
+    errno.ENOENT: "make its folder first, or give another path",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let this user write there, or give another path"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or give another path"),
+}
+
+
+def _of_a_path(error: OSError) -> str:
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}; {_ADVICE.get(error.errno or 0, 'give another path')}"
 
 
 @click.group(cls=Fraudctl, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -69,3 +69,9 @@ def test_two_names_of_one_file_are_one_store() -> None:
 def test_an_address_must_be_one() -> None:
     with pytest.raises(BadSetting, match="API_URL: expected an address that starts with http"):
         ClientSettings.from_env(TOKEN | {"API_URL": "localhost:5000"})
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:b@[::", "postgresql://a@host:port/database"])
+def test_a_database_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(BadSetting, match=r"^DATABASE_URL: expected postgresql://.*, got a value that is kept secret$"):
+        JobSettings.from_env({"DATABASE_URL": url})

@@ -32,7 +32,17 @@ def failing(error: Exception) -> Fraudctl:
     ("error", "exit_code", "message"),
     [
         (BadSetting("PORT: expected a number"), 2, "fraudctl: PORT: expected a number\n"),
-        (FileNotFoundError(2, "No such file", "x.csv"), 1, "fraudctl: [Errno 2] No such file: 'x.csv'\n"),
+        (
+            FileNotFoundError(2, "No such file", "x.csv"),
+            1,
+            "fraudctl: x.csv: No such file; make its folder first, or give another path\n",
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "x/current"),
+            1,
+            "fraudctl: x/current: Not a directory; a folder was expected there; give another path, or move it away\n",
+        ),
+        (OSError("x.csv: is there already"), 1, "fraudctl: x.csv: is there already\n"),
         (
             sa.exc.OperationalError("SELECT 1", {}, Exception("disk full")),
             1,
