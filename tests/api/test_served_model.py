@@ -96,6 +96,20 @@ def test_a_bad_version_is_refused_once_and_the_old_one_keeps_serving(
     assert [before.version in record.getMessage() for record in caplog.records] == [True]
 
 
+def test_damage_of_the_version_that_serves_is_noticed_at_the_next_start(
+    served: ServedModel, models_dir: Path, features: FeatureList, metrics: Metrics
+) -> None:
+    before = served.current
+    spoil_digest(models_dir / before.version)
+
+    served.look()
+
+    assert served.current is before
+    assert refused(metrics, "digest") == 0
+    with pytest.raises(ModelRefused, match=r"model\.onnx is not the file that the manifest describes"):
+        ServedModel(models_dir / PICKLE, features, metrics)
+
+
 def test_a_refused_version_does_not_keep_the_next_one_out(
     served: ServedModel, models_dir: Path, make_version: Callable[..., str]
 ) -> None:
