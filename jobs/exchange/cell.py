@@ -42,19 +42,19 @@ def read_id(text: str) -> str | None:
 
 
 def text_of(value: object) -> str | None:
-    """Return the text that a CSV file would hold for a value: empty for None, None if no text is exact.
+    """Return the text that pandas writes to a CSV file for a value: empty for None, None if no text is exact.
 
-    7.0 gives 7, because pandas and SQLite make floats of whole numbers.
+    An id of 7.0 is therefore 7.0 in every file. SQLite has no truths, only 0 and 1.
 
     >>> text_of(7.0), text_of(True), text_of(None), text_of(b"7")
-    ('7', '1', '', None)
+    ('7.0', 'True', '', None)
     """
     if value is None:
         return ""
     if isinstance(value, float):
-        return str(int(value)) if abs(value) < _EXACT and value.is_integer() else None
+        return repr(value) if abs(value) < _EXACT else None
     if isinstance(value, int):
-        return str(int(value))
+        return str(value)
     return value if isinstance(value, str) else None
 
 
@@ -71,5 +71,9 @@ def for_spreadsheet(text: str) -> str:
 
 
 def from_spreadsheet(text: str) -> str:
-    """Return the text for which `for_spreadsheet` gives this one."""
+    """Return the text for which `for_spreadsheet` gives this one.
+
+    >>> from_spreadsheet("'=1+1"), from_spreadsheet("'a")
+    ('=1+1', "'a")
+    """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -22,6 +22,7 @@ from jobs.exchange.table import (
 _BLOCK_LINES = 5 * CHUNK_ROWS  # per call of pandas; a call costs as much as some hundred lines
 _BLOCK_CHARACTERS = 8 * MAX_LINE  # so that long lines need no more memory than many
 _MARK = "\x1f"
+_OUR_COLUMNS = {"request_id", "row"}
 
 _TOO_LONG = f"expected a row of at most {MAX_LINE:,} characters; perhaps a quote that begins here has no end"
 
@@ -105,7 +106,7 @@ class CsvTable:
             list(range(first, first + len(lines))),
             frame[list(numbers)].to_numpy(dtype=np.float64)[1:],
             np.zeros((len(lines), len(numbers)), dtype=np.bool_),
-            [[from_spreadsheet(text) for text in frame[place].tolist()[1:]] for place in texts],
+            [self._texts(frame[place].tolist()[1:]) for place in texts],
             self._raw.tell(),
         )
 
@@ -132,9 +133,13 @@ class CsvTable:
             np.array([[number is None for number in row] for row in found], dtype=np.bool_).reshape(
                 len(rows), len(numbers)
             ),
-            [[from_spreadsheet(row[place]) for row in rows] for place in texts],
+            [self._texts([row[place] for row in rows]) for place in texts],
             self._raw.tell(),
         )
+
+    def _texts(self, cells: list[str]) -> list[str]:
+        """Return the cells without the apostrophes that only our own files have; they name a request and its row."""
+        return [from_spreadsheet(cell) for cell in cells] if set(self.header) >= _OUR_COLUMNS else cells
 
     def _rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Give each row of lines that follow those that are done, with the number of its last line."""

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fraud_detection.clock import TIME_FORM, is_date, stored_time
+from fraud_detection.clock import TIME_FORM, stored_time
 from fraud_detection.contract import LABEL_SOURCES, MAX_BODY_BYTES, MAX_LABELS, TOO_MANY_ROWS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile
 
+_MIDNIGHT = "00:00:00.000000"
 _MAX_ROWS = 2**31  # of a request; the database counts them in 32 bits
 _COLUMNS = frozenset({"transaction_id", "request_id", "row", "is_fraud", "Class", "source", "reported_at", "reporter"})
 
@@ -214,9 +215,13 @@ def _row(text: str) -> int:
 
 
 def _reported_at(text: str) -> str:
-    """Return a time with its zone, as the API takes it; a date stays one, because the API compares it by date."""
+    """Return a time with its zone, as the API takes it, and midnight as its date, which the API compares by date.
+
+    Tables of dates come either way: pandas writes a column of midnights to CSV as dates, and to Parquet as times.
+    """
     try:
         stored = stored_time(text)
     except ValueError:
         raise ValueError(f"column reported_at: expected {TIME_FORM}") from None
-    return text if is_date(text) else f"{stored.replace(' ', 'T')}Z"
+    day, time = stored.split(" ")
+    return day if time == _MIDNIGHT else f"{day}T{time}Z"

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import types
 
 from jobs.exchange.cell import read_number, text_of
@@ -159,13 +160,21 @@ def _numbers(column: Any) -> tuple[Any, Any]:
         # Through text: float() rounds to the nearest float64, arrow's cast does not always.
         found = [_number(value) for value in column.to_pylist()]
         return found, [number is None for number in found]
-    if types.is_float32(column.type) or types.is_float16(column.type):
-        # Through their shortest text, as CSV holds them: 144.05 stays 144.05, and a row is the same in both.
-        values = column.to_numpy(zero_copy_only=False).astype(np.str_).astype(np.float64)
-        return values, column.is_null().to_numpy(zero_copy_only=False)
+    if _is_short_float(column.type):
+        return _shortest(column), column.is_null().to_numpy(zero_copy_only=False)
     # A safe cast refuses whole numbers beyond 2**53; this one gives the nearest float64, as float() of the digits does.
     values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values, column.is_null().to_numpy(zero_copy_only=False)
+
+
+def _is_short_float(kind: pa.DataType) -> bool:
+    return bool(types.is_float32(kind) or types.is_float16(kind))
+
+
+def _shortest(column: Any) -> NDArray[np.float64]:
+    """Return numbers through their shortest text, as CSV holds them: 144.05 stays 144.05, and is the same in both."""
+    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.str_).astype(np.float64)
+    return values
 
 
 def _number(value: object) -> float | None:
@@ -184,6 +193,9 @@ def _texts(column: Any) -> list[str | None]:
     """Return the text of each value: empty if it is missing, None if it has no exact text."""
     text_of = next(text_of for is_kind, text_of in _TEXT_OF if is_kind(column.type))
     values = _microseconds(column) if types.is_temporal(column.type) else column.to_pylist()
+    if _is_short_float(column.type):
+        shortest = _shortest(column).tolist()
+        values = [None if value is None else number for value, number in zip(values, shortest, strict=True)]
     return ["" if value is None else text_of(value) for value in values]
 
 

@@ -6,6 +6,8 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +19,7 @@ from jobs.exchange.api_client import ApiAway, ApiClient
 from jobs.exchange.feature_file import feature_list_of
 from jobs.exchange.import_db import import_db
 from jobs.exchange.import_file import import_file
-from jobs.exchange.label_file import label_file
+from jobs.exchange.label_file import _read, label_file
 from jobs.exchange.transaction_file import pages, read_layout
 from jobs.installation import Installation
 
@@ -133,3 +135,59 @@ def test_the_row_of_a_label_is_a_whole_number(files: Path, cell: str, is_right: 
         expected = (ApiAway, "does not answer") if is_right else (ExpectedError, "column row: expected the position")
         with unreachable, pytest.raises(expected[0], match=expected[1]):
             label_file(path, unreachable, source="analyst")
+
+
+TYPED: dict[str, tuple[list[object], list[str | None]]] = {
+    "float": ([100.0, 1.5, None], ["100.0", "1.5", None]),
+    "short float": ([np.float32(144.05), np.float32(7)], ["144.05", "7.0"]),
+    "integer": ([7, 2**62], ["7", str(2**62)]),
+    "truth": ([True, False], ["True", "False"]),
+    "text": (["'=1", "'-5", "'a'", "''@b", "100.0", "007"], ["'=1", "'-5", "'a'", "''@b", "100.0", "007"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        *((kind, file) for kind in TYPED for file in ("a.csv", "a.csv.gz", "a.parquet")),
+        *((kind, "a.db") for kind in ("float", "integer", "text")),  # SQLite has no truths and no short floats
+    ],
+)
+def test_an_id_of_any_type_is_the_same_in_every_file(files: Path, kind: str, file: str) -> None:
+    cells, identifiers = TYPED[kind]
+    frame = pd.DataFrame({"amount": 5.0, "Class": 1, "transaction_id": cells})
+    path = files / file
+    if file == "a.db":
+        with contextlib.closing(sqlite3.connect(path)) as old, old:
+            old.execute("DROP TABLE IF EXISTS requests")
+            old.execute("CREATE TABLE requests (amount, Class, transaction_id)")
+            old.executemany("INSERT INTO requests VALUES (5, 1, ?)", [(cell,) for cell in cells])
+    elif file == "a.parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False)
+
+    assert imported(path) is not None
+    with contextlib.closing(sqlite3.connect(files / "store.db")) as store:
+        stored = store.execute("SELECT transaction_id FROM requests ORDER BY id DESC LIMIT ?", (len(cells),)).fetchall()
+    assert [identifier for (identifier,) in reversed(stored)] == identifiers
+
+
+@pytest.mark.parametrize("file", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_time_of_a_label_is_a_date_at_midnight_in_every_file(files: Path, file: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "transaction_id": ["a", "b"],
+            "is_fraud": 1,
+            "reported_at": pd.to_datetime(["2026-08-22", "2026-08-23"]),
+            "source": "analyst",
+        }
+    )
+    noon = frame.assign(reported_at=pd.to_datetime(["2026-08-22 00:00", "2026-08-22 12:00"]))
+    path = files / file
+    said = []
+    for each in (frame, noon):
+        each.to_parquet(path, index=False) if file == "a.parquet" else each.to_csv(path, index=False)
+        said += [label["reported_at"] for _, label in _read(path, "analyst")[0]]
+
+    assert said == ["2026-08-22", "2026-08-23", "2026-08-22", "2026-08-22T12:00:00.000000Z"]

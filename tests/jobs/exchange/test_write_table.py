@@ -90,9 +90,10 @@ HARMLESS = ["-5", "+4.5e-3", "'quoted'", "a=1", "1-2", "", "'", "-5."]
 @pytest.mark.parametrize("hostile", [HOSTILE, HOSTILE[:4]], ids=["all", "those that pandas reads"])
 def test_a_spreadsheet_runs_no_cell_and_the_file_is_read_back_equal(tmp_path: Path, hostile: list[str]) -> None:
     path = tmp_path / "table.csv"
-    with path.open("w", newline="", encoding="utf-8") as file, TableWriter(file, {"id": str, "score": float}) as table:
+    columns = {"id": str, "score": float, "request_id": str, "row": int}
+    with path.open("w", newline="", encoding="utf-8") as file, TableWriter(file, columns) as table:
         for text in hostile + HARMLESS:
-            table.add((text, -0.5))
+            table.add((text, -0.5, "r", 0))
 
     with path.open(newline="", encoding="utf-8") as file:
         _, *written = csv.reader(file)
