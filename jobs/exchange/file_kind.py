@@ -13,6 +13,7 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": f"is packed with Zstandard{_PACKED}",
     b"7z\xbc\xaf\x27\x1c": f"is a 7-Zip archive{_PACKED}",
     b"Rar!": f"is a RAR archive{_PACKED}",
+    b"\xef\xbb\xbf" * 2: "begins with two byte order marks; save it as UTF-8 with one or none",
     b"\xff\xfe\0\0": "is UTF-32 text; save it as UTF-8, for example with `iconv -f UTF-32 -t UTF-8`",
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,

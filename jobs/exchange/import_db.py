@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shlex
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
 from fraud_detection.contract import TRANSACTION_ID_FORM
-from fraud_detection.database import DatabaseRefused, reachable
+from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
@@ -36,6 +36,10 @@ DEADLINE_SECONDS = 120
 _STEPS_BETWEEN_TIME_CHECKS = 10_000  # of SQLite's virtual machine: well below a millisecond
 _EARLIEST_SECOND = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 """Smaller numbers are no seconds since 1970, but a date without separators or seconds since another start."""
+
+
+_DAMAGED = "expected a whole SQLite database, but this file is damaged or cut off"
+_RECOVER = "copy it once more from its source, or import what `sqlite3 FILE .recover` saves"
 
 
 class BadOldDatabase(ExpectedError):
@@ -99,8 +103,11 @@ def import_db(
     engine = open_engine(path, read_only=True, allow_network_filesystem=True)
     _require_sqlite(path)
     try:
-        with reachable(path), engine.connect() as old, alone_with(location), _ended(path):
-            table = _recognise(path, old, features, ignored, with_labels=with_labels)
+        with contextlib.ExitStack() as stack:
+            with _reading(path):
+                old = stack.enter_context(engine.connect())
+                table = _recognise(path, old, features, ignored, with_labels=with_labels)
+            stack.enter_context(alone_with(location))
             store = here.create_store(location)
             try:
                 with store.begin() as connection:
@@ -170,7 +177,10 @@ class _Rows:
     def __init__(self, path: Path, old: sa.Connection, table: _OldTable, features: FeatureList, now: datetime) -> None:
         self.path, self.old, self.table, self.features = path, old, table, features
         self.deadline = _Deadline(old)
-        self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
+        driver: Any = old.connection.driver_connection
+        driver.text_factory = _text_or_bytes  # so that a row is named whose text is no UTF-8
+        with _reading(path):
+            self.count = int(old.scalar(sa.select(sa.func.count()).select_from(table.table)) or 0)
         self.first_second = now - timedelta(seconds=self.count)
         self.latest = latest_time(now)
         self.digest = hashlib.sha256()
@@ -178,14 +188,19 @@ class _Rows:
     def pages(self) -> Iterator[ImportedRows]:
         clock = Clock()
         done = 0
-        read = self.old.execution_options(stream_results=True).execute(self.table.query()).partitions(CHUNK_ROWS)
+        with _reading(self.path):
+            read = self.old.execution_options(stream_results=True).execute(self.table.query())
         with tqdm(total=self.count, desc=self.path.name, unit=" rows", delay=1, disable=None, leave=False) as bar:
-            for rows in read:
-                self.deadline.restart()
+            while rows := self.next_rows(read):
                 self.digest.update(repr([tuple(row) for row in rows]).encode())
                 yield self.page(clock, rows, done)
                 done += len(rows)
                 bar.update(len(rows))
+
+    def next_rows(self, read: sa.CursorResult[Any]) -> Sequence[sa.Row[Any]]:
+        self.deadline.restart()
+        with _reading(self.path):
+            return read.fetchmany(CHUNK_ROWS)
 
     def page(self, clock: Clock, rows: Any, done: int) -> ImportedRows:
         matrix = self.matrix([[_number(value) for value in row[:-3]] for row in rows], done)
@@ -253,17 +268,27 @@ class _Deadline:
 
 
 @contextlib.contextmanager
-def _ended(path: Path) -> Iterator[None]:
-    """Say of a query that its deadline ended what happened."""
+def _reading(path: Path) -> Iterator[None]:
+    """Say of an error of the old database what its owner can do; a backup of our store would not help."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != dbapi2.SQLITE_INTERRUPT:
+    except (sa.exc.DBAPIError, DatabaseRefused) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without its details
+        if code == dbapi2.SQLITE_INTERRUPT:
+            said = (
+                f"gave no rows for {DEADLINE_SECONDS} seconds; copy the table `requests` into a new database, and "
+                "import that"
+            )
+        elif code in {dbapi2.SQLITE_BUSY, dbapi2.SQLITE_LOCKED}:
+            said = "another program holds a lock on it; stop that program, or import a copy of the file"
+        elif "decode" in str(cause):
+            said = "expected names of columns in UTF-8; rename the column that is not, in a copy, and import that"
+        elif isinstance(error, DatabaseRefused) and error.reason != "corrupt":
             raise
-        raise BadOldDatabase(
-            f"{path}: gave no rows for {DEADLINE_SECONDS} seconds; copy the table `requests` into a new database, and "
-            "import that"
-        ) from error
+        else:
+            said = f"{_DAMAGED} ({cause}); {_RECOVER}"
+        raise BadOldDatabase(f"{path}: {said}") from error
 
 
 def _require_sqlite(path: Path) -> None:
@@ -273,6 +298,13 @@ def _require_sqlite(path: Path) -> None:
         raise DatabaseRefused(
             "corrupt", f"{path}: is not an SQLite database; a CSV or Parquet file is read by `fraudctl import`"
         )
+
+
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def _number(value: object) -> object:

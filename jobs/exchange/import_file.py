@@ -97,7 +97,7 @@ def import_file(
                 remember_import(store, connection, file_sha256(path), path.name, now, again=again)
                 scaling = _scaling(store, connection, path, layout, here.models_dir)
                 read = _with_progress(
-                    path, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
+                    path, layout, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
                 )
                 return import_rows(
                     store,
@@ -191,7 +191,7 @@ def latest_time(now: datetime) -> str:
     return timestamp(now + timedelta(days=1))
 
 
-def _with_progress(path: Path, read: Iterable[Page], latest: str) -> Iterator[ImportedRows]:
+def _with_progress(path: Path, layout: Layout, read: Iterable[Page], latest: str) -> Iterator[ImportedRows]:
     clock = Clock()
     with tqdm(
         total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
@@ -200,7 +200,7 @@ def _with_progress(path: Path, read: Iterable[Page], latest: str) -> Iterator[Im
             for line, ts in zip(page.lines, page.ts, strict=True):
                 if ts > latest:
                     raise BadTransactionFile(
-                        f"{path}, line {line}: expected a time that is not in the future, got {ts[:19]}"
+                        f"{path}, {layout.unit} {line}: expected a time that is not in the future, got {ts[:19]}"
                     )
             yield imported_rows(page, clock)
             bar.update(page.bytes_read - bar.n)

@@ -15,7 +15,7 @@ from fraud_detection.contract import LABEL_SOURCES, MAX_BODY_BYTES, MAX_LABELS, 
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile
+from jobs.exchange.table import BadTransactionFile, other_separator
 
 _MIDNIGHT = "00:00:00.000000"
 _MAX_ROWS = 2**31  # of a request; the database counts them in 32 bits
@@ -163,6 +163,7 @@ def _named_fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ):
             raise BadTransactionFile(
                 f"{table.header_place}: expected the columns transaction_id (or request_id and row) and is_fraud"
+                f"{other_separator(table)}"
             )
         names = [name for name in table.header if name in _COLUMNS]
         repeated = next((name for name in names if names.count(name) > 1), None)

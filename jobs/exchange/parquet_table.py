@@ -145,7 +145,9 @@ def parquet_errors(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:  # an OSError of pyarrow has a text but no strerror
         reason = str(error).splitlines()[0]
-        raise BadTransactionFile(f"{path}: cannot be read as Parquet ({reason})") from error
+        raise BadTransactionFile(
+            f"{path}: cannot be read as Parquet ({reason}); copy it once more, or write it as CSV"
+        ) from error
 
 
 def _is_number(kind: pa.DataType) -> bool:

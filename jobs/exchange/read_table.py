@@ -28,6 +28,11 @@ def open_table(path: Path) -> Iterator[Table]:
             if begin.startswith(_PARQUET) or path.suffix.lower() == ".parquet":
                 from jobs.exchange.parquet_table import ParquetTable, parquet_errors  # noqa: PLC0415  as below
 
+                if begin and not begin.startswith(_PARQUET):
+                    raise BadTransactionFile(
+                        f"{path}: cannot be read as Parquet (it begins otherwise); if it is CSV, rename it to .csv, or "
+                        "to .csv.gz if it is gzipped"
+                    )
                 with parquet_errors(path):
                     yield ParquetTable(path, raw)
                 return
@@ -48,7 +53,12 @@ def open_table(path: Path) -> Iterator[Table]:
             f"{path}: is not UTF-8 text ({error.reason}), but perhaps Latin-1 or Windows-1252; "
             "convert it, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
         ) from error
-    except (csv.Error, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise BadTransactionFile(
+            f"{path}: cannot be read as CSV ({error}): expected gzipped CSV, not damaged, cut off or followed by other "
+            "bytes; copy it once more, or rename it to .csv if it is not gzipped"
+        ) from error
+    except csv.Error as error:
         raise BadTransactionFile(f"{path}: cannot be read as CSV ({error})") from error
     except OSError as error:
         raise BadTransactionFile(f"{path}: cannot be read ({error.strerror})") from error

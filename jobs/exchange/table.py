@@ -76,6 +76,24 @@ def repeated_column(header_place: str, name: str) -> BadTransactionFile:
     return BadTransactionFile(f"{header_place}: a column name appears twice: {name!r}")
 
 
+def other_separator(table: Table) -> str:
+    """Return, as the end of a sentence, what to do if other marks than commas separate the names, else nothing.
+
+    >>> _separated_by("transaction_id;is_fraud")
+    'semicolons'
+    """
+    marks = None if len(table.header) != 1 or table.unit != "line" else _separated_by(table.header[0])
+    return (
+        ""
+        if marks is None
+        else f", got {marks} between the names; save the file with commas, and with points in numbers"
+    )
+
+
+def _separated_by(header: str) -> str | None:
+    return next((name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if mark in header), None)
+
+
 def require_plausible_size(path: Path, unpacked: int, packed: int, times: int = UNPACKED_TIMES) -> None:
     """Raise BadTransactionFile if a compressed file unpacks to more than tables do, as one made to fill memory does."""
     if unpacked > UNPACKED_BYTES + times * packed:

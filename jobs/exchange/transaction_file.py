@@ -16,7 +16,7 @@ from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.cell import read_id, read_truth
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, repeated_column
+from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, other_separator, repeated_column
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +32,8 @@ class Layout:
     """The meaning of each column of a file."""
 
     header: tuple[str, ...]
+    unit: str
+    """What the places of its rows count: "line" or "row"."""
     feature_places: tuple[int, ...]
     """The column of each feature, in order."""
     amount_place: int | None
@@ -80,8 +82,9 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     Raises BadTransactionFile.
     """
     with open_table(path) as table:
-        header, where = table.header, table.header_place
-        expected = "a header line with commas that names" if table.unit == "line" else "a column for"
+        header, where, unit = table.header, table.header_place, table.unit
+        separator = other_separator(table)
+        expected = "a header line with commas that names" if unit == "line" else "a column for"
     places = {name: place for place, name in enumerate(header)}
     repeated = next((name for name, count in Counter(header).items() if name and count > 1), None)
     if repeated is not None:
@@ -90,11 +93,15 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     missing = [name for name in wanted if name not in places]
     if missing:
         raise BadTransactionFile(
-            f"{where}: expected {expected} every feature, {missing[0]} is missing; "
-            "if your transactions have other features, write a FEATURES_FILE with `fraudctl features init`"
+            f"{where}: expected {expected} every feature, {missing[0]} is missing"
+            + (
+                separator
+                or "; if your transactions have other features, write a FEATURES_FILE with `fraudctl features init`"
+            )
         )
     layout = Layout(
         header,
+        unit,
         tuple(places[name] for name in wanted),
         amount_place=next((index for index, name in enumerate(features.names) if name != wanted[index]), None),
         class_place=places.get("Class"),

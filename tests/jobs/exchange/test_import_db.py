@@ -2,12 +2,14 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from fraud_detection.database import DatabaseRefused
+from fraud_detection.database import DatabaseRefused, sqlite
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.settings import JobSettings
@@ -284,3 +286,48 @@ def test_a_file_of_another_kind_is_called_so(tmp_path: Path) -> None:
         DatabaseRefused, match="is not an SQLite database; a CSV or Parquet file is read by `fraudctl imp"
     ):
         imported(tmp_path / "old.db", tmp_path / "requests.db")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("ts", "row 2 in order of time: ts: expected a time"),
+        ("V1", "row 1 in order of time: feature V1: expected a number"),
+        ("Class", "row 1 in order of time: Class: expected 0, 1 or nothing"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_named_by_its_row(tmp_path: Path, column: str, message: str) -> None:
+    path = old_database(tmp_path, CLASSIC, (1, "2026-01-01", 1, 2, 0, 1), (2, "2026-01-02", 1, 2, 0, 1))
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute(f"UPDATE requests SET {column} = CAST(x'ff32' AS TEXT) WHERE id = 1")  # noqa: S608  from the list
+
+    with pytest.raises(BadOldDatabase, match=rf"old\.db, {message}"):
+        imported(path, tmp_path / "requests.db")
+
+
+@pytest.mark.parametrize("place", [50, 4096, 6000, 20_000], ids=str)
+def test_a_database_that_is_cut_off_is_not_called_our_store(tmp_path: Path, place: int) -> None:
+    path = old_database(tmp_path, CLASSIC, *[(row, "2026-01-01", row, 2, 0, 1) for row in range(1000)])
+    path.write_bytes(path.read_bytes()[:place])
+
+    with pytest.raises(BadOldDatabase, match=r"old\.db: .*is damaged or cut off") as refused:
+        imported(path, tmp_path / "requests.db")
+    assert "db restore" not in str(refused.value)
+
+
+def test_a_database_that_another_program_locks_is_not_called_our_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = old_database(tmp_path, CLASSIC, (1, "2026-01-01", 1, 2, 0, 1))
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    lock = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN EXCLUSIVE');"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{lock} print(flush=True); input()", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(BadOldDatabase, match=r"old\.db: another program holds a lock on it; stop that program, or"):
+            imported(path, tmp_path / "requests.db")
+        other.communicate(b"\n")

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fraud_detection.database import DatabaseRefused
@@ -81,6 +82,11 @@ def test_a_time_that_has_not_come_is_named(tmp_path: Path) -> None:
         BadTransactionFile, match=r"line 3: expected a time that is not in the future, got 2062-03-01 00:00:00"
     ):
         imported(path, tmp_path / "requests.db", models_dir=tmp_path / "models", features=amount_only)
+
+    frame = pd.read_csv(path)
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BadTransactionFile, match=r"a\.parquet, row 2: expected a time that is not in the future"):
+        imported(tmp_path / "a.parquet", tmp_path / "r.db", models_dir=tmp_path / "models", features=amount_only)
 
 
 def test_the_same_file_comes_in_once_unless_wanted_again(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def _labels(database: Path, identifier: str) -> list[tuple[str, str, bool, str]]
     ("lines", "message"),
     [
         (["transaction_id"], "line 1: expected the columns transaction_id"),
+        (
+            ["transaction_id;is_fraud", "a;1"],
+            "line 1: expected the columns .*, got semicolons between the names; save the",
+        ),
+        (
+            ["transaction_id\tis_fraud", "a\t1"],
+            "line 1: expected the columns .*, got tabs between the names; save the file",
+        ),
         (["request_id,is_fraud"], "line 1: expected the columns transaction_id"),
         (["transaction_id,is_fraud,is_fraud", "a,1,0"], "line 1: column is_fraud appears twice"),
         (["transaction_id,is_fraud,reported_at", "a,1,20230808120000Z"], "line 2: column reported_at: expected a time"),

@@ -206,10 +206,11 @@ def sqlite_bytes(folder: Path) -> bytes:
         ("naïve,b\n1,2\n".encode("latin-1"), "is not UTF-8 text .*perhaps Latin-1 .*`iconv -f WINDOWS-1252"),
         (zipped("table.csv"), "is a ZIP archive; unpack it, and import what it holds"),
         (zipped("xl/workbook.xml"), r"is a spreadsheet; open it and save it as CSV \(UTF-8\)"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfa,b\n1,2\n", "begins with two byte order marks; save it as UTF-8 with one or none"),
         (bz2.compress(b"a,b\n1,2\n"), "is packed with bzip2; unpack it"),
         (lzma.compress(b"a,b\n1,2\n"), "is packed with xz; unpack it"),
     ],
-    ids=["utf-16", "utf-16 without a mark", "utf-32", "latin-1", "zip", "xlsx", "bzip2", "xz"],
+    ids=["utf-16", "utf-16 without a mark", "utf-32", "latin-1", "zip", "xlsx", "two marks", "bzip2", "xz"],
 )
 def test_what_is_no_table_is_called_what_it_is(
     tmp_path: Path, content: bytes, message: str, pack: Callable[[bytes], bytes]
@@ -228,6 +229,40 @@ def test_a_database_and_packed_parquet_are_called_what_they_are(tmp_path: Path) 
         read(tmp_path / "a.csv", [0], [])
     with pytest.raises(BadTransactionFile, match="is a Parquet file inside gzip; unpack it"):
         read(tmp_path / "b.parquet.gz", [0], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.parquet", b"a,b\n1,2\n", r"\(it begins otherwise\); if it is CSV, rename it to \.csv, or"),
+        ("a.parquet", gzip.compress(b"a,b\n1,2\n"), r"or to \.csv\.gz if it is gzipped"),
+        ("a.parquet", b"PAR1 cut off", "copy it once more, or write it as CSV"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a,b\n1,2\n") + b"more",
+            "expected gzipped CSV, not .* followed by other bytes; copy",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a,b\n1,2\n")[:-4],
+            "expected gzipped CSV, not damaged, cut off or .*; copy it once",
+        ),
+        ("a.csv.gz", b"a,b\n1,2\n", r"or rename it to \.csv if it is not gzipped"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_names_the_next_step(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(BadTransactionFile, match=rf"{name}: cannot be read as .*{message}"):
+        read(tmp_path / name, [0], [])
+
+
+def test_gzipped_files_one_after_the_other_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a\n1\n2") + gzip.compress(b"5\n3\n"))
+
+    assert numbers_of(tmp_path / "a.csv.gz").tolist() == [1, 25, 3]
 
 
 def test_parquet_is_read_whatever_its_name(tmp_path: Path) -> None:
