@@ -48,7 +48,7 @@ class OpenFiles:
         """Whether a file was truncated or overwritten: then the log must not be written back."""
 
     def require_unchanged(self) -> None:
-        """Compare what is at the paths with what is open, and its size with what SQLite has written.
+        """Compare what is at the paths with what is open, and what is in it with what SQLite has written.
 
         Raises StoreVanished; OSError if the file system does not tell.
         """
@@ -58,7 +58,7 @@ class OpenFiles:
             if status is None or (status.st_dev, status.st_ino, status.st_nlink > 0) != opened:
                 raise self._vanished(path)
             sizes[path] = status.st_size
-        if self._locks in sizes and self._torn(_read(self._descriptors[0]), sizes[self._named], sizes[self._log]):
+        if self._locks in sizes and self._torn(_read(self._descriptors[0]), sizes[self._named]):
             self._require_whole()
 
     def _vanished(self, path: str) -> StoreVanished:
@@ -83,17 +83,17 @@ class OpenFiles:
         for _ in range(_ATTEMPTS):
             self._descriptors = self._find_descriptors()
             before = _read(self._descriptors[0])
-            database, log = (self._status_at(path) for path in (self._named, self._log))
-            if database is None or log is None or -1 in self._descriptors:
+            database = self._status_at(self._named)
+            if database is None or -1 in self._descriptors:
                 return  # the next comparison names what is gone
-            torn = self._torn(before, database.st_size, log.st_size)
+            torn = self._torn(before, database.st_size)
             if torn is None:
                 return
             if torn and _read(self._descriptors[0]) == before:
                 self.is_torn = True
                 raise StoreVanished(f"{torn}: was truncated or overwritten while the API served")
 
-    def _torn(self, start: bytes, database_bytes: int, log_bytes: int) -> str | None:
+    def _torn(self, start: bytes, database_bytes: int) -> str | None:
         """Return the file that lacks what -shm says, None if there is none, empty if a process is writing -shm."""
         if len(start) < _INDEX.size:
             return self._locks
@@ -103,8 +103,6 @@ class OpenFiles:
         page_bytes = page_bytes if page_bytes > 1 else 65536
         frame_bytes = _FRAME_HEADER_BYTES + page_bytes
         if frames:
-            if log_bytes < _LOG_HEADER_BYTES + frames * frame_bytes:
-                return self._log
             # A COMMIT after the end was cut off leaves a hole there, and in it the last frame that was seen.
             if self._last_frame[0] != salt:
                 self._last_frame = salt, _SALT_IN_LOG, salt
@@ -113,7 +111,7 @@ class OpenFiles:
                 return self._log
             place = _LOG_HEADER_BYTES + (frames - 1) * frame_bytes
             content = _read(self._descriptors[1], frame_bytes, place)
-            if len(content) < frame_bytes:
+            if len(content) < frame_bytes:  # the end was cut off
                 return self._log
             self._last_frame = salt, place, content
         # The pages since the last complete checkpoint may be in the log alone.

@@ -78,6 +78,16 @@ def test_a_file_that_lost_its_content_is_named(
     assert files.is_torn
 
 
+def test_a_log_that_lost_frames_before_they_were_seen_is_named(sqlite_store: Store, database: Path) -> None:
+    files = OpenFiles(database)
+    files.require_unchanged()
+    write(sqlite_store)
+    TEARING["the end of the log is cut off"](database)
+
+    with pytest.raises(StoreVanished, match=TORN["the log is truncated"]):
+        files.require_unchanged()
+
+
 def test_a_database_that_lost_pages_after_a_checkpoint_is_named(sqlite_store: Store, database: Path) -> None:
     files = OpenFiles(database)
     write_and_checkpoint(sqlite_store)
