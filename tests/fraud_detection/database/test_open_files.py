@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fraud_detection.database import open_files
 from fraud_detection.database.open_files import OpenFiles, StoreVanished
 from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.features import FeatureList
@@ -139,6 +140,23 @@ def test_what_other_processes_write_at_the_same_time_is_no_loss(sqlite_store: St
                 looks += 1
 
     assert (other.returncode, looks > 100) == (0, True)
+
+
+def test_a_log_that_another_process_empties_during_each_look_is_no_loss(
+    sqlite_store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = OpenFiles(database)
+    read = open_files._read
+
+    def read_between_a_commit_and_a_checkpoint(*where: int) -> bytes:
+        write(sqlite_store)
+        content = read(*where)
+        write_and_checkpoint(sqlite_store)
+        return content
+
+    monkeypatch.setattr(open_files, "_read", read_between_a_commit_and_a_checkpoint)
+
+    files.require_unchanged()
 
 
 def write_and_checkpoint(store: Store) -> None:
