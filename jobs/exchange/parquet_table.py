@@ -28,8 +28,10 @@ from jobs.exchange.table import (
 
 _BUFFER_BYTES = 1 << 20  # read a column a piece at a time; the default loads a whole row group
 _MAX_COLUMN = 128 * 1024 * 1024  # bytes of a column in a row group; a page of it is in memory at once
-# Bytes of the columns of a row group that are read: long texts take three times as much at once, and a job in
-# Kubernetes has 2 GiB. A row group as pandas writes it, of 2**20 rows, takes 256 MiB in the public layout.
+# Bytes of the texts of a row group that are read: if one page holds them all, up to six times as much is in memory.
+_MAX_TEXTS = 80 * 1024 * 1024
+# Bytes of the columns of a row group that are read; as pandas writes it, of 2**20 rows, it takes 256 MiB in the public
+# layout.
 _MAX_GROUP = 512 * 1024 * 1024
 _TIMES = 1000  # Parquet packs equal values of a column into nearly nothing
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,9 +49,13 @@ class ParquetTable:
         self._size = path.stat().st_size
         schema = pq.read_schema(raw)
         # As a dictionary, because a long text that repeats would be copied into each row before its length is known.
-        texts = [field.name for field in schema if any(is_kind(field.type) for is_kind in _STRINGS)]
+        self._text_names = [field.name for field in schema if any(is_kind(field.type) for is_kind in _STRINGS)]
         self._file = pq.ParquetFile(
-            raw, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True, read_dictionary=texts
+            raw,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+            read_dictionary=self._text_names,
         )
         self.header = tuple(name.strip() for name in self._file.schema_arrow.names)
         self.header_place = f"{path}"
@@ -104,6 +110,9 @@ class ParquetTable:
             for name, size in sizes.items():
                 if size > _MAX_COLUMN:
                     raise self._too_large(group, f"column {name}", _MAX_COLUMN, size)
+            texts = [size for name, size in sizes.items() if name in self._text_names]
+            if sum(texts) > _MAX_TEXTS:
+                raise self._too_large(group, f"{len(texts)} columns of text", _MAX_TEXTS, sum(texts))
             if sum(sizes.values()) > _MAX_GROUP:
                 raise self._too_large(group, f"{len(sizes)} columns", _MAX_GROUP, sum(sizes.values()))
 

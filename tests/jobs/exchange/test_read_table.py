@@ -543,6 +543,19 @@ def test_the_columns_of_a_row_group_are_bounded_together(monkeypatch: pytest.Mon
         read(path, [0], [1])  # columns that are not read do not count
 
 
+def test_the_texts_of_a_row_group_are_bounded_because_they_take_several_times_their_size(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    texts = [chance.bytes(500_000).hex() for _ in range(28)]
+    path = parquet_file(tmp_path, x=texts, y=texts, z=texts, n=[1.0] * 28)
+
+    with pytest.raises(
+        BadTransactionFile, match=r"row group 1: 3 columns of text: expected at most 80 MiB, got 80; write smaller"
+    ):
+        read(path, [3], [0, 1, 2])
+    with pytest.raises(BadTransactionFile, match="column x: expected at most 4,096 characters"):
+        read(path, [3], [0, 1])
+
+
 def test_parquet_loads_one_row_group_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"x": ["a", *(f"{number:0>1000000}" for number in range(20))]}), path, row_group_size=1)
