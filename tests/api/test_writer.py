@@ -448,6 +448,14 @@ def test_a_hiccup_or_a_lock_that_delays_no_request_is_no_problem(sqlite_service:
     assert problems == {None}
 
 
+def test_a_writer_for_which_no_request_waits_is_not_stalled(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "STALLED_SECONDS", 0.0)
+
+    assert sqlite_service.writer.problem is None
+
+
 @pytest.fixture
 def limit_files() -> Iterator[Callable[[int], None]]:
     """Let no file of this process grow beyond a size: the real write inside COMMIT then fails."""
