@@ -7,6 +7,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from api.metrics import Metrics
 from fraud_detection.clock import Clock
+from fraud_detection.contract import FOR_BROWSERS
 from fraud_detection.logs import is_text
 from fraud_detection.settings import ApiSettings
 
@@ -14,12 +15,6 @@ TOKEN_NAME = "fraud.token_name"  # noqa: S105  where environ holds who authentic
 _ARRIVED_AT = "fraud.arrived_at"
 _REQUEST_ID = "fraud.request_id"
 
-
-_FOR_BROWSERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "frame-ancestors 'none'"),
-)
-"""Headers of every reply: a browser neither guesses its type nor shows it inside the page of another."""
 
 _LOGGED: dict[str, Callable[[str], bool]] = {
     "all": lambda _status: True,
@@ -63,7 +58,7 @@ def at_the_door(
         def start_identified(
             status: str, headers: list[tuple[str, str]], exc_info: object = None
         ) -> Callable[[bytes], object]:
-            headers += (("X-Request-Id", identifier), *_FOR_BROWSERS)
+            headers += (("X-Request-Id", identifier), *FOR_BROWSERS)
             seconds = time.perf_counter() - began
             metrics.observe_request(environ["PATH_INFO"], status, seconds)
             if is_logged(status):

@@ -25,6 +25,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from api.connections import BROUGHT_TOKEN, Connection, Connections
 from fraud_detection.clock import Clock
+from fraud_detection.contract import FOR_BROWSERS
 
 CLOSING_SECONDS = 2.0
 LAST_QUESTION_SECONDS = 2.0  # closing a connection that was idle for longer hardly ever crosses a request
@@ -214,6 +215,9 @@ _REFUSALS = {
 }
 
 
+_CONSTANT_HEADERS = frozenset({("Content-Type", "application/json"), *FOR_BROWSERS})
+
+
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     """Sends header and body together, which saves a system call and a packet per reply."""
 
@@ -222,6 +226,13 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
     headers_sent: bool
     _head = b""
     _is_at_the_end = False
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        """Check headers as gunicorn does, save those that never change: checking them takes as long as making them."""
+        others: list[tuple[str, str]] = []
+        for header in headers:
+            (self.headers if header in _CONSTANT_HEADERS else others).append(header)
+        super().process_headers(others)
 
     def should_close(self) -> bool:
         """Return whether this reply is the last: at the end, or if too much of the body is unread to receive it."""

@@ -1,6 +1,7 @@
 """`python -m api.smoke [--metrics]`: check that a running API serves, without storing a transaction."""
 
 import argparse
+import http.client
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from fraud_detection.environment import short_token_warning
+from fraud_detection.environment import short_token_warning, what_failed, without_password
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.settings import ClientSettings
 
@@ -34,7 +35,9 @@ class Reply:
         try:
             document: dict[str, Any] = json.loads(self.body)
         except ValueError as error:
-            raise SmokeFailed(f"{self.url}: expected a reply of the API, got no JSON ({error})") from error
+            raise SmokeFailed(
+                f"{without_password(self.url)}: expected a reply of the API, got no JSON ({error})"
+            ) from error
         return document
 
 
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     warning = short_token_warning("API_TOKEN", settings.api_token)
     if warning is not None:
         sys.stderr.write(f"Warning: {warning}\n")
-    sys.stdout.write(f"{settings.api_url}: {found}, no access without a token\n")
+    sys.stdout.write(f"{settings.address}: {found}, no access without a token\n")
     return ExitCode.DONE
 
 
@@ -65,7 +68,7 @@ def smoke(api_url: str, api_token: str) -> str:
     _expect(f"{api_url}/health", 200, None)
     model = _expect(f"{api_url}/model", 200, api_token)
     if not model.document.get("golden_rows_verified"):
-        raise SmokeFailed(f"{api_url}/model: expected verified golden rows, got none")
+        raise SmokeFailed(f"{without_password(api_url)}/model: expected verified golden rows, got none")
     _expect_refusal(f"{api_url}/model", api_token)
     return f"healthy, model {model.document['version']} serves"
 
@@ -79,7 +82,7 @@ def metrics(api_url: str, api_token: str) -> str:
     _expect_refusal(url, api_token)
     figures = _expect(url, 200, api_token).body.decode(errors="replace").splitlines()
     if not any(line.startswith("fraud_model_info") for line in figures):
-        raise SmokeFailed(f"{url}: expected fraud_model_info among the metrics, got none")
+        raise SmokeFailed(f"{without_password(url)}: expected fraud_model_info among the metrics, got none")
     return f"{sum(not line.startswith('#') for line in figures)} metrics"
 
 
@@ -92,7 +95,9 @@ def _expect(url: str, status: int, token: str | None) -> Reply:
     reply = _get(url, token)
     if reply.status != status:
         problems = reply.document.get("problems") or reply.document.get("error") or ""
-        raise SmokeFailed(f"{url}: expected {status}, got {reply.status} {json.dumps(problems) if problems else ''}")
+        raise SmokeFailed(
+            f"{without_password(url)}: expected {status}, got {reply.status} {json.dumps(problems) if problems else ''}"
+        )
     return reply
 
 
@@ -107,8 +112,10 @@ def _get(url: str, token: str | None) -> Reply:
             response = error  # any other status is a reply too
         with response:
             return Reply(url, response.status, response.read())
-    except OSError as error:
-        raise SmokeFailed(f"{url}: expected a reply of the API, got none ({error})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise SmokeFailed(
+            f"{without_password(url)}: expected a reply of the API, got none ({what_failed(error, url)})"
+        ) from error
 
 
 if __name__ == "__main__":

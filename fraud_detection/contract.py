@@ -35,3 +35,9 @@ SCALED_AMOUNT = "Amount_scaled"
 """The feature that a plain Amount becomes."""
 AMOUNT_SCALING = "amount_scaling"
 """The key in schema_meta of the scaling of amounts, which the first import of a plain Amount fixes."""
+
+FOR_BROWSERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
+)
+"""Headers of every reply: a browser neither guesses its type nor shows it inside the page of another."""

@@ -101,7 +101,33 @@ def url(value: str) -> str:
     """Return an address without its last slash; raises ValueError saying what was expected."""
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
         raise ValueError("an address that starts with http:// or https://")
+    host = re.split(r"[/?#]", value.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:[0-9]{1,5})?", host):
+        raise ValueError(
+            "an address such as http://HOST:PORT; in a user or password write each of @ : / ? # % and space as % and "
+            "its two hexadecimal digits"
+        )
     return value.rstrip("/")
+
+
+def tracking_uri(value: str) -> str:
+    """Return where MLflow keeps its runs: an address, which is checked like `url`, or a URI of another kind."""
+    return url(value) if value.lower().startswith("http") else value
+
+
+def without_password(address: str) -> str:
+    """Return an address for a message, without user, password and query.
+
+    >>> without_password("https://user:pa@ss@host:5000/mlflow?key=x")
+    'https://host:5000/mlflow'
+    """
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
+
+
+def what_failed(error: Exception, address: str) -> str:
+    """Return an error for a message; only its kind if the address has a password, which its text may repeat."""
+    return type(error).__name__ if "@" in address else str(error)
 
 
 def checked_token(value: str) -> str:
@@ -244,7 +270,8 @@ def _read(variable: Variable, environ: Mapping[str, str]) -> Any:
     try:
         return variable.parse(value)
     except ValueError as error:
-        got = "a value that is kept secret" if variable.secret else repr(value)
+        is_hidden = variable.secret or variable.parse in {url, tracking_uri}
+        got = "a value that is kept secret" if is_hidden else repr(value)
         raise BadSetting(f"{name}: expected {error}, got {got}") from None  # the cause may repeat a secret
 
 

@@ -18,8 +18,10 @@ from fraud_detection.environment import (
     checked_token,
     new_token,
     text,
+    tracking_uri,
     url,
     variable,
+    without_password,
 )
 
 
@@ -43,6 +45,15 @@ def _database_url(value: str) -> str:
         sa.make_url(value)
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ValueError(expected) from error
+    try:
+        host = sa.make_url(value).host or ""
+    except (sa.exc.ArgumentError, ValueError):
+        host = "@"
+    if re.search(r"[@\s]", host):  # a message about this host would repeat a part of the password
+        raise ValueError(
+            "postgresql://user:password@host:port/database; in user and password write each of @ : / ? # % and space "
+            "as % and its two hexadecimal digits"
+        )
     try:
         import psycopg  # noqa: F401, PLC0415  an extra that SQLite does without
     except ImportError as error:
@@ -276,7 +287,7 @@ class JobSettings(SharedSettings):
     mlflow_reg: str = variable("MLFLOW_REG", text, "fraud-api", "name of the registered model in MLflow")
     mlflow_tracking_uri: str | None = variable(
         "MLFLOW_TRACKING_URI",
-        text,
+        tracking_uri,
         None,
         "URL of an MLflow server; without it, the jobs use data/mlflow.db beside the database",
     )
@@ -322,6 +333,11 @@ class ClientSettings(Settings):
 
     api_url: str = variable("API_URL", url, "http://127.0.0.1:5000", "URL of the running API")
     api_token: str = variable("API_TOKEN", checked_token, REQUIRED, "bearer token of the API", secret=True)
+
+    @property
+    def address(self) -> str:
+        """The URL of the API for messages."""
+        return without_password(self.api_url)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,10 @@
 """Show each training and its judgement: mlflow."""
 
 import os
-from urllib.parse import urlsplit
 
 import click
 
-from fraud_detection.environment import BadSetting
+from fraud_detection.environment import BadSetting, without_password
 from fraudctl.caller import installation
 from jobs.rollout.artifacts import follow_move, have_moved
 from jobs.rollout.mlflow_ui import DEFAULT_PORT, HOST, serve_ui
@@ -29,7 +28,7 @@ def mlflow(port: int) -> None:
     here = installation()
     server = here.settings.mlflow_tracking_uri
     if server is not None:
-        click.echo(f"MLFLOW_TRACKING_URI names a server. Its UI is at {_without_password(server)}")
+        click.echo(f"MLFLOW_TRACKING_URI names a server. Its UI is at {_ui_of(server)}")
         return
     if have_moved(here.mlflow_folder):
         with here.promoter():
@@ -37,11 +36,10 @@ def mlflow(port: int) -> None:
     serve_ui(here.mlflow_folder, port, os.environ, when_ready=_say_where)
 
 
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or parts.hostname is None:
+def _ui_of(uri: str) -> str:
+    if not uri.lower().startswith("http"):
         raise BadSetting("MLFLOW_TRACKING_URI: expected an address such as http://HOST:PORT or https://HOST")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return without_password(uri)
 
 
 def _say_where(address: str) -> None:

@@ -64,6 +64,7 @@ class ApiClient:
 
     def __init__(self, settings: ClientSettings, *, attempts: int = 9) -> None:
         self._url = settings.api_url
+        self._address = settings.address
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {settings.api_token}"
         # All our requests may be repeated: reading, labels, and scoring with an idempotency key.
@@ -123,7 +124,7 @@ class ApiClient:
             raise  # our own body is wrong, and nothing was sent
         except requests.RequestException as error:
             raise ApiAway(
-                f"{self._url}: the API does not answer ({type(error).__name__}); start it with `fraudctl serve`, "
+                f"{self._address}: the API does not answer ({type(error).__name__}); start it with `fraudctl serve`, "
                 "or set API_URL to the address where it runs"
             ) from error
         try:

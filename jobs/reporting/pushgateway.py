@@ -8,6 +8,7 @@ from http.client import HTTPException
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
+from fraud_detection.environment import what_failed
 from jobs.drift.report import REASONS, STATES, DriftReport
 from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures, RetrainOutcome
 
@@ -145,7 +146,7 @@ def _push(url: str | None, job: str, numbers: _Numbers, *, replace: bool) -> boo
     try:
         push(url, job=job, registry=numbers.registry, timeout=TIMEOUT_SECONDS)
     except (OSError, HTTPException) as error:
-        logger.warning("the Pushgateway did not take the numbers of %s: %s", job, error)
+        logger.warning("the Pushgateway did not take the numbers of %s: %s", job, what_failed(error, url))
         return False
     logger.info("pushed the numbers of %s", job)
     return True

@@ -117,7 +117,7 @@ def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stop
         except requests.ConnectionError as error:
             if may_be_stopped and _is_refused(error):
                 return None
-            problem = f"{client.api_url} cannot be reached ({type(error).__name__})"
+            problem = f"{client.address} cannot be reached ({type(error).__name__})"
         if problem is not None and time.monotonic() > deadline:
             return problem
         answers = answers + 1 if problem is None else 0
@@ -136,12 +136,12 @@ def _ask(client: ClientSettings, digest: str) -> str | None:
             )
         if answer.ok:
             served = answer.json()["digest"]
-            return None if served == digest else f"{client.api_url} still serves {served[:12]}"
+            return None if served == digest else f"{client.address} still serves {served[:12]}"
     except requests.ConnectionError:
         raise
     except (requests.RequestException, KeyError, TypeError) as error:
-        return f"{client.api_url} gives no usable answer ({type(error).__name__})"
-    return f"{client.api_url} answers {answer.status_code}"
+        return f"{client.address} gives no usable answer ({type(error).__name__})"
+    return f"{client.address} answers {answer.status_code}"
 
 
 def _is_refused(error: BaseException | None) -> bool:

@@ -27,6 +27,7 @@ from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from fraud_detection.environment import what_failed
 from fraud_detection.exit_codes import ExpectedError
 
 CHAMPION = "champion"
@@ -56,8 +57,9 @@ class Tracking:
         If the folder has moved, this rewrites the locations in mlflow.db: without `uri`, hold the promoter's lock.
         """
         self._registered_model = registered_model
+        self._uri = uri or ""
         folder = folder.absolute()
-        with _translated(), warnings.catch_warnings():
+        with _translated(self._uri), warnings.catch_warnings():
             # MLflow declares its tables in a way that SQLAlchemy 2.1 deprecates.
             warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
             if uri is None:
@@ -86,7 +88,7 @@ class Tracking:
         description: str,
     ) -> str:
         """Record a completed training and return its run id; `files` are artefacts by path."""
-        with _translated():
+        with _translated(self._uri):
             told = {**tags, DESCRIPTION_TAG: description}
             run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=told).info.run_id
             now = int(time.time() * 1000)
@@ -110,7 +112,7 @@ class Tracking:
 
     def register(self, run_id: str, *, digest: str, version: str) -> str:
         """Register the model of a run under its digest and return the registry's number; it is not champion yet."""
-        with _translated():
+        with _translated(self._uri):
             known = self._version_with(digest)
             if known is not None:
                 return str(known.version)
@@ -127,7 +129,7 @@ class Tracking:
 
     def describe(self, digest: str, description: str) -> None:
         """Replace the description of the newest run that gave the model with this digest, if there is one."""
-        with _translated():
+        with _translated(self._uri):
             found = self._client.search_runs(
                 [self._experiment_id], f"tags.{_DIGEST} = '{digest}'", max_results=1, order_by=["start_time DESC"]
             )
@@ -139,7 +141,7 @@ class Tracking:
 
         If the model was never registered (the synthetic baseline), remove the alias and return None.
         """
-        with _translated():
+        with _translated(self._uri):
             registered = self._version_with(digest)
             if registered is not None:
                 self._client.set_registered_model_alias(self._registered_model, CHAMPION, registered.version)
@@ -150,7 +152,7 @@ class Tracking:
 
     def champion(self) -> str | None:
         """Return the digest of the registered champion, None if there is none."""
-        with _translated():
+        with _translated(self._uri):
             try:
                 champion = self._client.get_model_version_by_alias(self._registered_model, CHAMPION)
             except MlflowException as error:
@@ -168,8 +170,12 @@ class Tracking:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.exceptions.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        raise TrackingFailed(f"MLflow: {error}") from error
+        raise TrackingFailed(f"MLflow: {what_failed(error, uri)}") from error
+    except ValueError as error:  # of a URI that its parts or its driver cannot read
+        if "@" not in uri:
+            raise
+        raise TrackingFailed(f"MLflow: {what_failed(error, uri)}; look at MLFLOW_TRACKING_URI") from None
