@@ -38,18 +38,13 @@ def _model_path(value: str) -> Path:
 
 
 def _database_url(value: str) -> str:
-    expected = "postgresql://user:password@host:port/database"
     if not re.match(r"postgres(ql)?(\+psycopg)?://", value):
-        raise ValueError(expected)
-    try:
-        sa.make_url(value)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise ValueError(expected) from error
+        raise ValueError("postgresql://user:password@host:port/database")
     try:
         host = sa.make_url(value).host or ""
     except (sa.exc.ArgumentError, ValueError):
-        host = "@"
-    if re.search(r"[@\s]", host):  # a message about this host would repeat a part of the password
+        host = None
+    if host is None or re.search(r"[@\s]", host):  # a message about this host would repeat a part of the password
         raise ValueError(
             "postgresql://user:password@host:port/database; in user and password write each of @ : / ? # % and space "
             "as % and its two hexadecimal digits"
