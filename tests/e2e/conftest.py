@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.release import NAME, SECRET, TOKEN, Installed, Release, Values, merged
 from tests.support.programs import skip_or_fail
-from tests.support.project import REAL_DATA, ROOT
+from tests.support.project import CHART, REAL_DATA, ROOT
 from tests.support.sample import Sample, made_up_sample, read_sample
 
 EVIDENCE = ROOT / "build" / "e2e"
@@ -75,7 +75,9 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
     """A context manager: the chart, with these values, in a new namespace where something may be prepared before."""
 
     @contextmanager
-    def install(name: str, prepare: Callable[[Namespace], None] = lambda _: None, **values: Any) -> Iterator[Release]:
+    def install(
+        name: str, prepare: Callable[[Namespace], None] = lambda _: None, chart: Path = CHART, **values: Any
+    ) -> Iterator[Release]:
         namespace = cluster.namespace(f"fraud-{name}-{secrets.token_hex(2)}")
         namespace.kubectl("create", "secret", "generic", SECRET, f"--from-literal=api-token={TOKEN}")
         # Labels of today count, and no job starts by its schedule.
@@ -86,7 +88,7 @@ def installed(cluster: Cluster, development_values: Values) -> Installed:
             # Grafana would show each dashboard once for every release, and lose it when one of them goes.
             "metrics": {"dashboards": {"enabled": False}},
         }
-        release = Release(namespace, merged(merged(development_values, ours), values))
+        release = Release(namespace, merged(merged(development_values, ours), values), chart)
         try:
             prepare(namespace)
             release.upgrade()

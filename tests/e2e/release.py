@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -73,6 +74,7 @@ class Release:
 
     namespace: Namespace
     values: Values
+    chart: Path = CHART
 
     def helm(self, *arguments: str, values: Values | None = None) -> str:
         """Run Helm in the namespace and return what it printed."""
@@ -87,7 +89,7 @@ class Release:
         """Run `helm upgrade --install --wait` with these values over those of the release; return how long it took."""
         started = time.monotonic()
         all_values = merged(self.values, values)
-        arguments = ("upgrade", "--install", NAME, str(CHART), "--wait", "--timeout", "5m", "--values", "-")
+        arguments = ("upgrade", "--install", NAME, str(self.chart), "--wait", "--timeout", "5m", "--values", "-")
         self.helm(*arguments, values=all_values)
         return time.monotonic() - started
 

@@ -1,14 +1,22 @@
 """Upgrades, a rollback, an uninstall and a new installation on old data keep what was stored."""
 
 import json
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.release import LABELS, NAME, Installed, Release
+from tests.e2e.cluster import wait_for
+from tests.e2e.release import LABELS, NAME, SECRET, Installed, Release
+from tests.support.programs import skip_or_fail
+from tests.support.project import CHART, ROOT
 
 ROW = [0.0] * 29
+LAST_WITH_ONE_TOKEN = "e7378e273301bdce940bc60f294ffbfaecdac996"
 KINDS = (
     "deployments,cronjobs,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,"
     "persistentvolumeclaims,servicemonitors,prometheusrules"
@@ -62,6 +70,58 @@ def test_what_was_stored_outlives_the_release(lived_in: Release) -> None:
     assert _the_first_is_there(lived_in)
     assert lived_in.get("/model")["digest"] == digest
     assert lived_in.sql("PRAGMA integrity_check") == [["ok"]]
+
+
+def test_an_upgrade_from_the_chart_before_keeps_scraping_with_a_secret_of_its_own(
+    installed: Installed, tmp_path: Path
+) -> None:
+    with installed("upgrade", chart=_chart_before(tmp_path)) as before:
+        cluster, namespace = before.namespace.cluster, before.namespace.name
+        of_the_api = f'namespace="{namespace}", service="{NAME}-api"'
+        wait_for("the API's target", lambda: cluster.series(f"up{{{of_the_api}}} == 1"))
+        wait_for("its figures", lambda: cluster.series(f"predictions_total{{{of_the_api}}}"))
+        figures = _names(cluster.series(f"count by (__name__) ({{{of_the_api}}})"))
+
+        release = replace(before, chart=CHART)
+        began = time.monotonic()
+        release.upgrade()
+        release.wait_until_rolled_out()
+        assert _key_of_prometheus(release) == "api-token"
+        new_pod = f'fraud_short_tokens{{{of_the_api}, pod="{release.api_pod()}"}}'
+        wait_for("a scrape of the new pod", lambda: cluster.series(new_pod))
+        assert figures <= _names(cluster.series(f"count by (__name__) ({{{of_the_api}}})"))
+        assert cluster.series(f"min_over_time(up{{{of_the_api}}}[{time.monotonic() - began:.0f}s]) == 0") == []
+
+        cluster.core.patch_namespaced_secret(
+            SECRET, namespace, {"stringData": {"metrics-token": "a-token-for-the-metrics"}}
+        )
+        release.upgrade(auth={"metricsTokenKey": "metrics-token"})
+        release.wait_until_rolled_out()
+        assert _key_of_prometheus(release) == "metrics-token"
+        scraped = f'fraud_auth_requests_total{{{of_the_api}, token_id="METRICS_TOKEN"}} > 0'
+        wait_for("a scrape with the token of its own", lambda: cluster.series(scraped))
+        with release.api() as api:
+            assert api.ask("GET", "/transactions/x", token="a-token-for-the-metrics").status_code == 403
+
+
+def _chart_before(folder: Path) -> Path:
+    """Return the chart of the last version with one token, from the history of this clone."""
+    archive = subprocess.run(
+        ["git", "archive", LAST_WITH_ONE_TOKEN, "charts/fraud-detection"], cwd=ROOT, capture_output=True, check=False
+    )
+    if archive.returncode:
+        skip_or_fail(f"the clone lacks the commit {LAST_WITH_ONE_TOKEN}; run `git fetch --unshallow`")
+    subprocess.run(["tar", "--extract", "--directory", folder], input=archive.stdout, check=True)
+    return folder / "charts" / "fraud-detection"
+
+
+def _names(series: list[dict[str, Any]]) -> set[str]:
+    return {each["metric"]["__name__"] for each in series}
+
+
+def _key_of_prometheus(release: Release) -> str:
+    path = "--output=jsonpath={.spec.endpoints[0].authorization.credentials.key}"
+    return str(release.namespace.kubectl("get", "servicemonitor", f"{NAME}-api", path).stdout)
 
 
 def _the_first_is_there(release: Release) -> bool:
