@@ -24,13 +24,13 @@ from jobs.installation import Installation
 from jobs.training.export import (
     TOLERANCE,
     export,
-    golden,
     largest_difference,
     library_versions,
     loads_in_fresh_process,
     score,
 )
 from jobs.training.forest import fit
+from jobs.training.golden import golden
 from jobs.training.outcome import RetrainFigures
 from jobs.training.selection import Selection
 
@@ -90,7 +90,7 @@ def train(
         features_digest=here.features.digest,
         threshold=here.settings.fraud_threshold,
         trained_on="labels" if selection.label_source == "true" else "derived",
-        golden=golden(files[ONNX], training.history.matrix, SEED),
+        golden=golden(files[ONNX], history.matrix, SEED),
         holdout=holdout_of(score(files[ONNX], later), here.settings.fraud_threshold),
         training_window=training.window,
         seed=SEED,

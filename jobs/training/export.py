@@ -21,12 +21,10 @@ from fraud_detection.child import ask
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import ONNX, PICKLE
-from fraud_detection.model.manifest import Golden
 from fraud_detection.model.read import ModelRefused, read_manifest, read_version
 from fraud_detection.model.session import open_session
 
 TOLERANCE = 1e-6
-GOLDEN_ROWS = 24
 _OPSET = 17
 CHECK_SECONDS = 120
 _LIBRARIES = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
@@ -120,13 +118,6 @@ def require_parity(files: Mapping[str, bytes], rows: Matrix) -> float:
             f"ONNX and pickle score {len(rows)} rows differently, by up to {difference:.2g} ({TOLERANCE:g} is accepted)"
         )
     return difference
-
-
-def golden(onnx_bytes: bytes, rows: Matrix, seed: int) -> Golden:
-    """Return synthetic rows with their scores: each column of `rows` drawn by itself, so that no row is a real one."""
-    random = np.random.default_rng(seed)
-    shuffled = np.column_stack([random.choice(column, GOLDEN_ROWS) for column in rows.T])
-    return Golden(shuffled.tolist(), score(onnx_bytes, shuffled).tolist())
 
 
 def library_versions() -> dict[str, str]:

@@ -24,11 +24,9 @@ from jobs.synthetic.statistics import PUBLIC_SCALING
 from jobs.synthetic.transactions import synthetic
 from jobs.training import export as exporting
 from jobs.training.export import (
-    GOLDEN_ROWS,
     TOLERANCE,
     ExportFailed,
     export,
-    golden,
     largest_difference,
     library_versions,
     loads_in_fresh_process,
@@ -87,18 +85,6 @@ def test_the_pickle_is_one_for_pickle_and_for_joblib(files: dict[str, bytes]) ->
     plain, through_joblib = pickle.loads(files[PICKLE]), joblib.load(io.BytesIO(files[PICKLE]))  # noqa: S301  made above
 
     assert np.array_equal(plain.predict_proba(rows), through_joblib.predict_proba(rows))
-
-
-def test_golden_rows_are_no_transactions_but_look_like_some(files: dict[str, bytes]) -> None:
-    rows = synthetic(5000, seed=2).matrix
-
-    made = golden(files[ONNX], rows, seed=1)
-
-    assert len(made.rows) == len(made.scores) == GOLDEN_ROWS
-    assert made.rows
-    assert not any((np.array(row) == rows).all(axis=1).any() for row in made.rows)
-    assert all(np.isin(column, rows[:, place]).all() for place, column in enumerate(np.array(made.rows).T))
-    assert made == golden(files[ONNX], rows, seed=1)
 
 
 def test_a_file_that_scores_otherwise_is_refused(files: dict[str, bytes], features: FeatureList) -> None:
