@@ -1,5 +1,7 @@
 """Commands on one transaction: lineage, forget."""
 
+from datetime import UTC, datetime
+
 import click
 
 from fraudctl.caller import installation
@@ -25,21 +27,29 @@ def lineage(transaction: str) -> None:
 @click.command()
 @click.argument("transaction")
 @click.confirmation_option(prompt="Erase it for good?", help="Do not ask.")
-def forget(transaction: str) -> None:
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    help="Number of nightly backups that you keep: it gives the date on which the last backup with it is deleted.",
+)
+def forget(transaction: str, keep: int) -> None:
     """Delete everything stored of a transaction, and report what was deleted and what stays.
 
     TRANSACTION is your own id, REQUEST_ID:ROW, or a REQUEST_ID (all rows of that request).
 
-    Deletes rows, labels and idempotency keys in every store, and rows in the references of versions. The API may run.
+    Deletes rows, labels and idempotency keys in every store, and rows in the references of versions.
+    Replaces golden rows of earlier releases, in versions and in MLflow. The API may run.
 
     \b
       fraudctl forget order-1001 --yes
     """
-    from jobs.upkeep.forget import forget as erase
-    from jobs.upkeep.forget import tell as told
+    from jobs.forget import forget as erase
+    from jobs.forget import tell as told
 
     here = installation()
-    click.echo(told(transaction, erase(transaction, here), here.settings))
+    click.echo(told(transaction, erase(transaction, here), here.settings, now=datetime.now(UTC), nights=keep))
 
 
 COMMANDS = (lineage, forget)

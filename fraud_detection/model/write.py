@@ -25,7 +25,7 @@ from fraud_detection.model.files import (
     write_synced,
     write_whole,
 )
-from fraud_detection.model.manifest import AmountScaling, Manifest, StoredFile
+from fraud_detection.model.manifest import AmountScaling, Golden, Manifest, StoredFile
 from fraud_detection.model.read import ModelRefused, current_version, read_manifest, verified_bytes, versions
 
 KEPT_VERSIONS = 5
@@ -172,7 +172,7 @@ def discard(models_dir: Path, version: str) -> None:
 def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> None:
     """Put other bytes under a name of a finished version and correct its manifest.
 
-    Use it only to delete a person's transaction from a reference: nothing else may change a finished version. If it is
+    Use it only to delete a person's transaction from a reference. If it is
     killed between its two renames, the file does not fit the manifest; running it again repairs that.
     """
     directory = models_dir / version
@@ -180,6 +180,13 @@ def replace_file(models_dir: Path, version: str, name: str, content: bytes) -> N
     described = {**manifest.files, name: StoredFile(hashlib.sha256(content).hexdigest(), len(content))}
     write_whole(directory / name, content)
     write_whole(directory / MANIFEST, dataclasses.replace(manifest, files=described).to_json().encode())
+
+
+def replace_golden(models_dir: Path, version: str, golden: Golden) -> None:
+    """Give a finished version other golden rows, in one rename; use it only to delete values of transactions."""
+    directory = models_dir / version
+    changed = dataclasses.replace(read_manifest(directory), golden=golden)
+    write_whole(directory / MANIFEST, changed.to_json().encode())
 
 
 def _link(link: Path, target: str) -> None:

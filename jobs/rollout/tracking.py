@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import requests.exceptions
 import sqlalchemy.exc
@@ -23,12 +24,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from fraud_detection.environment import what_failed
 from fraud_detection.exit_codes import ExpectedError
+from fraud_detection.model.files import MANIFEST, ONNX, write_whole
 
 CHAMPION = "champion"
 MODEL_ARTIFACTS = "model"
@@ -162,6 +164,42 @@ class Tracking:
                 raise
             digest: str = champion.tags[_DIGEST]
             return digest
+
+    def renew_manifests(self, renewed: Callable[[bytes, Callable[[], bytes]], bytes | None]) -> int:
+        """Rewrite the manifests that runs keep, also deleted runs, and return how many were rewritten.
+
+        `renewed(manifest, read_model)` returns the new content, or None if the manifest may stay.
+        """
+        count, page_token = 0, None
+        with _translated(self._uri):
+            while True:
+                runs = self._client.search_runs(
+                    [self._experiment_id], run_view_type=ViewType.ALL, page_token=page_token
+                )
+                count += sum(self._renew_manifest(run, renewed) for run in runs)
+                page_token = runs.token
+                if not page_token:
+                    return count
+
+    def _renew_manifest(self, run: Run, renewed: Callable[[bytes, Callable[[], bytes]], bytes | None]) -> bool:
+        run_id, path = run.info.run_id, f"{MODEL_ARTIFACTS}/{MANIFEST}"
+        if path not in {file.path for file in self._client.list_artifacts(run_id, MODEL_ARTIFACTS)}:
+            return False
+        with tempfile.TemporaryDirectory(prefix="fraud-run-") as scratch:
+
+            def read(name: str) -> bytes:
+                return Path(self._client.download_artifacts(run_id, name, scratch)).read_bytes()
+
+            content = renewed(read(path), lambda: read(f"{MODEL_ARTIFACTS}/{ONNX}"))
+            if content is None:
+                return False
+            location = urlsplit(run.info.artifact_uri)
+            if location.scheme == "file":  # MLflow would copy into it, and a killed job leave half of it
+                write_whole(Path(unquote(location.path)) / path, content)
+            else:
+                (Path(scratch) / MANIFEST).write_bytes(content)
+                self._client.log_artifact(run_id, str(Path(scratch) / MANIFEST), MODEL_ARTIFACTS)
+            return True
 
     def _version_with(self, digest: str) -> ModelVersion | None:
         wanted = f"name = '{self._registered_model}' AND tags.{_DIGEST} = '{digest}'"

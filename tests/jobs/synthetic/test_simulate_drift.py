@@ -7,9 +7,9 @@ from fraud_detection.features import FeatureList, Matrix
 from fraud_detection.settings import ClientSettings, JobSettings
 from fraud_detection.store import Store, history
 from jobs.exchange.api_client import ApiClient
+from jobs.forget import forget
 from jobs.installation import Installation
 from jobs.synthetic.simulate_drift import UnknownFeature, shifted, simulate_drift
-from jobs.upkeep.forget import forget
 
 
 def test_a_drill_is_stored_shifted_and_can_be_forgotten(

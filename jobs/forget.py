@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fraud_detection.counted import counted
@@ -12,6 +13,7 @@ from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, decisions, upkeep
 from jobs.drift.reference import forget_in_reference
 from jobs.installation import Installation
+from jobs.rollout.renew_golden import Renewed, renew_golden
 
 _WAIT_FOR_READERS_MS = 2000
 _ROWS_AT_ONCE = 500
@@ -29,6 +31,8 @@ class Forgotten:
     """Rows erased from the reference of each model version that held some."""
     unreadable: list[str] = field(default_factory=list)
     """Versions whose reference could not be searched, with the reason."""
+    golden: Renewed = field(default_factory=Renewed)
+    """Golden rows of earlier releases that were replaced."""
     still_in_log: list[str] = field(default_factory=list)
     """Stores whose write-ahead log could not be emptied because of a reader."""
 
@@ -52,6 +56,7 @@ def forget(identifier: str, here: Installation) -> Forgotten:
                 keys.update(decisions.rows_of(store, connection, identifier))
         if keys:
             _forget_in_references(here.models_dir, keys, done)
+        done.golden = renew_golden(here)
         for store in stores:
             _forget_in_store(store, identifier, done)
     return done
@@ -88,8 +93,8 @@ def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
                 done.still_in_log.append(str(store.location))
 
 
-def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
-    """Return a text that says what was erased and what stays."""
+def tell(identifier: str, done: Forgotten, settings: JobSettings, *, now: datetime, nights: int) -> str:
+    """Return a text that says what was erased and what stays; a backup is kept for so many nights."""
     if done.rows == 0:
         lines = [f"{identifier}: nothing is stored under this id."]
     else:
@@ -108,8 +113,17 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings) -> str:
     ]
     if settings.database_url:
         lines.append("PostgreSQL keeps erased rows in its files until VACUUM has run.")
-    lines.append(
-        "Out of reach: earlier backups and exports, and what trained models have learned from many transactions "
-        "together (the next retraining does not use this one). MLflow's artefacts and manifests hold no transactions."
-    )
+    if done.golden.versions or done.golden.runs:
+        lines.append(
+            "Replaced golden rows of an earlier release, which held values of transactions, in "
+            f"{counted(len(done.golden.versions), 'version')} and {counted(done.golden.runs, 'run')} of MLflow."
+        )
+    lines += [f"NOT replaced: golden rows of an earlier release in {place}." for place in done.golden.failed]
+    lines += [
+        f"Out of reach: backups made until {now:%Y-%m-%d}. If you make one every night and keep {nights}, the last of "
+        f"them is deleted on {now + timedelta(days=nights):%Y-%m-%d}. Delete other copies and exports yourself.",
+        "A model keeps what it learned: a threshold of a forest lies between the values of two training rows. An "
+        "adopted model of another kind, such as nearest neighbours, may hold whole rows. The next retraining no longer "
+        "uses this transaction.",
+    ]
     return "\n".join(lines)

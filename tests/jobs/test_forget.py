@@ -1,6 +1,7 @@
 """A forgotten transaction is erased from stores, references and files."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from fraud_detection.store import Store, decisions, history, labels, transfer
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.labels import NewLabel
 from fraud_detection.store.transfer import ImportedRows
+from jobs import forget as forgetting
 from jobs.drift.reference import read_reference, reference_bytes
+from jobs.forget import forget, tell
 from jobs.installation import Installation
-from jobs.upkeep import forget as forgetting
-from jobs.upkeep.forget import forget, tell
 
 CLOCK = Clock()
 NOW = "2026-03-01 00:00:00.000000"
+TODAY = datetime(2026, 3, 1, tzinfo=UTC)
 SECRET = 0.123456789012345
 
 
@@ -179,18 +181,23 @@ def test_says_what_it_did_and_what_it_could_not_reach(
     with reader.begin() as connection:
         reader.count_rows(connection)
 
-        story = tell("gone", forget("gone", Installation(settings, sqlite_store.features)), settings)
+        story = tell(
+            "gone", forget("gone", Installation(settings, sqlite_store.features)), settings, now=TODAY, nights=7
+        )
 
     reader.close()
     assert "gone: erased 1 stored row with features and scores, 1 label and 1 idempotency key." in story
     assert f"Erased 1 row from the reference of {model.version}." in story
     assert f"NOT searched: the reference of {damaged.name}" in story
     assert "still holds old pages because another process is reading" in story
-    assert "Out of reach: earlier backups" in story
+    assert "Out of reach: backups made until 2026-03-01." in story
+    assert "is deleted on 2026-03-08" in story
 
 
 def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) -> None:
-    story = tell("nobody", forget("nobody", Installation(job_settings, store.features)), job_settings)
+    story = tell(
+        "nobody", forget("nobody", Installation(job_settings, store.features)), job_settings, now=TODAY, nights=7
+    )
 
     assert story.startswith("nobody: nothing is stored under this id.")
     assert ("VACUUM" in story) == (job_settings.database_url is not None)

@@ -1,0 +1,76 @@
+"""Golden rows that hold values of transactions are replaced by `forget`, on the volume and in MLflow."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fraud_detection.model.files import CURRENT, MANIFEST, ONNX
+from fraud_detection.model.manifest import Golden
+from fraud_detection.model.read import load, read_manifest
+from fraud_detection.model.write import replace_golden
+from fraud_detection.store import history
+from jobs.forget import forget
+from jobs.training.export import score
+from tests.support.installation import FEATURES, SmallInstallation
+
+
+def values_of(installation: SmallInstallation) -> set[float]:
+    with installation.here.stores() as (store,), store.begin() as connection:
+        return set(history.read(store, connection).matrix.ravel().tolist())
+
+
+@pytest.fixture
+def of_an_earlier_release(trained: SmallInstallation) -> SmallInstallation:
+    """Give the version, and the run of MLflow, golden rows as an earlier release made them."""
+    values = np.array(sorted(values_of(trained))).reshape(-1, 3)
+    rows = values[np.linspace(0, len(values) - 1, 24).astype(int)]
+    old = Golden(rows.tolist(), score((trained.models_dir / CURRENT / ONNX).read_bytes(), rows).tolist())
+    replace_golden(trained.models_dir, (trained.models_dir / CURRENT).readlink().name, old)
+    for path in runs_of(trained):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "golden": dataclasses.asdict(old)}))
+    return trained
+
+
+def runs_of(installation: SmallInstallation) -> list[Path]:
+    return list((installation.folder / "data" / "mlartifacts").rglob(MANIFEST))
+
+
+def test_no_manifest_holds_the_value_of_a_transaction_afterwards(of_an_earlier_release: SmallInstallation) -> None:
+    installation = of_an_earlier_release
+    values, before = values_of(installation), read_manifest(installation.models_dir / CURRENT)
+    version = (installation.models_dir / CURRENT).readlink()
+    (run,) = runs_of(installation)
+    told = json.loads(run.read_text())
+    assert values.issuperset(np.ravel(before.golden.rows).tolist())
+
+    done = forget("imported-100:0", installation.here)
+
+    after = load(installation.settings.model_path, FEATURES).manifest
+    assert values.isdisjoint(np.ravel(after.golden.rows).tolist())
+    assert min(after.golden.scores) < 0.4 <= max(after.golden.scores)
+    assert (installation.models_dir / CURRENT).readlink() == version
+    changed: dict[str, Any] = {"golden": before.golden, "files": before.files}
+    assert (dataclasses.replace(after, **changed), after.digest) == (before, before.digest)
+    renewed = json.loads(run.read_text())
+    assert renewed == {**told, "golden": dataclasses.asdict(after.golden)}
+    assert (done.golden.versions, done.golden.runs, done.golden.failed) == ([version.name], 1, [])
+    again = forget("imported-100:0", installation.here).golden
+    assert (again.versions, again.runs, again.failed) == ([], 0, [])
+
+
+def test_a_run_without_a_version_is_scored_by_its_own_model(of_an_earlier_release: SmallInstallation) -> None:
+    installation = of_an_earlier_release
+    values, (run,) = values_of(installation), runs_of(installation)
+    version = (installation.models_dir / CURRENT).readlink().name
+    (installation.models_dir / version).rename(installation.folder / "elsewhere")
+
+    done = forget("nothing", installation.here)
+
+    golden = json.loads(run.read_text())["golden"]
+    assert values.isdisjoint(np.ravel(golden["rows"]).tolist())
+    assert golden["scores"] == score((run.parent / ONNX).read_bytes(), np.array(golden["rows"])).tolist()
+    assert (done.golden.versions, done.golden.runs) == ([], 1)
