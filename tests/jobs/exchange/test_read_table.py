@@ -249,6 +249,7 @@ def test_a_database_and_packed_parquet_are_called_what_they_are(tmp_path: Path) 
         ),
         ("a.csv.gz", b"a,b\n1,2\n", r"or rename it to \.csv if it is not gzipped"),
     ],
+    ids=["csv", "gzipped csv", "cut off parquet", "gzip and more", "cut off gzip", "no gzip"],
 )
 def test_a_file_that_is_not_what_its_name_says_names_the_next_step(
     tmp_path: Path, name: str, content: bytes, message: str
