@@ -62,6 +62,11 @@ def adopt(
     rows = _rows_to_compare(_stored(here)[0], here)
     converted = convert(path, here.features, rows)  # before the lock, so that it delays no retraining
     files, notes = dict(converted.files), list(converted.notes)
+    reason = f"adopted {path.name}"
+    if converted.keeps_rows:
+        kept = f"its {' and '.join(converted.keeps_rows)} keeps rows that it was trained on"
+        reason += f"; {kept}"
+        notes.append(f"{kept[0].upper()}{kept[1:]}: `fraudctl forget` cannot delete them from its files.")
     with here.promoter():
         tracking = tracking_of(here)
         history, scaling = _stored(here)  # again, because a transaction may have been forgotten meanwhile
@@ -89,7 +94,7 @@ def adopt(
             if version != current_version(here.models_dir):  # the same file adopted twice within a second
                 discard(here.models_dir, version)  # otherwise it could be promoted by hand, unknown and unverified
             raise
-        put_into_service(version, here, tracking, actor=actor, reason=f"adopted {path.name}", api=api)
+        put_into_service(version, here, tracking, actor=actor, reason=reason, api=api)
     return Adopted(version, converted.kind, len(rows), converted.largest_difference, tuple(notes))
 
 

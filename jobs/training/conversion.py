@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import sklearn
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
@@ -35,6 +36,10 @@ _CONVERTIBLE = (
 )
 _ZIP = b"PK\x03\x04"
 _SAVE_AGAIN = "save the model again with pickle.dump or joblib.dump, and copy the file whole"
+
+
+_KEPT_ROWS = frozenset({"_fit_X", "X_train_", "X_", "support_vectors_"})
+"""Attributes in which neighbours, Gaussian processes, label propagation and support vectors keep training rows."""
 
 
 class Unfit(Exception):
@@ -89,6 +94,7 @@ def _convert_here(path: Path) -> dict[str, Any]:
     return {
         "kind": type(loaded.classifier).__name__,
         "notes": loaded.notes,
+        "keeps_rows": keeps_rows(loaded.classifier),
         "largest_difference": difference,
         "golden": asdict(golden(files[ONNX], rows, SEED)),
     }
@@ -212,9 +218,9 @@ def _require_convertible_parts(classifier: Any) -> None:
                     f"its ColumnTransformer chooses columns by name ({name!r}), and transactions are scored without "
                     "names; fit it with the positions of the columns"
                 )
-        elif not _leads_to_leaves(part):
+        elif isinstance(part, Tree) and not _leads_to_leaves(part):
             raise Unfit(f"holds a damaged tree, whose nodes lead nowhere or in a circle; {_SAVE_AGAIN}")
-        elif _met_missing_values(part):
+        elif isinstance(part, Tree) and _met_missing_values(part):
             raise Unfit(
                 "was fitted on rows with missing values, for which ONNX has no split; fit it on rows without, since "
                 "every transaction here has all features"
@@ -243,8 +249,14 @@ def _met_missing_values(tree: Any) -> bool:
     return bool(learned.any() or np.isinf(tree.threshold[inner]).any())
 
 
+def keeps_rows(classifier: Any) -> list[str]:
+    """Return the classes of its parts that keep rows on which they were trained."""
+    parts = [part for part in _Parts.of(classifier) if isinstance(part, BaseEstimator)]
+    return sorted({type(part).__name__ for part in parts if _KEPT_ROWS & vars(part).keys()})
+
+
 class _Parts(pickle.Pickler):
-    """Finds trees and column transformers at any depth, as pickle does."""
+    """Finds trees and estimators at any depth, as pickle does."""
 
     @classmethod
     def of(cls, classifier: Any) -> list[Any]:
@@ -257,7 +269,7 @@ class _Parts(pickle.Pickler):
         self.found: list[Any] = []
 
     def reducer_override(self, part: Any) -> Any:
-        if isinstance(part, (Tree, ColumnTransformer)):
+        if isinstance(part, (Tree, BaseEstimator)):
             self.found.append(part)
         return NotImplemented
 

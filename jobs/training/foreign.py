@@ -46,6 +46,8 @@ class Converted:
     largest_difference: float
     """Between the scores of both files."""
     notes: list[str]
+    keeps_rows: list[str]
+    """Classes of its parts that keep training rows."""
 
 
 def convert(path: Path, features: FeatureList, rows: Matrix) -> Converted:
@@ -101,7 +103,7 @@ def _converted(reply: dict[str, Any], files: dict[str, bytes], features: Feature
         difference = float(reply["largest_difference"])
         rows = np.array(reply["golden"]["rows"], dtype=np.float64)
         scores = np.array(reply["golden"]["scores"], dtype=np.float64)
-        kind, notes = str(reply["kind"]), list(reply["notes"])
+        kind, notes, keeps_rows = str(reply["kind"]), list(reply["notes"]), list(reply["keeps_rows"])
     except (KeyError, TypeError, ValueError) as error:
         raise _Refused(f"a new process answered with what is no model ({type(error).__name__})") from error
     if not (
@@ -118,4 +120,5 @@ def _converted(reply: dict[str, Any], files: dict[str, bytes], features: Feature
         Golden(rows.tolist(), scores.tolist()),
         difference,
         [printable(str(note), 300) for note in notes[:_MOST_NOTES]],
+        [printable(str(name), 100) for name in keeps_rows[:_MOST_NOTES]],
     )

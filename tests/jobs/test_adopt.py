@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -97,6 +98,20 @@ def test_other_classifiers_are_adopted_too(stocked: SmallInstallation, tmp_path:
     adopted = bring_in(save(make().fit(matrix, is_fraud.astype(int)), tmp_path / "theirs.pkl"), stocked)
 
     assert adopted.largest_difference <= 1e-6
+
+
+def test_one_that_keeps_its_training_rows_says_so_on_the_terminal_and_in_the_journal(
+    stocked: SmallInstallation, tmp_path: Path
+) -> None:
+    matrix, is_fraud = made_up(200, seed=1)
+    neighbours = KNeighborsClassifier().fit(matrix, is_fraud.astype(int))
+
+    adopted = bring_in(save(neighbours, tmp_path / "theirs.pkl"), stocked)
+
+    (note,) = adopted.notes
+    assert note.startswith("Its KNeighborsClassifier keeps rows that it was trained on")
+    promoted, _ = journal(stocked.models_dir)
+    assert "its KNeighborsClassifier keeps rows" in promoted["reason"]
 
 
 def test_one_that_was_trained_on_a_table_of_these_columns_comes_in(stocked: SmallInstallation, tmp_path: Path) -> None:

@@ -20,15 +20,18 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.files import ONNX, PICKLE
-from jobs.training.conversion import Loaded, Unfit, convert, load_classifier
+from jobs.training.conversion import Loaded, Unfit, convert, keeps_rows, load_classifier
 from jobs.training.export import TOLERANCE
 
 FEATURES = FeatureList((Feature("amount_eur"), Feature("distance_km"), Feature("hour")))
@@ -335,3 +338,18 @@ def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(monkeypat
 
     with pytest.raises(Unfit, match="score 300 rows differently"):
         convert(Loaded(forest(), [], sklearn.__version__), FEATURES, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "parts"),
+    [
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), ["KNeighborsClassifier"]),
+        (SVC(), ["SVC"]),
+        (BaggingClassifier(KNeighborsClassifier(), 2), ["KNeighborsClassifier"]),
+        (GaussianProcessClassifier(), ["_BinaryGaussianProcessClassifierLaplace"]),
+        (RandomForestClassifier(3), []),
+        (LogisticRegression(), []),
+    ],
+)
+def test_names_the_parts_that_keep_training_rows(classifier: Any, parts: list[str]) -> None:
+    assert keeps_rows(classifier.fit(ROWS, IS_FRAUD)) == parts

@@ -57,7 +57,14 @@ def test_what_a_process_refuses_is_told_in_one_line(tmp_path: Path, content: byt
 
 def reply(**changed: object) -> dict[str, Any]:
     golden = {"rows": [[0.5, 1.5]] * GOLDEN_ROWS, "scores": [0.25] * GOLDEN_ROWS}
-    return {"kind": "LogisticRegression", "notes": [], "largest_difference": 0.0, "golden": golden, **changed}
+    return {
+        "kind": "LogisticRegression",
+        "notes": [],
+        "keeps_rows": [],
+        "largest_difference": 0.0,
+        "golden": golden,
+        **changed,
+    }
 
 
 Answering = Callable[..., None]
