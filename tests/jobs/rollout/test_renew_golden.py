@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection.model.files import CURRENT, MANIFEST, ONNX
 from fraud_detection.model.manifest import Golden
@@ -15,7 +17,8 @@ from fraud_detection.model.write import replace_golden
 from fraud_detection.store import history
 from jobs.forget import forget
 from jobs.training.export import score
-from tests.support.installation import FEATURES, SmallInstallation
+from jobs.upkeep.backup import back_up
+from tests.support.installation import FEATURES, NOW, SmallInstallation
 
 
 def values_of(installation: SmallInstallation) -> set[float]:
@@ -74,3 +77,28 @@ def test_a_run_without_a_version_is_scored_by_its_own_model(of_an_earlier_releas
     assert values.isdisjoint(np.ravel(golden["rows"]).tolist())
     assert golden["scores"] == score((run.parent / ONNX).read_bytes(), np.array(golden["rows"])).tolist()
     assert (done.golden.versions, done.golden.runs) == ([], 1)
+
+
+def test_no_file_of_the_installation_holds_a_forgotten_transaction(of_an_earlier_release: SmallInstallation) -> None:
+    installation = of_an_earlier_release
+    golden = read_manifest(installation.models_dir / CURRENT).golden
+    with installation.here.stores(read_only=False) as (store,), store.begin() as connection:
+        table, found = store.tables.requests, history.read(store, connection)
+        (row, *_) = np.flatnonzero(np.isin(found.matrix, golden.rows).any(axis=1))
+        key = (table.c.request_id == str(found.request_id[row])) & (table.c.row_index == int(found.row_index[row]))
+        connection.execute(sa.update(table).where(key).values(transaction_id="order-4711"))
+    traces = [b"order-4711"]
+    for value in found.matrix[row].tolist():
+        traces += [repr(value).encode(), struct.pack("<d", value), struct.pack(">d", value), struct.pack("<f", value)]
+    before = holding(installation.folder, traces)
+
+    forget("order-4711", installation.here)
+    back_up(installation.folder / "backup", installation.here, now=NOW)
+
+    assert {"requests.db", MANIFEST} <= before
+    assert holding(installation.folder, traces) == set()
+
+
+def holding(folder: Path, traces: list[bytes]) -> set[str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.name for path in files if any(trace in path.read_bytes() for trace in traces)}
