@@ -1,7 +1,7 @@
 """Upgrades, a rollback, an uninstall and a new installation on old data keep what was stored."""
 
 import json
-import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,11 +12,10 @@ import pytest
 
 from tests.e2e.cluster import wait_for
 from tests.e2e.release import LABELS, NAME, SECRET, Installed, Release
-from tests.support.programs import skip_or_fail
-from tests.support.project import CHART, ROOT
+from tests.support.project import CHART
 
 ROW = [0.0] * 29
-LAST_WITH_ONE_TOKEN = "e7378e273301bdce940bc60f294ffbfaecdac996"
+CHART_BEFORE = Path(__file__).with_name("chart_before.tar.xz")
 KINDS = (
     "deployments,cronjobs,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,"
     "persistentvolumeclaims,servicemonitors,prometheusrules"
@@ -105,13 +104,9 @@ def test_an_upgrade_from_the_chart_before_keeps_scraping_with_a_secret_of_its_ow
 
 
 def _chart_before(folder: Path) -> Path:
-    """Return the chart of the last version with one token, from the history of this clone."""
-    archive = subprocess.run(
-        ["git", "archive", LAST_WITH_ONE_TOKEN, "charts/fraud-detection"], cwd=ROOT, capture_output=True, check=False
-    )
-    if archive.returncode:
-        skip_or_fail(f"the clone lacks the commit {LAST_WITH_ONE_TOKEN}; run `git fetch --unshallow`")
-    subprocess.run(["tar", "--extract", "--directory", folder], input=archive.stdout, check=True)
+    """Return the chart of the last version with one token: `git archive e7378e2 charts/fraud-detection | xz -9`."""
+    with tarfile.open(CHART_BEFORE) as archive:
+        archive.extractall(folder, filter="data")
     return folder / "charts" / "fraud-detection"
 
 
