@@ -22,6 +22,7 @@ OTHER_THAN_1 = {
     "DatabaseRefused": 3,
     "KubernetesRefused": 2,
     "ModelRefused": 3,
+    "NotAFile": 3,
     "NotTrusted": 2,
     "Restored": 4,
     "StoreVanished": 3,

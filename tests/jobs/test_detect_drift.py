@@ -354,7 +354,7 @@ def _remove_table(installation: WatchedInstallation) -> None:
         (_break_reference, "reference_data.db is not the file that the manifest describes"),
         (_empty_reference, "expected reference rows of 29 features"),
         (_remove_reference, "does not list reference_data.db"),
-        (_remove_database, "no database there"),
+        (_remove_database, "a database was here and is gone"),
         (_break_database, "requests.db"),
         (_break_journal, "promotions.jsonl: expected a file, got a "),
         (_remove_table, "the database cannot be read (OperationalError)"),

@@ -458,7 +458,7 @@ def test_a_journal_that_is_no_file_ends_the_run_with_a_sentence(
     done = retrain(trained.settings, force=True, now=NOW)
 
     assert (done.outcome, done.exit_code) == ("failed", 3)
-    assert "promotions.jsonl cannot be read (" in done.paragraph
+    assert "promotions.jsonl: expected a file, got a" in done.paragraph
     assert all(record.exc_info is None for record in caplog.records)
 
 
