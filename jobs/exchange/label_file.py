@@ -18,6 +18,7 @@ from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile, other_separator
 
 _MIDNIGHT = "00:00:00.000000"
+_MAX_LABELS_OF_A_FILE = 400_000  # about 400 MB, because contradictions are looked for before the first one is sent
 _MAX_ROWS = 2**31  # of a request; the database counts them in 32 bits
 _COLUMNS = frozenset({"transaction_id", "request_id", "row", "is_fraud", "Class", "source", "reported_at", "reporter"})
 
@@ -103,6 +104,11 @@ def _read(path: Path, source: str) -> tuple[list[_Placed], int]:
         if label is None:
             empty += 1
             continue
+        if len(labels) == _MAX_LABELS_OF_A_FILE:
+            raise BadTransactionFile(
+                f"{path}, {place}: expected at most {_MAX_LABELS_OF_A_FILE:,} labels in a file; split it, and send the "
+                "parts in the order in which they were reported"
+            )
         labels.append((place, label))
     return labels, empty
 

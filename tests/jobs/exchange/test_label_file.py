@@ -192,3 +192,14 @@ def test_a_bad_line_is_named_before_anything_is_sent(tmp_path: Path, lines: list
 
     with unreachable, pytest.raises(BadTransactionFile, match=message):
         label_file(written(tmp_path, *lines), unreachable, source="analyst")
+
+
+def test_more_labels_than_memory_should_hold_are_refused_before_one_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.exchange.label_file._MAX_LABELS_OF_A_FILE", 2)
+    away = ApiClient(ClientSettings.from_env({"API_TOKEN": "a-token-of-no-api", "API_URL": "http://127.0.0.1:9"}))
+    path = written(tmp_path, "transaction_id,is_fraud", "a,1", "b,", "c,0", "d,1")
+
+    with pytest.raises(BadTransactionFile, match="line 5: expected at most 2 labels in a file; split it"):
+        label_file(path, away, source="analyst")
