@@ -77,7 +77,6 @@ def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Fo
 
 
 def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
-    rows_before = done.rows
     while True:
         with store.begin() as connection:
             erased = upkeep.forget(store, connection, identifier, _ROWS_AT_ONCE)
@@ -87,8 +86,9 @@ def _forget_in_store(store: Store, identifier: str, done: Forgotten) -> None:
         done.labels += erased.labels
         done.idempotency_keys += erased.idempotency_keys
         time.sleep(_PAUSE_SECONDS)
-    if done.rows > rows_before and isinstance(store.location, Path):
-        with store.engine.connect() as connection:  # the log still holds the old pages
+    if isinstance(store.location, Path):
+        # Even if nothing was erased: the log still holds the old pages if an earlier run was killed, or met a reader.
+        with store.engine.connect() as connection:
             if not empty_wal(connection, busy_timeout_ms=_WAIT_FOR_READERS_MS):
                 done.still_in_log.append(str(store.location))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.database.sqlite import forget_file
+from fraud_detection.database.sqlite import copy_sqlite, forget_file
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
@@ -298,7 +298,8 @@ def _erase_sqlite(path: Path) -> None:
 def _replace_sqlite(copy: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(copy, partial)
+    partial.unlink(missing_ok=True)
+    copy_sqlite(copy, partial)  # anew: a backup of an earlier release has erased rows in unused parts of its pages
     partial.chmod(0o660)  # as the API creates it: the API may run as another user of the group
     sync_tree(partial)
     # Delete all of the old one first: SQLite would replay an old write-ahead log into the new file.

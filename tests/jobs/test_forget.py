@@ -116,6 +116,43 @@ def test_nothing_of_it_remains_in_the_files(
     assert not [path for path in files if request_id.encode() in path.read_bytes()]
 
 
+def test_nothing_of_it_remains_in_a_store_that_was_copied(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    name = "the-transaction-to-forget"
+    others = [f"other-{number}" for number in range(60)]
+    append(sqlite_store, [*others[:3], name, *others[3:]])  # on the page that becomes the root of the others
+    copy = tmp_path / "copied" / "requests.db"
+    copy.parent.mkdir()
+    transfer.copy_to(sqlite_store, copy)
+    settings = JobSettings.from_env({**sqlite_environment, "LATEST_DB": str(copy), "TRAIN_DB": str(copy)})
+    assert name.encode() in copy.read_bytes()
+
+    assert forget(name, Installation(settings, sqlite_store.features)).rows == 1
+
+    assert [path for path in copy.parent.iterdir() if name.encode() in path.read_bytes()] == []
+
+
+def test_repeating_it_empties_the_log_that_a_reader_held(
+    sqlite_store: Store, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "_WAIT_FOR_READERS_MS", 0)
+    here = Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features)
+    append(sqlite_store, ["the-transaction-to-forget"])
+    assert isinstance(sqlite_store.location, Path)
+    log = sqlite_store.location.with_name("requests.db-wal")
+    reader = Store.open(sqlite_store.location, sqlite_store.features, read_only=True)
+    with reader.begin() as connection:
+        reader.count_rows(connection)
+        assert forget("the-transaction-to-forget", here).still_in_log == [str(sqlite_store.location)]
+    reader.close()
+    assert b"the-transaction-to-forget" in log.read_bytes()
+
+    assert forget("the-transaction-to-forget", here).still_in_log == []
+
+    assert b"the-transaction-to-forget" not in log.read_bytes()
+
+
 def test_many_rows_are_erased_in_several_transactions(
     sqlite_store: Store, sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
