@@ -14,6 +14,7 @@ from fraud_detection.store import Store, decisions, upkeep
 from jobs.drift.reference import forget_in_reference
 from jobs.installation import Installation
 from jobs.rollout.renew_golden import Renewed, renew_golden
+from jobs.upkeep.backup import UNPACKED, delete_abandoned
 
 _WAIT_FOR_READERS_MS = 2000
 _ROWS_AT_ONCE = 500
@@ -50,6 +51,7 @@ def forget(identifier: str, here: Installation) -> Forgotten:
         here.promoter(),  # otherwise a running retraining could write the transaction into a new reference
         here.stores(read_only=False, may_be_none=True) as stores,
     ):
+        delete_abandoned(here.models_dir, UNPACKED)  # a killed restore leaves the whole backup there
         keys: set[tuple[str, int]] = set()
         for store in stores:
             with store.begin() as connection:

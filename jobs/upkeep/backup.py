@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -47,7 +48,10 @@ FEATURES = "features.json"
 ENCRYPTED = ".age"
 _ARCHIVE = re.compile(r"(?i)\.tar(?P<gz>\.gz)?(?P<age>\.age)?$")
 _AGE = b"age-encryption.org/"
+UNPACKED = ".restore-"
+"""How the folder beside the models begins, in which a backup is unpacked."""
 _ABANDONED_AFTER_SECONDS = 12 * 3600  # longer than any backup takes, shorter than a day
+_LOCKED_WITHIN_SECONDS = 60.0  # a job locks its folder right after making it
 
 
 class NoRoom(ExpectedError):
@@ -283,16 +287,36 @@ def _is_of_a_full_disk(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Give a folder in `parent` for the block, after deleting the folders of killed jobs.
-
-    Otherwise each of them would occupy the space of a whole backup for ever.
-    """
+    """Give a folder in `parent` for the block, after deleting the folders of killed jobs."""
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"{prefix}*"):
-        if left.stat().st_mtime < time.time() - _ABANDONED_AFTER_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    delete_abandoned(parent, prefix)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:
-        yield Path(scratch)
+        descriptor = os.open(scratch, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: then only the age tells
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(scratch)
+        finally:
+            os.close(descriptor)
+
+
+def delete_abandoned(parent: Path, prefix: str) -> None:
+    """Delete the folders that killed jobs left, which hold whole transactions and take the space of a backup."""
+    for left in parent.glob(f"{prefix}*"):
+        age = time.time() - left.stat().st_mtime
+        if age > _ABANDONED_AFTER_SECONDS or (age > _LOCKED_WITHIN_SECONDS and not _is_locked(left)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sync_tree(top: Path) -> None:

@@ -33,6 +33,7 @@ from jobs.upkeep.backup import (
     MLFLOW,
     MODELS,
     STORE,
+    UNPACKED,
     Backup,
     describe_files,
     is_archive,
@@ -118,7 +119,7 @@ def unpacked(source: Path, settings: JobSettings, *, beside: Path, unencrypted: 
     if not encrypted and not is_archive(source):
         yield source
         return
-    with scratch_folder(beside, ".restore-") as scratch:
+    with scratch_folder(beside, UNPACKED) as scratch:
         packed, content = source, scratch / "content"
         if keys is not None and encrypted:
             packed = scratch / "decrypted"

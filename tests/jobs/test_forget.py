@@ -1,5 +1,7 @@
 """A forgotten transaction is erased from stores, references and files."""
 
+import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from jobs import forget as forgetting
 from jobs.drift.reference import read_reference, reference_bytes
 from jobs.forget import forget, tell
 from jobs.installation import Installation
+from jobs.upkeep.backup import UNPACKED, scratch_folder
 
 CLOCK = Clock()
 NOW = "2026-03-01 00:00:00.000000"
@@ -131,6 +134,23 @@ def test_nothing_of_it_remains_in_a_store_that_was_copied(
     assert forget(name, Installation(settings, sqlite_store.features)).rows == 1
 
     assert [path for path in copy.parent.iterdir() if name.encode() in path.read_bytes()] == []
+
+
+def test_the_unpacked_backup_of_a_killed_restore_is_deleted(
+    sqlite_store: Store, sqlite_environment: dict[str, str]
+) -> None:
+    here = Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features)
+    killed = here.models_dir / f"{UNPACKED}killed"
+    killed.mkdir(parents=True)
+    (killed / "requests.db").write_text("the transaction")
+    with scratch_folder(here.models_dir, UNPACKED) as in_use:
+        for folder in (killed, in_use):
+            os.utime(folder, (0, time.time() - 120))
+
+        forget("anything", here)
+
+        assert in_use.exists()
+    assert not killed.exists()
 
 
 def test_repeating_it_empties_the_log_that_a_reader_held(

@@ -16,6 +16,7 @@ from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, transfer
 from fraud_detection.store.transfer import ImportedRows
 from jobs.installation import Installation
+from jobs.upkeep.backup import scratch_folder
 from jobs.upkeep.dated_backups import DatedBackup, back_up_into
 from jobs.upkeep.restore import BadBackup, restore, verify
 
@@ -164,14 +165,16 @@ def test_a_backup_that_fails_deletes_no_older_one(take: Take, folder: Path, sqli
 
 
 def test_the_leftovers_of_a_killed_backup_are_deleted_the_next_night(take: Take, folder: Path) -> None:
-    for left, hours in ((".backup-killed", 24), (".restore-killed", 24), (".backup-at-work", 1)):
+    for left in (".backup-killed", ".restore-killed"):
         (folder / left / "backup").mkdir(parents=True)
-        moment = datetime.now(UTC).timestamp() - hours * 3600
-        os.utime(folder / left, (moment, moment))
+    with scratch_folder(folder, ".backup-") as at_work:
+        for left, hours in ((".backup-killed", 1), (".restore-killed", 24), (at_work.name, 1)):
+            moment = datetime.now(UTC).timestamp() - hours * 3600
+            os.utime(folder / left, (moment, moment))
 
-    taken = take(0)
+        taken = take(0)
 
-    assert names(folder) == [".backup-at-work", taken.path.name]
+        assert names(folder) == [at_work.name, taken.path.name]
 
 
 def test_what_is_named_like_a_backup_and_is_no_file_stays(take: Take, folder: Path) -> None:
