@@ -13,6 +13,7 @@ from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model import read
 from fraud_detection.model.files import CURRENT, JOURNAL, MANIFEST, ONNX, PICKLE, REFERENCE
 from fraud_detection.model.read import (
+    JOURNAL_LIMIT_BYTES,
     Model,
     ModelRefused,
     ModelUndecided,
@@ -211,3 +212,13 @@ def test_a_torn_line_of_the_journal_spoils_no_other(models_dir: Path) -> None:
     record(models_dir, "verified", version="v")
 
     assert [entry["event"] for entry in journal(models_dir)] == ["promoted", "verified"]
+
+
+def test_a_journal_of_any_size_is_not_read_whole(models_dir: Path) -> None:
+    with (models_dir / JOURNAL).open("wb") as file:
+        file.truncate(JOURNAL_LIMIT_BYTES + 1)  # a hole, which takes no space
+
+    with pytest.raises(ModelRefused, match=r"promotions\.jsonl") as refused:
+        journal(models_dir)
+
+    assert refused.value.reason == "unreadable"
