@@ -29,7 +29,7 @@ MAX_BYTES = 1024 * 1024
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_TAKEN = frozenset({"current", "previous"})  # the metric of requests by token has these for API_TOKEN
+_TAKEN = frozenset({"current", "previous", "none"})  # for API_TOKEN in metrics, and for no valid token in the audit
 _HEADING = "# name  scopes  digest of the token; `fraudctl token` writes this file\n"
 
 
@@ -100,8 +100,8 @@ def remove_token(path: Path, name: str, *, only_previous: bool = False) -> int:
             raise BadTokenFile(f"{path}: {name} has one token only; without --previous the command removes it")
         gone = {token.digest.hex() for token in of_name if not (only_previous and token.is_newest)}
         removed = len(gone)
-        lines = text.splitlines(keepends=True)
-        return "".join(line for line in lines if not gone & set(re.findall(r"[0-9a-f]{64}", _without_comment(line))))
+        lines = text.split("\n")  # as _parse does; splitlines() would also end a comment at other characters
+        return "\n".join(line for line in lines if not gone & set(re.findall(r"[0-9a-f]{64}", _without_comment(line))))
 
     _change(path, without)
     return removed
@@ -109,7 +109,7 @@ def remove_token(path: Path, name: str, *, only_previous: bool = False) -> int:
 
 _NAME_FORM = (
     "1 to 64 small letters, digits, dots, hyphens and underscores, the first a letter or digit, "
-    f"and not {' or '.join(sorted(_TAKEN))}"
+    f"and another word than {', '.join(sorted(_TAKEN))}"
 )
 
 
@@ -203,12 +203,16 @@ def _change(path: Path, change: Callable[[list[NamedToken], str], str], *, creat
         text = _HEADING if is_new else _read(target)
         if text and not text.endswith("\n"):
             text += "\n"
-        content = change(_parse(path, text), text).encode()
+        content = change(_parse(path, text), text)
+        _parse(path, content)  # a file that is wrong would end the next start of the API
         partial = target.with_name(f".{target.name}.partial")
         try:
-            write_synced(partial, content)
+            write_synced(partial, content.encode())
             if not is_new:
-                partial.chmod(stat.S_IMODE(target.stat().st_mode))
+                before = target.stat()
+                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                    os.chown(partial, before.st_uid, before.st_gid)  # otherwise the API may not read it
+                partial.chmod(stat.S_IMODE(before.st_mode))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

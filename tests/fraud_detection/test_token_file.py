@@ -1,13 +1,14 @@
 """The file of named tokens is read whole or not at all, and no message repeats what it holds."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from fraud_detection.token_file import MAX_BYTES, BadTokenFile, read_tokens
+from fraud_detection.token_file import MAX_BYTES, BadTokenFile, add_token, read_tokens, remove_token
 
-A, B = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b"))
+A, B, C = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b", b"token c"))
 
 
 @pytest.fixture
@@ -75,3 +76,38 @@ def test_what_is_no_text_or_too_large_is_refused(file: Path, tmp_path: Path) -> 
     for no_file in (tmp_path, Path("/dev/zero")):
         with pytest.raises(BadTokenFile, match=r"expected a file|cannot be read"):
             read_tokens(no_file)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\f", "\v", "\x1c"])
+def test_what_ends_no_line_for_the_reader_ends_none_for_the_removal(file: Path, end: str) -> None:
+    file.write_text(f"shop predict {A} # the shop{end}desk label {B}\nother{end}read {C}\n", newline="")
+
+    remove_token(file, "shop")
+
+    assert [token.name for token in read_tokens(file)] == ["other"]
+    assert "desk" not in file.read_text()
+
+
+def test_a_change_that_would_spoil_the_file_is_not_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(f"shop predict {A}\n")
+    monkeypatch.setattr("fraud_detection.token_file._line", lambda *_: "desk label a-broken-line\n")
+
+    with pytest.raises(BadTokenFile, match="line 2"):
+        add_token(file, "desk", ["label"])
+
+    assert file.read_text() == f"shop predict {A}\n"
+
+
+def test_the_name_of_the_audit_for_no_token_is_taken(file: Path) -> None:
+    with pytest.raises(BadTokenFile, match="another word than current, none, previous"):
+        add_token(file, "none", ["label"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_changed_file_keeps_its_owner(file: Path) -> None:
+    file.write_text(f"shop predict {A}\n")
+    os.chown(file, 12345, 54321)
+
+    add_token(file, "desk", ["label"])
+
+    assert (file.stat().st_uid, file.stat().st_gid) == (12345, 54321)

@@ -60,7 +60,7 @@ def test_a_rotation_by_name(fraudctl: Fraudctl, env: dict[str, str], file: Path)
     ("arguments", "message"),
     [
         (["new", "Shop", "--scope", "read"], "the name of a token: expected 1 to 64 small letters"),
-        (["new", "current", "--scope", "read"], "and not current or previous"),
+        (["new", "current", "--scope", "read"], "and another word than current, none, previous"),
         (["new", "shop", "--scope", "everything"], "is not one of 'predict', 'label', 'read', 'metrics'"),
         (["new", "shop"], "Missing option '--scope'"),
         (["rotate", "shop"], "cannot be read (FileNotFoundError)"),
