@@ -39,10 +39,14 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
             received_at = arrived_at(flask.request.environ)
             environ = flask.request.environ
             name = token_name(environ)
-            added = writer.run(
-                lambda connection: labels.add(store, connection, new_labels, received_at, writer.go_on, token_name=name)
-            )
-        audit(environ, "labels", len(new_labels))
+            try:
+                added = writer.run(
+                    lambda connection: labels.add(
+                        store, connection, new_labels, received_at, writer.go_on, token_name=name
+                    )
+                )
+            finally:  # of an error as well: the labels may be stored, and a 404 says which transactions are
+                audit(environ, "labels", len(new_labels))
         return {
             "labels_added": added,
             "labels_known": len(new_labels) - added,

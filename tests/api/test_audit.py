@@ -52,6 +52,16 @@ def test_a_look_up_and_a_label_leave_one_line_each(
         assert value not in written
 
 
+def test_labels_that_are_not_stored_leave_a_line_too(
+    lasting_client: FlaskClient, authorized: dict[str, str], audited: Callable[[], list[dict[str, object]]]
+) -> None:
+    label = {"transaction_id": "never-stored", "is_fraud": True, "source": "analyst"}
+
+    assert lasting_client.post("/labels", json={"labels": [label]}, headers=authorized).status_code == 404
+
+    assert [(line["event"], line["count"]) for line in audited()] == [("labels", 1)]
+
+
 def test_refused_requests_leave_ten_lines_a_second_and_a_count(
     lasting_client: FlaskClient,
     authorized: dict[str, str],
