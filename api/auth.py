@@ -135,7 +135,9 @@ class Tokens:
         self._per_second = settings.rate_limit_per_second
         self._allowances: dict[str, Allowance] = {}
         self._by_digest = self._table()
-        self._refuse_doubles()
+        double = self._double()
+        if double is not None:
+            raise BadSetting(double)
         for warning in self._warnings():
             logger.warning("%s", warning)
         metrics.short_tokens.set_function(lambda: len(self._warnings()))
@@ -179,13 +181,13 @@ class Tokens:
             return None
         return self._allowances.setdefault(name, Allowance(self._per_second))
 
-    def _refuse_doubles(self) -> None:
+    def _double(self) -> str | None:
+        """Return what to do about a token that is there under two names, if there is one."""
         for token in self._all():
             first = self._by_digest[token.digest].name
             if first != token.name:
-                raise BadSetting(
-                    f"{token.name}: is the same token as {first}, which may do more or less; make another one"
-                )
+                return f"{token.name}: is the same token as {first}, which may do more or less; make another one"
+        return None
 
     def _warnings(self) -> list[str]:
         found = [
@@ -217,6 +219,9 @@ class Tokens:
             except BadTokenFile as error:
                 self._keep("API_TOKENS_FILE", "named", f"is wrong, and the last good tokens stay valid: {error}")
         self._by_digest = self._table()
+        double = self._double()
+        if double is not None:  # it opens what the first name opens; the other tokens follow their files
+            self._keep(double, "named", "(the next start of the API refuses it)")
 
     def _read_named(self, path: Path) -> None:
         state = _state_of(path)  # before reading: what is written meanwhile is read the next time

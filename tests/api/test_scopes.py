@@ -244,6 +244,16 @@ def test_the_metrics_token_follows_its_file(tmp_path: Path) -> None:
     assert reading.name(METRICS_TOKEN) is None
 
 
+def test_a_token_that_appears_under_a_second_name_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "metrics"
+    reading = Reading(METRICS_TOKEN_FILE=str(path))
+
+    path.write_text(TOKEN)
+
+    assert reading.name(TOKEN) == "API_TOKEN"
+    assert "METRICS_TOKEN: is the same token as API_TOKEN" in caplog.text
+
+
 def test_a_label_is_stored_with_the_name_of_the_token(client: FlaskClient) -> None:
     predict, read, both = (
         {"Authorization": f"Bearer {token}"} for token in (TOKENS["predict"], TOKENS["read"], "a-token-of-two-scopes")
