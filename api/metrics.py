@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from api.connections import Connections, Outcome, State
 from fraud_detection.database import Trouble
+from fraud_detection.logs import dropped_lines
 from fraud_detection.model.read import RefusalReason
 
 # Buckets are narrow where most scores of a forest lie (below 0.05) and where thresholds lie (0.2 to 0.6).
@@ -56,6 +57,9 @@ class Metrics:
         self.audit_lines_left_out = self._counter(
             "fraud_audit_lines_left_out", "Refused requests without a line in the log, because too many were refused."
         )
+        self._gauge(
+            "fraud_log_lines_dropped", "Lines of the log dropped since the start, because its reader was stuck."
+        ).set_function(dropped_lines)
         self.short_tokens = self._gauge("fraud_short_tokens", "Valid tokens that are shorter than a new one may be.")
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")

@@ -31,17 +31,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, default=str)
 
 
+_QUEUED_LINES = 10_000
+_QUEUED_LINES_WITH_AUDIT = 20_000  # so that no flood of other lines pushes out who did what
+
+_dropped = 0
+
+
+def dropped_lines() -> int:
+    """Return how many lines this process has dropped because the reader of its log was stuck."""
+    return _dropped
+
+
 class _DroppingHandler(logging.handlers.QueueHandler):
     """Passes records to the writing thread and drops them if that is stuck, so that logging never blocks."""
 
-    dropped = 0
-
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record, or drop it if the queue is full."""
-        try:
+        """Queue a record, or drop it if too many wait; those of the audit, which have an `event`, find room longer."""
+        global _dropped  # noqa: PLW0603  a process has one log
+        room = _QUEUED_LINES_WITH_AUDIT if hasattr(record, "event") else _QUEUED_LINES
+        if self.queue.qsize() < room:  # type: ignore[attr-defined]  # a Queue, which `configure` gives
             self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
+        else:
+            _dropped += 1
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Return the record unchanged: the formatter in the other thread renders the traceback."""
@@ -75,7 +86,7 @@ def configure(level: str, log_format: str, *, is_queued: bool = False) -> None:
     stream.setFormatter(_formatter(log_format))
     handler: logging.Handler = stream
     if is_queued:
-        handler = _DroppingHandler(queue.Queue(10_000))
+        handler = _DroppingHandler(queue.Queue())
         listener = logging.handlers.QueueListener(handler.queue, stream)
         listener.start()
         atexit.register(listener.stop)  # writes queued records before the process ends

@@ -72,3 +72,27 @@ def test_a_process_that_forks_logs_without_a_thread_and_its_children_log_too() -
 
     assert ended.stdout == "1\n"
     assert ended.stderr.count('"alive"') == 100
+
+
+STUCK = """
+import logging, sys
+from fraud_detection.logs import configure, dropped_lines
+configure("INFO", "json", is_queued=True)
+for number in range(15_000):
+    logging.getLogger("any").info("a line that fills the pipe")
+logging.getLogger("audit").info("who did what", extra={"event": "look-up"})
+print(dropped_lines(), flush=True)
+"""
+
+
+def test_a_flood_while_the_reader_is_stuck_is_counted_and_pushes_no_audit_out() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        dropped = int(process.stdout.readline())
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert 0 < dropped < 5_000 + 1
+    assert log.count("a line that fills the pipe") == 15_000 - dropped
+    assert log.count('"event": "look-up"') == 1
