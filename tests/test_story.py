@@ -162,6 +162,25 @@ def sample(request: pytest.FixtureRequest) -> Sample:
     return made_up_sample() if request.param == "made_up" else read_sample(request.getfixturevalue("real_data"))
 
 
+def test_the_first_screen_of_the_readme_shows_what_make_run_prints(installation: ServingInstallation) -> None:
+    installation.fraudctl("bootstrap")
+    with (installation.folder / "printed").open("w") as printed:
+        command = [sys.executable, "-m", "fraudctl", "serve"]
+        server = subprocess.Popen(command, cwd=installation.folder, env=installation.environment, stdout=printed)
+    try:
+        wait_until(lambda: answers(f"{installation.url}/health"), process=server)
+        row = json.loads(re.findall(r"-d '(.*)'", (installation.folder / "printed").read_text())[0])["data"][0]
+        scored = installation.post("/predict", {"data": [row]})
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_SECONDS)
+
+    readme = (ROOT / "README.md").read_text()
+    assert f'{{"data": [[{", ".join(map(str, row[:3]))}, … 29 numbers]]}}' in readme
+    score, flag = round(scored["fraud_probability"][0], 4), json.dumps(scored["is_flagged"])
+    assert f'{{"fraud_probability": [{score}], "is_flagged": {flag}, "threshold": {scored["threshold"]},' in readme
+
+
 @pytest.mark.parametrize("sample", [pytest.param("real", marks=pytest.mark.faults), "made_up"], indirect=True)
 def test_the_loop_closes_on_transactions_of_the_public_set(
     installation: ServingInstallation,
