@@ -163,9 +163,8 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 def test_the_first_screen_of_the_readme_shows_what_make_run_prints(installation: ServingInstallation) -> None:
-    installation.fraudctl("bootstrap")
     with (installation.folder / "printed").open("w") as printed:
-        command = [sys.executable, "-m", "fraudctl", "serve"]
+        command = [sys.executable, "-m", "fraudctl", "serve", "--first-time"]
         server = subprocess.Popen(command, cwd=installation.folder, env=installation.environment, stdout=printed)
     try:
         wait_until(lambda: answers(f"{installation.url}/health"), process=server)
