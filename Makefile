@@ -9,10 +9,11 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # Long files first, as tests/conftest.py orders them: xdist itself keeps a long file of few tests for last.
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that need neither Docker nor Helm, spread over the cores.
-ORDINARY := -m "not faults" $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
+HERE := $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
+ORDINARY := -m "not faults and not stories" $(HERE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mlflow test coverage lint faults images chart compose kind-up e2e kind-down generate bench lock clean
+.PHONY: help setup run mlflow test coverage lint faults stories images chart compose kind-up e2e kind-down generate bench lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ coverage: .venv/dev  ## run the same tests and show missed lines; below 95 % it 
 faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, the loop on real transactions
 	@$(BIN)/python -m pytest -m "faults and not alone" $(SPREAD) tests/faults tests/test_story.py
 	@$(BIN)/python -m pytest -m "faults and alone" tests/faults
+
+stories: .venv/dev  ## run the long stories: what a new user does, from the documents alone
+	@$(BIN)/python -m pytest -m stories $(HERE)
 
 images: .venv/dev  ## build both images and test them, locked down (needs Docker)
 	@$(BIN)/python -m pytest tests/images

@@ -162,6 +162,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
     return made_up_sample() if request.param == "made_up" else read_sample(request.getfixturevalue("real_data"))
 
 
+@pytest.mark.stories
 def test_the_first_screen_of_the_readme_shows_what_make_run_prints(installation: ServingInstallation) -> None:
     with (installation.folder / "printed").open("w") as printed:
         command = [sys.executable, "-m", "fraudctl", "serve", "--first-time"]
