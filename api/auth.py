@@ -126,11 +126,11 @@ class Tokens:
         self._named_file = settings.api_tokens_file
         self._named: list[NamedToken] = []
         self._named_seen: tuple[int, ...] | None = None
+        self._named_problem: str | None = None
         if self._named_file is not None:
-            try:
-                self._read_named(self._named_file)
-            except BadTokenFile as error:
-                raise BadSetting(f"API_TOKENS_FILE: {error}") from error
+            self._read_named(self._named_file)
+        if self._named_problem is not None:
+            raise BadSetting(f"API_TOKENS_FILE: {self._named_problem}")
         self._no_token = Token("", frozenset(), os.urandom(32), metrics.requests_of("current"), None)
         self._per_second = settings.rate_limit_per_second
         self._allowances: dict[str, Allowance] = {}
@@ -214,10 +214,11 @@ class Tokens:
             else:
                 self._keep(single.variable, single.token_id, "holds no usable token: the last good one stays valid")
         if self._named_file is not None:
-            try:
-                self._read_named(self._named_file)
-            except BadTokenFile as error:
-                self._keep("API_TOKENS_FILE", "named", f"is wrong, and the last good tokens stay valid: {error}")
+            self._read_named(self._named_file)
+        if self._named_problem is not None:
+            self._keep(
+                "API_TOKENS_FILE", "named", f"is wrong, and the last good tokens stay valid: {self._named_problem}"
+            )
         self._by_digest = self._table()
         double = self._double()
         if double is not None:  # it opens what the first name opens; the other tokens follow their files
@@ -225,9 +226,15 @@ class Tokens:
 
     def _read_named(self, path: Path) -> None:
         state = _state_of(path)  # before reading: what is written meanwhile is read the next time
-        if state is None or state != self._named_seen:
+        if state is not None and state == self._named_seen:
+            return
+        self._named_seen, self._named_problem = state, None
+        try:
             self._named = read_tokens(path)
-            self._named_seen = state
+        except BadTokenFile as error:
+            self._named_problem = str(error)
+            if isinstance(error.__cause__, OSError):  # it may become readable without a change
+                self._named_seen = None
 
     def _keep(self, variable: str, token_id: str, why: str) -> None:
         self._metrics.token_reload_failures.labels(token_id).inc()

@@ -26,6 +26,8 @@ Scope = Literal["predict", "label", "read", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_BYTES = 1024 * 1024
+MAX_TOKENS = 1000
+"""Maximum lines with a token: the API reads them between two requests, and each has series among its metrics."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -146,33 +148,43 @@ def _without_comment(line: str) -> str:
 
 
 def _parse(path: Path, text: str) -> list[NamedToken]:
-    found: list[_Entry] = []
+    found = _Found({}, {})
     for number, line in enumerate(text.split("\n"), start=1):
         words = _without_comment(line).split()
         if words:
             try:
-                found.append(_entry(words, found))
+                _add(words, found)
             except ValueError as error:
                 raise BadTokenFile(f"{path}, line {number}: {error}") from None
-    newest = {name: digest for name, _, digest in found}
-    return [NamedToken(name, scopes, digest, newest[name] == digest) for name, scopes, digest in found]
+    newest = {name: digests[-1] for name, digests in found.of_name.items()}
+    return [
+        NamedToken(name, scopes, digest, newest[name] == digest) for digest, (name, scopes) in found.by_digest.items()
+    ]
 
 
-_Entry = tuple[str, frozenset[Scope], bytes]
+@dataclass(frozen=True)
+class _Found:
+    """The lines above: looking through all of them for each further one would take seconds."""
+
+    by_digest: dict[bytes, tuple[str, frozenset[Scope]]]
+    of_name: dict[str, list[bytes]]
 
 
-def _entry(words: list[str], above: list[_Entry]) -> _Entry:
+def _add(words: list[str], found: _Found) -> None:
     if len(words) != 3:
         raise ValueError("expected three words: a name, its scopes, and sha256: with the digest of the token")
     name, scopes, digest = _name(words[0]), _scopes(words[1]), _digest(words[2])
-    of_name = [entry for entry in above if entry[0] == name]
-    if of_name and of_name[0][1] != scopes:
+    of_name = found.of_name.setdefault(name, [])
+    if of_name and found.by_digest[of_name[0]][1] != scopes:
         raise ValueError(f"expected the scopes of the other line of {name}")
     if len(of_name) == 2:
         raise ValueError(f"expected at most two lines of {name}: a token and its successor")
-    if any(entry[2] == digest for entry in above):
+    if digest in found.by_digest:
         raise ValueError("expected another digest than in a line above")
-    return name, scopes, digest
+    if len(found.by_digest) == MAX_TOKENS:
+        raise ValueError(f"expected at most {MAX_TOKENS:,} tokens; remove those that no client uses")
+    found.by_digest[digest] = name, scopes
+    of_name.append(digest)
 
 
 def _name(word: str) -> str:

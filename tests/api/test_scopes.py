@@ -13,7 +13,7 @@ from api.auth import NEEDED_SCOPES, PUBLIC_PATHS, Tokens
 from api.metrics import Metrics
 from fraud_detection.environment import BadSetting
 from fraud_detection.settings import ApiSettings
-from fraud_detection.token_file import SCOPES
+from fraud_detection.token_file import SCOPES, NamedToken, read_tokens
 from tests.support.environment import TOKEN
 
 METRICS_TOKEN = "a-token-for-the-metrics"
@@ -196,6 +196,37 @@ def test_the_last_good_tokens_outlive_a_wrong_file(
     file.write_text(line("checkout", "predict", "a good one again"))
     assert (reading.name("the first token"), reading.name("a good one again")) == (None, "checkout")
     assert reading.failures == 1
+
+
+def test_a_wrong_file_is_read_once_and_counted_at_each_look(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = Reading(API_TOKENS_FILE=str(file))
+    opened: list[Path] = []
+
+    def read(path: Path) -> list[NamedToken]:
+        opened.append(path)
+        return read_tokens(path)
+
+    monkeypatch.setattr("api.auth.read_tokens", read)
+    file.write_text("checkout predict")
+
+    for _ in range(3):
+        assert reading.name("the first token") == "checkout"
+
+    assert (len(opened), reading.failures) == (1, 3)
+
+
+def test_a_file_that_cannot_be_opened_is_tried_at_each_look(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = Reading(API_TOKENS_FILE=str(file))
+    file.write_text(line("checkout", "predict", "the second token"))
+
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail)
+        assert reading.name("the second token") is None
+
+    assert (reading.name("the second token"), reading.failures) == ("checkout", 1)
 
 
 def test_a_wrong_file_ends_the_start_with_line_and_reason(file: Path) -> None:

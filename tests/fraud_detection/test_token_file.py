@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection.token_file import MAX_BYTES, BadTokenFile, add_token, read_tokens, remove_token
+from fraud_detection.token_file import MAX_BYTES, MAX_TOKENS, BadTokenFile, add_token, read_tokens, remove_token
 
 A, B, C = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b", b"token c"))
 
@@ -76,6 +76,18 @@ def test_what_is_no_text_or_too_large_is_refused(file: Path, tmp_path: Path) -> 
     for no_file in (tmp_path, Path("/dev/zero")):
         with pytest.raises(BadTokenFile, match=r"expected a file|cannot be read"):
             read_tokens(no_file)
+
+
+def test_a_file_has_at_most_a_thousand_tokens(file: Path) -> None:
+    lines = [f"client-{number} read sha256:{number:064x}\n" for number in range(MAX_TOKENS + 1)]
+    file.write_text("".join(lines[:-1]))
+    assert len(read_tokens(file)) == MAX_TOKENS
+
+    with pytest.raises(BadTokenFile, match="line 1001: expected at most 1,000 tokens; remove those"):
+        add_token(file, "one-more", ["read"])
+    file.write_text("# all of them\n" + "".join(lines))
+    with pytest.raises(BadTokenFile, match="line 1002: expected at most 1,000 tokens"):
+        read_tokens(file)
 
 
 @pytest.mark.parametrize("end", ["\u2028", "\x85", "\f", "\v", "\x1c"])
