@@ -1,5 +1,6 @@
 """Checks the bearer token of each request, and that the token may do what the request asks for."""
 
+import collections
 import hashlib
 import hmac
 import logging
@@ -57,21 +58,20 @@ class TooManyRequests(Exception):
 
 
 class Allowance:
-    """The requests that one name may still send: at most those of a second, and `per_second` more in each."""
+    """The requests that one name may send: in any second, wherever it begins, at most `per_second`."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
-        self._left = float(per_second)
-        self._counted_at = time.monotonic()
+        self._taken_at: collections.deque[float] = collections.deque()
 
     def take(self) -> bool:
         """Take one request; return whether there was one left."""
         now = time.monotonic()
-        self._left = min(self._per_second, self._left + (now - self._counted_at) * self._per_second)
-        self._counted_at = now
-        if self._left < 1:
+        while self._taken_at and now - self._taken_at[0] >= 1:
+            self._taken_at.popleft()
+        if len(self._taken_at) == self._per_second:
             return False
-        self._left -= 1
+        self._taken_at.append(now)
         return True
 
 
@@ -272,35 +272,50 @@ def require_token(app: flask.Flask, tokens: Tokens) -> None:
 
     @app.before_request
     def _check_token() -> None:
+        environ = flask.request.environ
         if flask.request.routing_exception is not None:
+            _valid_token(environ, tokens)  # who tries paths out is named in the log, and may send fewer other requests
             raise flask.request.routing_exception
         rule = str(flask.request.url_rule)
         if rule not in PUBLIC_PATHS:
-            authenticate(flask.request.environ, tokens, needed[rule]).requests.inc()
+            authenticate(environ, tokens, needed[rule])
 
 
 def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> Token:
-    """Return which token a request carries; mark its connection as one that may rest for long.
+    """Return which token a request carries.
 
-    Asked again, it returns the same: the errors of POST /predict come through here a second time.
+    Asked again, it neither counts nor limits the request again: the errors of POST /predict come through here twice.
 
-    Raises Unauthorized; Forbidden if the token has not the scope that is needed, if any is; TooManyRequests.
+    Raises Unauthorized; TooManyRequests; Forbidden if the token has not the scope that is needed, if any is.
+    """
+    token = _valid_token(environ, tokens, needed)
+    if token is None:
+        raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+    if needed is not None and needed not in token.scopes:
+        raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
+    return token
+
+
+def _valid_token(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None = None) -> Token | None:
+    """Return the valid token that a request carries; count the request, and mark its connection as one that may rest.
+
+    Raises TooManyRequests.
     """
     known: Token | None = environ.get(_TOKEN)
     if known is not None:
         return known
     token = tokens.identify(_credential(environ.get("HTTP_AUTHORIZATION", "")))
     if token is None:
-        raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+        return None
     environ[BROUGHT_TOKEN] = True
     environ[TOKEN_NAME] = token.name
-    if needed is not None and needed not in token.scopes:
-        raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
-    if token.allowance is not None and not token.allowance.take():
+    is_scrape = needed == "metrics" and needed in token.scopes  # which shows that a name sends too much
+    if token.allowance is not None and not is_scrape and not token.allowance.take():
         raise TooManyRequests(
             "the tokens of this name sent too many requests; repeat this one after Retry-After seconds"
         )
     environ[_TOKEN] = token
+    token.requests.inc()
     return token
 
 

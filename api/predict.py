@@ -64,7 +64,7 @@ def in_front_of(
         return [body]
 
     def predict(environ: WSGIEnvironment) -> tuple[list[tuple[str, str]], bytes]:
-        token = authenticate(environ, tokens, "predict")
+        authenticate(environ, tokens, "predict")
         admission.check()
         key = _idempotency_key(environ.get("HTTP_IDEMPOTENCY_KEY"))
         body = read_body(environ)
@@ -88,7 +88,6 @@ def in_front_of(
             stored_before = writer.append(scored)
         if stored_before is not None and stored_before.body_sha256 != scored.body_sha256:
             raise IdempotencyKeyReused("this Idempotency-Key was used with another body; use a new key")
-        token.requests.inc()
         if stored_before is not None:
             headers, reply = _reply(stored_before)
             return [*headers, ("Idempotency-Replayed", "true")], reply

@@ -51,13 +51,26 @@ def test_a_name_has_an_allowance_per_second_for_all_its_tokens(
     assert refused.get_json()["error"]["code"] == "too_many_requests"
     assert status(client, second) == 429
     assert status(client, TOKEN) == 200  # another name
-    clock.now += 0.25
-    assert [status(client, first, "/predict"), status(client, first, "/predict")] == [200, 429]
+
+
+def test_in_any_second_a_name_may_send_so_many_requests(
+    start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], clock: Clock
+) -> None:
+    client = start_api(ApiSettings.from_env(sqlite_environment | {"RATE_LIMIT_PER_SECOND": "5"})).test_client()
+    answered: list[float] = []
+
+    for _ in range(400):  # four seconds of a client that never waits
+        if status(client, TOKEN) == 200:
+            answered.append(clock.now)
+        clock.now += 0.01
+
+    assert len(answered) == 4 * 5
+    assert all(later - earlier >= 1 for earlier, later in zip(answered, answered[5:], strict=False))
     clock.now += 60
-    assert [status(client, first) for _ in range(5)] == [200] * 4 + [429]
+    assert [status(client, TOKEN) for _ in range(6)] == [200] * 5 + [429]  # what was not sent before is not added
 
 
-def test_a_failed_request_takes_one_place_and_a_refused_scope_none(
+def test_each_request_takes_one_place_whatever_its_answer(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], tmp_path: Path, clock: Clock
 ) -> None:
     token = add_token(tmp_path / "tokens", "shop", ["predict"])
@@ -65,10 +78,33 @@ def test_a_failed_request_takes_one_place_and_a_refused_scope_none(
     client = start_api(ApiSettings.from_env(sqlite_environment | own)).test_client()
     headers = {"Authorization": f"Bearer {token}"}
 
-    codes = [client.post("/predict", json={"data": "nothing"}, headers=headers).status_code for _ in range(3)]
-    assert codes == [422, 422, 422]
-    assert status(client, token, "/metrics") == 403
-    assert status(client, token) == 429
+    for method, path, code in (
+        ("POST", "/predict", 422),
+        ("POST", "/labels", 403),
+        ("GET", "/metrics", 403),
+        ("GET", "/transactions/x", 403),
+        ("GET", "/nothing", 404),
+        ("GET", "/predict//x", 404),
+        ("DELETE", "/model", 405),
+    ):
+        clock.now += 60
+        answers = [client.open(path, method=method, json={}, headers=headers) for _ in range(4)]
+
+        assert [answer.status_code for answer in answers] == [code] * 3 + [429], (method, path)
+        assert status(client, token) == 429
+
+
+def test_prometheus_is_always_answered_and_takes_no_place(
+    start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], clock: Clock
+) -> None:
+    client = start_api(ApiSettings.from_env(sqlite_environment | {"RATE_LIMIT_PER_SECOND": "1"})).test_client()
+
+    assert [status(client, TOKEN, path) for path in ("/metrics", "/model", "/model", "/metrics")] == [
+        200,
+        200,
+        429,
+        200,
+    ]
 
 
 def test_without_a_limit_there_is_none(lasting_client: FlaskClient, clock: Clock) -> None:
