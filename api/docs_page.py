@@ -44,8 +44,8 @@ def openapi_document(features: FeatureList) -> dict[str, Any]:
         "description": f"The features of one transaction, in order: {', '.join(features.names)}.",
         "type": "array",
         "prefixItems": numbers,
-        "items": False,
         "minItems": len(features),
+        "maxItems": len(features),
         "example": example,
     }
     schemas["NamedTransaction"] = {

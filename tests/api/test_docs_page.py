@@ -61,9 +61,29 @@ def test_the_document_of_an_installation_is_about_its_features(features: Feature
         [[*features.minimums.tolist(), 0.0]],
         [(features.maximums + 1).tolist()],
         [{}],
+        [features.minimums.tolist(), dict(zip(features.names, features.minimums.tolist(), strict=True))],
         [],
     ):
         assert not validator.is_valid({"data": wrong}), wrong
+
+
+@pytest.mark.parametrize(
+    ("names", "is_valid"),
+    [
+        ({"transaction_id": "order-1"}, True),
+        ({"request_id": "r", "row": 0}, True),
+        ({}, False),
+        ({"request_id": "r"}, False),
+        ({"row": 0}, False),
+        ({"transaction_id": "order-1", "request_id": "r"}, False),
+        ({"transaction_id": "order-1", "row": 0}, False),
+        ({"transaction_id": "order-1", "order": 1}, False),
+    ],
+)
+def test_the_document_says_how_a_label_names_its_transaction(names: dict[str, Any], is_valid: bool) -> None:
+    label = {"is_fraud": True, "source": "review", **names}
+
+    assert against(SOURCE, SOURCE["components"]["schemas"]["NewLabel"]).is_valid(label) is is_valid
 
 
 def test_every_example_fits_its_own_schema() -> None:

@@ -1,0 +1,72 @@
+"""A client that openapi-python-client writes from GET /openapi.json scores, labels and looks up."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.environment import TOKEN
+
+pytestmark = pytest.mark.stories
+
+PACKAGE = "fraud_detection_client"
+
+
+@pytest.fixture
+def generated(running_api: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the client, which can be imported until the test ends."""
+    programs = Path(sys.executable).parent  # the generator calls ruff
+    subprocess.run(
+        [programs / "openapi-python-client", "generate", "--url", f"{running_api['API_URL']}/openapi.json",
+         "--meta", "none", "--output-path", tmp_path / PACKAGE, "--fail-on-warning"],
+        check=True, env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / PACKAGE
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, str], generated: Path) -> None:
+    models = importlib.import_module(f"{PACKAGE}.models")
+    url = running_api["API_URL"]
+    identifier = "order/7?of=8#9%41"  # everything that a client must percent-encode
+    row = [0.5] * 29
+    names = [f"V{number}" for number in range(1, 29)] + ["Amount_scaled"]
+    named = models.NamedTransaction.from_dict(dict(zip(names, row, strict=True)))
+
+    with importlib.import_module(PACKAGE).AuthenticatedClient(url, TOKEN, raise_on_unexpected_status=True) as client:
+        listed = call("transactions.predict", client, body=models.PredictRequest([row], [identifier]))
+        by_name = call("transactions.predict", client, body=models.PredictRequest([named]), idempotency_key="once")
+        repeated = call("transactions.predict", client, body=models.PredictRequest([named]), idempotency_key="once")
+        moment = datetime.now(UTC)
+        labels = [
+            models.NewLabel(True, models.NewLabelSource.CHARGEBACK, moment, transaction_id=identifier),
+            models.NewLabel(False, models.NewLabelSource.REVIEW, request_id=by_name.request_id, row=0),
+        ]
+        labelled = call("transactions.add_labels", client, body=models.LabelsRequest(labels))
+        found = call("transactions.show_transaction", client, id=identifier)
+        unknown = call("transactions.show_transaction", client, id="unknown")
+        model = call("service.show_model", client)
+        health = call("service.show_health", client)
+        metrics = call("service.show_metrics", client)
+
+    assert by_name.fraud_probability == listed.fraud_probability
+    assert repeated == by_name
+    assert labelled.labels_added == 2
+    assert (found.request_id, found.is_fraud, found.labels[0].reported_at) == (listed.request_id, True, moment)
+    assert found.features == named
+    assert unknown.error.code == "unknown_transaction"
+    assert model.version == health.model_version == listed.model_version
+    assert "fraud_rows_stored_total 2.0" in metrics
+
+
+def call(operation: str, client: Any, **parameters: Any) -> Any:
+    """Call an operation and return what the client made of the answer."""
+    return importlib.import_module(f"{PACKAGE}.api.{operation}").sync(client=client, **parameters)
