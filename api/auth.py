@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,22 @@ logger = logging.getLogger(__name__)
 
 
 class Unauthorized(Exception):
-    """A request without a valid token; the message does not say what was wrong with the token."""
+    """A request without a valid token; the message never says what is wrong with a token."""
+
+    challenge = "Bearer"
+    """The WWW-Authenticate of the reply, with the error codes of RFC 6750."""
+
+
+class MalformedAuthorization(Unauthorized):
+    """A request whose header Authorization is not Bearer and a token."""
+
+    challenge = 'Bearer error="invalid_request"'
+
+
+class UnknownToken(Unauthorized):
+    """A request whose token is none of the valid ones."""
+
+    challenge = 'Bearer error="invalid_token"'
 
 
 class Forbidden(Exception):
@@ -286,11 +302,12 @@ def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None)
 
     Asked again, it neither counts nor limits the request again: the errors of POST /predict come through here twice.
 
-    Raises Unauthorized; TooManyRequests; Forbidden if the token has not the scope that is needed, if any is.
+    Raises Unauthorized, MalformedAuthorization or UnknownToken; TooManyRequests; Forbidden if the token has not the
+    scope that is needed, if any is.
     """
     token = _valid_token(environ, tokens, needed)
     if token is None:
-        raise Unauthorized("expected the header Authorization: Bearer and a valid token")
+        raise _refusal(environ.get("HTTP_AUTHORIZATION", ""))
     if needed is not None and needed not in token.scopes:
         raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
     return token
@@ -327,3 +344,15 @@ def token_name(environ: WSGIEnvironment) -> str | None:
 def _credential(header: str) -> bytes:
     scheme, _, credential = header.partition(" ")
     return credential.strip(" ").encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
+
+
+def _refusal(header: str) -> Unauthorized:
+    if not header.strip():
+        return Unauthorized("expected the header Authorization: Bearer and a token, and the request has none")
+    if header.strip().lower() == "bearer":
+        return MalformedAuthorization("Authorization: expected a token after Bearer, got none; look where it is set")
+    if not re.fullmatch(r"(?i:bearer) +[\x21-\x7e]+ *", header):
+        return MalformedAuthorization(
+            "Authorization: expected Bearer, a space, and a token of visible ASCII characters"
+        )
+    return UnknownToken("this token is not valid; use one that this installation accepts")

@@ -5,12 +5,12 @@ import re
 
 import flask
 import sqlalchemy as sa
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.admission import TooManyInside
 from api.arrival import request_id
 from api.audit import Refusals
-from api.auth import Forbidden, TooManyRequests, Unauthorized
+from api.auth import Forbidden, MalformedAuthorization, TooManyRequests, Unauthorized, UnknownToken
 from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
@@ -28,6 +28,8 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     BodyIncomplete: (400, "body_incomplete"),
     NotStrictJson: (400, "not_strict_json"),
     Unauthorized: (401, "unauthorized"),
+    MalformedAuthorization: (401, "unauthorized"),
+    UnknownToken: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
     UnknownTransaction: (404, "unknown_transaction"),
     NoSuchTransaction: (404, "unknown_transaction"),
@@ -44,11 +46,10 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
 }
 """Status and code of each exception; its own message says how to repair the request."""
 
-_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
+_HEADERS = {429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
 _HTTP_MESSAGES = {
     400: "expected a Host header of at most 63 characters between dots; send host and port of the API's URL",
     404: "no such path; GET /docs lists all paths",
-    405: "the header Allow lists the methods",
 }
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
         status, code = ANSWERS[type(error)]
         if isinstance(error, Unauthorized | Forbidden):
             refusals.note(flask.request.environ)
-        return answer(status, code, str(error))
+        response = answer(status, code, str(error))
+        if isinstance(error, Unauthorized):
+            response.headers["WWW-Authenticate"] = error.challenge
+        return response
 
     def answer_not_stored(error: NotStored) -> flask.Response:
         return answer(503, error.code, str(error))
@@ -84,10 +88,13 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
 
     def answer_http(error: HTTPException) -> flask.Response:
         status = error.code or 500
-        response = answer(
-            status, re.sub(r"\W+", "_", error.name.lower()), _HTTP_MESSAGES.get(status, f"{error.name.lower()}")
-        )
-        response.headers.update({name: value for name, value in error.get_headers() if name == "Allow"})
+        return answer(status, re.sub(r"\W+", "_", error.name.lower()), _HTTP_MESSAGES.get(status, error.name.lower()))
+
+    def answer_method(error: MethodNotAllowed) -> flask.Response:
+        allowed = sorted(error.valid_methods or ())
+        named = " or ".join(method for method in allowed if method != "HEAD")  # which every GET allows too
+        response = answer(405, "method_not_allowed", f"expected the method {named} for this path")
+        response.headers["Allow"] = ", ".join(allowed)
         return response
 
     def answer_unexpected(_error: Exception) -> flask.Response:
@@ -101,4 +108,5 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
     app.register_error_handler(NotStored, answer_not_stored)
     app.register_error_handler(sa.exc.DatabaseError, answer_unreadable)
     app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(MethodNotAllowed, answer_method)
     app.register_error_handler(Exception, answer_unexpected)

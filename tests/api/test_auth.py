@@ -30,35 +30,43 @@ def tokens(environment: dict[str, str]) -> Counting:
     return Counting(environment)
 
 
+MISSING = ("Bearer", "and the request has none")
+EMPTY = ('Bearer error="invalid_request"', "expected a token after Bearer, got none")
+MALFORMED = ('Bearer error="invalid_request"', "expected Bearer, a space, and a token of visible ASCII characters")
+WRONG = ('Bearer error="invalid_token"', "this token is not valid")
+
+
 @pytest.mark.parametrize(
-    "header",
+    ("header", "refusal"),
     [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Bearer a-token-for-tests-onl",
-        "Bearer a-token-for-tests-only2",
-        "Bearer A-TOKEN-FOR-TESTS-ONLY",
-        "Bearer a-token-for-tests-only a-token-for-tests-only",
-        "Bearer a-token-for-tests-only, Bearer a-token-for-tests-only",
-        "Bearer\ta-token-for-tests-only",
-        "Basic a-token-for-tests-only",
-        "a-token-for-tests-only",
-        "Bearer t\u00f6ken",
-        "Bearer " + "x" * 8000,
+        (None, MISSING),
+        ("", MISSING),
+        ("Bearer", EMPTY),
+        ("bearer ", EMPTY),
+        ("Bearer a-token-for-tests-onl", WRONG),
+        ("Bearer a-token-for-tests-only2", WRONG),
+        ("Bearer A-TOKEN-FOR-TESTS-ONLY", WRONG),
+        ("Bearer a-token-for-tests-only a-token-for-tests-only", MALFORMED),
+        ("Bearer a-token-for-tests-only, Bearer a-token-for-tests-only", MALFORMED),
+        ("Bearer\ta-token-for-tests-only", MALFORMED),
+        ("Basic a-token-for-tests-only", MALFORMED),
+        ("a-token-for-tests-only", MALFORMED),
+        ("Bearer t\u00f6ken", MALFORMED),
+        ("Bearer " + "x" * 8000, WRONG),
     ],
 )
 def test_without_a_valid_token_nothing_is_done(
-    lasting_client: FlaskClient, lasting_store: Store, header: str | None
+    lasting_client: FlaskClient, lasting_store: Store, header: str | None, refusal: tuple[str, str]
 ) -> None:
     with lasting_store.begin() as connection:
         rows_before = lasting_store.count_rows(connection)
 
     answer = lasting_client.post("/predict", json=ROW, headers={} if header is None else {"Authorization": header})
 
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    challenge, message = refusal
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, challenge)
     assert answer.get_json()["error"]["code"] == "unauthorized"
+    assert message in answer.get_json()["error"]["message"]
     with lasting_store.begin() as connection:
         assert lasting_store.count_rows(connection) == rows_before
 

@@ -162,6 +162,8 @@ EXCHANGES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("post", "/predict", 422, {"json": {"data": ROWS[:1]}, "headers": {"Idempotency-Key": "documented"}}),
     ("post", "/predict", 400, {"data": b"{", "content_type": "application/json"}),
     ("post", "/predict", 401, {"headers": {"Authorization": ""}}),
+    ("post", "/predict", 401, {"headers": {"Authorization": "Basic eDp5"}}),
+    ("post", "/predict", 401, {"headers": {"Authorization": "Bearer another-one"}}),
     ("post", "/predict", 413, {"data": b" " * (1 << 20) + b" ", "content_type": "application/json"}),
     ("post", "/predict", 415, {"data": b"{}"}),
     ("post", "/predict", 422, {"json": {"data": []}}),

@@ -42,6 +42,19 @@ def test_http_errors_have_the_one_form_too(
     assert ("Allow" in answer.headers) is (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "expected", "allowed"),
+    [("/predict", "POST", "POST"), ("/labels", "POST", "POST"), ("/model", "GET", "GET, HEAD")],
+)
+def test_another_method_is_answered_with_the_expected_one(
+    lasting_client: FlaskClient, path: str, expected: str, allowed: str
+) -> None:
+    answer = lasting_client.delete(path)
+
+    assert answer.headers["Allow"] == allowed
+    assert answer.get_json()["error"]["message"] == f"expected the method {expected} for this path"
+
+
 @pytest.mark.parametrize("host", ["a" * 8000, "a" * 64 + ".example", "..", "example..com"])
 def test_a_host_that_is_none_is_refused_with_advice(lasting_client: FlaskClient, host: str) -> None:
     answer = lasting_client.get("/health", headers={"Host": host})
