@@ -186,11 +186,15 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         _, request_id = self._clock.tick()
         logger.info("refused: %s", code, extra={"request_id": request_id})
         body = json.dumps({"error": {"code": code, "message": message, "request_id": request_id}}).encode()
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
+        headers = (
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("X-Request-Id", request_id),
+            *FOR_BROWSERS,
+            ("Connection", "close"),
         )
-        connection.send(head.encode() + body)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        connection.send(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
 
 
 _NOT_HTTP = ("400 Bad Request", "bad_request", "expected a well-formed HTTP/1.1 request")

@@ -107,6 +107,8 @@ def test_malformed_http_is_refused_as_json_and_the_connection_closed(
     head, _, body = received.partition(b"\r\n\r\n")
     assert re.match(rb"HTTP/1\.1 (\d+)", head).group(1) == b"%d" % status  # type: ignore[union-attr]  # or it is no HTTP
     assert json.loads(body)["error"]["request_id"].encode() in head
+    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in head
+    assert b"\r\nContent-Security-Policy: frame-ancestors 'none'" in head
     assert rows(real_service, features) == 0
 
 
