@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from api.line_budget import LineBudget
 from api.metrics import Metrics
 from fraud_detection.clock import Clock
 from fraud_detection.contract import FOR_BROWSERS
@@ -48,7 +49,11 @@ def arrived_at(environ: WSGIEnvironment) -> str:
 def at_the_door(
     application: WSGIApplication, clock: Clock, metrics: Metrics, is_logged: Callable[[str], bool]
 ) -> WSGIApplication:
-    """Wrap a WSGI application so that every reply has an id, 404 and 500 too; `is_logged` says which are logged."""
+    """Wrap a WSGI application so that every reply has an id, 404 and 500 too.
+
+    `is_logged` says which statuses have a line in the log. Of the requests that are rejected (4xx), a flood has few.
+    """
+    rejected = LineBudget(_log_left_out)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began = time.perf_counter()
@@ -61,7 +66,7 @@ def at_the_door(
             headers += (("X-Request-Id", identifier), *FOR_BROWSERS)
             seconds = time.perf_counter() - began
             metrics.observe_request(environ["PATH_INFO"], status, seconds)
-            if is_logged(status):
+            if is_logged(status) and (status[0] != "4" or rejected.take(environ.get(TOKEN_NAME, "none"))):
                 _log(environ, metrics.handler(environ["PATH_INFO"]), status, seconds)
             return start_response(status, headers, exc_info)  # type: ignore[arg-type]  # passed on unchanged
 
@@ -91,3 +96,7 @@ def _log(environ: WSGIEnvironment, handler: str, status: str, seconds: float) ->
             "request_id": identifier,
         },
     )
+
+
+def _log_left_out(name: str, count: int) -> None:
+    logger.info("%d more answered 4xx, token %s", count, name, extra={"token_name": name, "count": count})

@@ -1,14 +1,12 @@
 """Writes the audit to the log: who looked decisions up, who added labels, and which requests were refused."""
 
 import logging
-import time
 from wsgiref.types import WSGIEnvironment
 
 from api.arrival import request_id
 from api.auth import token_name
+from api.line_budget import LineBudget
 from api.metrics import Metrics
-
-REFUSED_LINES_PER_SECOND = 10
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)  # LOG_LEVEL hides what programs do, never who did what
@@ -28,20 +26,25 @@ def audit(environ: WSGIEnvironment, event: str, count: int) -> None:
 
 
 class Refusals:
-    """Writes a line per refused request, at most REFUSED_LINES_PER_SECOND; counts the others, so that none is lost."""
+    """Writes a line per refused request while its name has lines left; counts the others, so that none is lost."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._second = 0
-        self._lines = 0
+        self._lines = LineBudget(_audit_left_out)
 
     def note(self, environ: WSGIEnvironment) -> None:
         """Note a request that was refused because of its token."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._lines = second, 0
-        self._lines += 1
-        if self._lines > REFUSED_LINES_PER_SECOND:
-            self._metrics.audit_lines_left_out.inc()
-        else:
+        if self._lines.take(token_name(environ) or "none"):
             audit(environ, "refused", 1)
+        else:
+            self._metrics.audit_lines_left_out.inc()
+
+
+def _audit_left_out(name: str, count: int) -> None:
+    """Write how many requests of a name were refused without a line of their own."""
+    logger.info(
+        "audit: refused, token %s, without a line of its own, count %d",
+        name,
+        count,
+        extra={"event": "refused", "token_name": name, "count": count},
+    )

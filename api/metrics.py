@@ -55,7 +55,8 @@ class Metrics:
             "fraud_token_reload_failures", "Reads of a token file that found no usable token.", "token_id"
         )
         self.audit_lines_left_out = self._counter(
-            "fraud_audit_lines_left_out", "Refused requests without a line in the log, because too many were refused."
+            "fraud_audit_lines_left_out",
+            "Refused requests without a line of their own in the log: more than ten of a name in a second.",
         )
         self._gauge(
             "fraud_log_lines_dropped", "Lines of the log dropped since the start, because its reader was stuck."

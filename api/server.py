@@ -24,6 +24,7 @@ from gunicorn.http import RequestParser, errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from api.connections import BROUGHT_TOKEN, Connection, Connections
+from api.line_budget import LineBudget
 from fraud_detection.clock import Clock
 from fraud_detection.contract import FOR_BROWSERS
 
@@ -57,6 +58,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._connections = Connections(self._connection_limit())
         self._is_told_to_stop = Event()
         self._clock = Clock()
+        self._refused_lines = LineBudget(lambda _name, count: logger.info("refused: %d more", count))
         super().init_process()
 
     def handle_exit(self, sig: int, frame: object) -> None:
@@ -184,7 +186,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             (answer for kind, answer in _REFUSALS.items() if isinstance(error, kind)), _NOT_HTTP
         )
         _, request_id = self._clock.tick()
-        logger.info("refused: %s", code, extra={"request_id": request_id})
+        if self._refused_lines.take("none"):
+            logger.info("refused: %s", code, extra={"request_id": request_id})
         body = json.dumps({"error": {"code": code, "message": message, "request_id": request_id}}).encode()
         headers = (
             ("Content-Type", "application/json"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from api.app import Api
+from api.line_budget import LINES_PER_SECOND
 from fraud_detection.settings import ApiSettings
 from tests.support.environment import TOKEN
 
@@ -46,3 +47,27 @@ def test_a_line_per_request(
         assert message.endswith(f" ms, request {scored.headers['X-Request-Id']}")
     for private in ("private", "someone", "0.987654", "wrong", TOKEN):
         assert private not in caplog.text
+
+
+def test_rejected_requests_leave_few_lines_a_second_and_their_number(
+    start_api: Callable[[ApiSettings], Api],
+    sqlite_environment: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = start_api(ApiSettings.from_env(sqlite_environment | {"ACCESS_LOG": "all"})).test_client()
+    caplog.set_level(logging.INFO, logger="api.arrival")
+    monkeypatch.setattr("api.line_budget.time.monotonic", lambda: 1e9)
+
+    for _ in range(LINES_PER_SECOND + 5):
+        client.get("/model", headers={"Authorization": "Bearer wrong"})
+        client.get("/model", headers=AUTHORIZED)
+    client.get("/transactions/missing", headers=AUTHORIZED)
+    monkeypatch.setattr("api.line_budget.time.monotonic", lambda: 1e9 + 1)
+    client.get("/nothing")
+
+    lines = [record for record in caplog.records if record.name == "api.arrival"]
+    codes = [vars(record).get("status", record.getMessage()) for record in lines]
+    assert codes.count(200) == LINES_PER_SECOND + 5
+    assert codes.count(401) == LINES_PER_SECOND
+    assert codes[-3:] == [404, "5 more answered 4xx, token none", 404]

@@ -3,12 +3,16 @@
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from api.audit import REFUSED_LINES_PER_SECOND
+from api.app import Api
+from api.line_budget import LINES_PER_SECOND
 from fraud_detection.logs import JsonFormatter
+from fraud_detection.settings import ApiSettings
+from fraud_detection.token_file import add_token
 from tests.support.environment import TOKEN
 
 WRONG = {"Authorization": "Bearer a-token-that-opens-nothing"}
@@ -62,28 +66,34 @@ def test_labels_that_are_not_stored_leave_a_line_too(
     assert [(line["event"], line["count"]) for line in audited()] == [("labels", 1)]
 
 
-def test_refused_requests_leave_ten_lines_a_second_and_a_count(
-    lasting_client: FlaskClient,
-    authorized: dict[str, str],
+def test_junk_of_strangers_leaves_few_lines_and_hides_no_named_token(
+    start_api: Callable[[ApiSettings], Api],
+    sqlite_environment: dict[str, str],
+    tmp_path: Path,
     audited: Callable[[], list[dict[str, object]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def left_out() -> float:
-        figures = lasting_client.get("/metrics", headers=authorized).text.splitlines()
-        return float(next(line for line in figures if line.startswith("fraud_audit_lines_left_out_total")).split()[1])
+    shop = {"Authorization": f"Bearer {add_token(tmp_path / 'tokens', 'shop', ['predict'])}"}
+    own = {"API_TOKENS_FILE": str(tmp_path / "tokens")}
+    app = start_api(ApiSettings.from_env(sqlite_environment | own))
+    client = app.test_client()
 
-    before = left_out()
-    monkeypatch.setattr("api.audit.time.monotonic", lambda: 1e9)
-    for _ in range(REFUSED_LINES_PER_SECOND + 5):
-        lasting_client.get("/model", headers=WRONG)
-    monkeypatch.setattr("api.audit.time.monotonic", lambda: 1e9 + 1)
-    lasting_client.post("/predict", headers=WRONG)
+    monkeypatch.setattr("api.line_budget.time.monotonic", lambda: 1e9)
+    for _ in range(LINES_PER_SECOND + 5):
+        client.get("/model", headers=WRONG)
+    client.get("/metrics", headers=shop)
+    monkeypatch.setattr("api.line_budget.time.monotonic", lambda: 1e9 + 1)
+    client.post("/predict", headers=WRONG)
     monkeypatch.undo()
 
     lines = audited()
 
-    assert [(line["event"], line["token_name"]) for line in lines] == [("refused", "none")] * (
-        REFUSED_LINES_PER_SECOND + 1
-    )
-    assert left_out() == before + 5
+    assert [(line["event"], line["token_name"], line["count"]) for line in lines] == [
+        *[("refused", "none", 1)] * LINES_PER_SECOND,
+        ("refused", "shop", 1),
+        ("refused", "none", 5),
+        ("refused", "none", 1),
+    ]
+    figures = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    assert "fraud_audit_lines_left_out_total 5.0" in figures
     assert "opens-nothing" not in json.dumps(lines)

@@ -13,7 +13,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
 from tests.support.environment import TOKEN
 from tests.support.service import Service, service
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 JSON_BODY = b'{"data": [[' + b", ".join([b"0.5"] * 29) + b"]]}"
 AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n".encode()
@@ -154,3 +154,12 @@ def test_requests_sent_in_one_go_are_answered_in_their_order(real_service: Servi
     received = exchange(real_service, request + GET + b"\r\n" + request + b"NONSENSE\r\n\r\n")
 
     assert re.findall(rb"HTTP/1\.1 (\d+)", received) == [b"200", b"200", b"200", b"400"]
+
+
+def test_a_flood_of_what_is_no_http_leaves_few_lines_and_a_number(real_service: Service) -> None:
+    def is_told_in_short() -> bool:
+        for _ in range(50):
+            exchange(real_service, b"NONSENSE\r\n\r\n")
+        return re.search(r'"refused: \d+ more"', real_service.log.read_text()) is not None
+
+    wait_until(is_told_in_short)
