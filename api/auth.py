@@ -187,10 +187,8 @@ class Tokens:
                     self._allowance(single.name),
                 )
         for named in self._named:
-            token_id = named.name if named.is_newest else f"{named.name}:previous"
-            yield Token(
-                named.name, named.scopes, named.digest, self._metrics.requests_of(token_id), self._allowance(named.name)
-            )
+            requests = self._metrics.requests_of(_token_id(named))
+            yield Token(named.name, named.scopes, named.digest, requests, self._allowance(named.name))
 
     def _allowance(self, name: str) -> Allowance | None:
         if self._per_second == 0:
@@ -245,16 +243,24 @@ class Tokens:
         if state is not None and state == self._named_seen:
             return
         self._named_seen, self._named_problem = state, None
+        before = self._named
         try:
             self._named = read_tokens(path)
         except BadTokenFile as error:
             self._named_problem = str(error)
             if isinstance(error.__cause__, OSError):  # it may become readable without a change
                 self._named_seen = None
+        for removed in set(map(_token_id, before)) - set(map(_token_id, self._named)):
+            self._metrics.forget_token(removed)
 
     def _keep(self, variable: str, token_id: str, why: str) -> None:
         self._metrics.token_reload_failures.labels(token_id).inc()
         logger.error("%s %s", variable, why)
+
+
+def _token_id(named: NamedToken) -> str:
+    """Return what a token is called among the metrics."""
+    return named.name if named.is_newest else f"{named.name}:previous"
 
 
 def _read(single: _Single, file: Path) -> str | None:

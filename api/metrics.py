@@ -156,6 +156,10 @@ class Metrics:
         """Return the counter of requests with a token, so that you see when no client uses the old one."""
         return self._authenticated.labels(token_id)
 
+    def forget_token(self, token_id: str) -> None:
+        """Remove the series of a token that is no longer valid."""
+        self._authenticated.remove(token_id)
+
     def observe_request(self, path: str, status: str, seconds: float) -> None:
         """Note how long a request took; `status` begins with its three digits."""
         key = (_handler_of(path), f"{status[0]}xx")

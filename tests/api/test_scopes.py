@@ -198,6 +198,27 @@ def test_the_last_good_tokens_outlive_a_wrong_file(
     assert reading.failures == 1
 
 
+def test_a_removed_token_has_no_series_any_more(file: Path) -> None:
+    reading = Reading(API_TOKENS_FILE=str(file))
+
+    def series() -> set[str]:
+        (family,) = [each for each in reading.metrics.registry.collect() if each.name == "fraud_auth_requests"]
+        return {sample.labels["token_id"] for sample in family.samples} - {"current", "previous"}
+
+    file.write_text(line("checkout", "predict", "the first token") + line("checkout", "predict", "the second token"))
+    reading.name("the second token")
+    assert series() == {"checkout", "checkout:previous"}
+    file.write_text(line("checkout", "predict", "the second token") + line("desk", "read", "another token"))
+    reading.name("the second token")
+    assert series() == {"checkout", "desk"}
+    file.write_text("checkout predict")
+    reading.name("the second token")
+    assert series() == {"checkout", "desk"}
+    file.write_text("")
+    reading.name("the second token")
+    assert series() == set()
+
+
 def test_a_wrong_file_is_read_once_and_counted_at_each_look(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = Reading(API_TOKENS_FILE=str(file))
     opened: list[Path] = []
