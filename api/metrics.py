@@ -58,9 +58,7 @@ class Metrics:
             "fraud_audit_lines_left_out",
             "Refused requests without a line of their own in the log: more than ten of a name in a second.",
         )
-        self._gauge(
-            "fraud_log_lines_dropped", "Lines of the log dropped since the start, because its reader was stuck."
-        ).set_function(dropped_lines)
+        self.registry.register(DroppedLines())
         self.short_tokens = self._gauge("fraud_short_tokens", "Valid tokens that are shorter than a new one may be.")
 
         self.rows_stored = self._counter("fraud_rows_stored", "Rows committed by this process.")
@@ -195,6 +193,16 @@ class ScoreHistogram(Collector):
         bounds = [*map(str, _SCORE_BUCKETS), "+Inf"]
         buckets = list(zip(bounds, itertools.accumulate(self._counts), strict=True))
         yield HistogramMetricFamily("fraud_probabilities", "Scores answered.", buckets, self._sum)
+
+
+class DroppedLines(Collector):
+    """Reads at each scrape what the log counts, which does not know of metrics."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return how many lines were dropped."""
+        yield CounterMetricFamily(
+            "fraud_log_lines_dropped", "Lines of the log dropped, because its reader was stuck.", dropped_lines()
+        )
 
 
 class ConnectionFigures(Collector):

@@ -121,6 +121,7 @@ def test_what_has_not_happened_yet_is_there_as_a_0(scrape: Scrape) -> None:
     assert figures["fraud_storage_errors_total reason=corrupt"] == 0
     assert figures["fraud_token_reload_failures_total token_id=current"] == 0
     assert figures["fraud_auth_requests_total token_id=previous"] == 0
+    assert figures["fraud_log_lines_dropped_total"] == 0
 
 
 def test_the_volume_of_the_database_is_measured(scrape: Scrape, tmp_path: Path) -> None:
