@@ -1,46 +1,33 @@
 """Configures gunicorn (`gunicorn -c python:api.gunicorn_conf`); everything else comes from our own variables."""
 
-import errno
 import os
 import resource
-import socket
 import sys
 from typing import Any, NoReturn
 
 from gunicorn import glogging
 
 from api import server, surroundings
-from fraud_detection import logs
+from fraud_detection import listening, logs
 from fraud_detection.environment import BadSetting
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.settings import ApiSettings
 
 
-def _settings() -> ApiSettings:
+def _settings() -> tuple[ApiSettings, str]:
+    """Return the settings, and the IP address of their HOST."""
     try:
         surroundings.check_variables(os.environ)
-        return ApiSettings.from_env(os.environ)
+        settings = ApiSettings.from_env(os.environ)
+        _, address = listening.resolve(settings.host)
     except BadSetting as error:
         _give_up(error)
+    return settings, address
 
 
 def _give_up(error: BadSetting) -> NoReturn:
     sys.stderr.write(f"fraud-detection cannot start: {error}\n")
     sys.exit(error.exit_code)
-
-
-def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
-    """Return family and IP address of HOST; of several, one of IPv4."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        _give_up(_no_address(host))
-    family, _, _, _, address = min(found, key=lambda one: one[0])
-    return family, str(address[0])
-
-
-def _no_address(host: str) -> BadSetting:
-    return BadSetting(f"HOST: {host} is no address of this machine; expected one, as 127.0.0.1, 0.0.0.0, ::1 or ::")
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -61,8 +48,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
         self.error_log.propagate = True
 
 
-_ours = _settings()
-_family, _address = _resolve(_ours.host)
+_ours, _address = _settings()
 
 wsgi_app = "api.wsgi:serve()"
 worker_class = server.Worker
@@ -93,22 +79,10 @@ def _check_ports() -> None:
     """Exit if a port cannot be opened; gunicorn, which opens them next, would try for five seconds and exit with 1."""
     if "GUNICORN_FD" in os.environ:  # they are open: gunicorn replaces its own program
         return
-    if _ours.port == _ours.probe_port:
-        _give_up(BadSetting(f"PROBE_PORT: expected another port than PORT, got {_ours.probe_port}"))
-    for variable, port in (("PORT", _ours.port), ("PROBE_PORT", _ours.probe_port)):
-        try:
-            with socket.socket(_family) as unheard:  # it does not listen, so that no client reaches it
-                unheard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
-                unheard.bind((_address, port))
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                _give_up(_no_address(_ours.host))
-            _give_up(
-                BadSetting(
-                    f"{variable}: {port} on {_ours.host} cannot be opened ({error.strerror}); "
-                    "choose another port, or stop the program that uses it"
-                )
-            )
+    try:
+        listening.require_ports(_ours)
+    except BadSetting as error:
+        _give_up(error)
 
 
 def post_fork(_arbiter: object, _worker: object) -> None:

@@ -1,7 +1,6 @@
 """Commands that start the API: serve, bootstrap."""
 
 import importlib.util
-import ipaddress
 import json
 import os
 import secrets
@@ -15,8 +14,9 @@ import click
 import numpy as np
 
 from fraud_detection.features import FeatureList, load_features
-from fraud_detection.model.files import CURRENT, MANIFEST
-from fraud_detection.model.read import current_version, read_manifest
+from fraud_detection.listening import local_url, require_ports
+from fraud_detection.model.files import MANIFEST
+from fraud_detection.model.read import Model, current_version, load
 from fraud_detection.settings import ApiSettings, SharedSettings
 from fraud_detection.vanished import Mark
 from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
@@ -39,9 +39,10 @@ def serve(first_time: bool) -> None:
     environ = environment()
     settings = ApiSettings.from_env(environ)
     if first_time:
-        if current_version(settings.models_dir) is None:  # otherwise everything exists
-            _bootstrap(environ)
-        click.echo(_how_to_try(settings, environ, load_features(settings.features_file)))
+        require_ports(settings)  # before a training of a minute
+        _bootstrap(environ)
+        features = load_features(settings.features_file)
+        click.echo(_how_to_try(settings, environ, features, load(settings.model_path, features)))
     sys.stdout.flush()
     os.execve(  # noqa: S606  this process becomes the server, so that signals reach it
         sys.executable, [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"], environ
@@ -105,30 +106,21 @@ def _make_token(path: Path) -> None:
     click.echo(f"Created a token in {path} (only you can read it)", err=True)
 
 
-def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: FeatureList) -> str:
-    """Return a command to paste, with the golden row that looks most like fraud."""
-    golden = read_manifest(settings.models_dir / CURRENT).golden
+def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: FeatureList, model: Model) -> str:
+    """Return a command to paste into any terminal, with the golden row that looks most like fraud."""
+    golden = model.manifest.golden
     row = np.clip(np.round(golden.rows[int(np.argmax(golden.scores))], 3), features.minimums, features.maximums)
-    token_file = environ.get("API_TOKEN_FILE")
-    token = "$API_TOKEN" if environ.get("API_TOKEN") else f"$(cat {shlex.quote(str(token_file))})"
-    url = f"http://{_host_to_try(settings.host)}:{settings.port}"
+    if environ.get("API_TOKEN"):
+        where, token = "another terminal with the same API_TOKEN", "$API_TOKEN"
+    else:
+        where, token = "another terminal", f"$(cat {shlex.quote(str(Path(environ['API_TOKEN_FILE']).absolute()))})"
+    url = local_url(settings)
     return f"""
-Serving on {url} (its documentation: {url}/docs). In another terminal:
+Serving on {url} (its documentation: {url}/docs). In {where}:
 
 curl -s {shlex.quote(f"{url}/predict")} -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
   -d '{json.dumps({"data": [row.tolist()]})}'
 """
-
-
-def _host_to_try(host: str) -> str:
-    """Return a host that reaches the API from this machine, as an address of the web writes it."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:  # a name
-        return host
-    if address.is_unspecified:
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    return str(address) if address.version == 4 else f"[{str(address).replace('%', '%25')}]"
 
 
 COMMANDS = (serve, bootstrap)

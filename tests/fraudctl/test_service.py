@@ -2,9 +2,9 @@
 
 import os
 import re
-import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_serve_makes_what_is_missing_and_the_printed_command_works(fresh: dict[s
     try:
         command = printed_command(server)
         wait_until(lambda: answers(f"http://127.0.0.1:{fresh['PORT']}/health"), process=server)
-        answer = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        answer = subprocess.run(["bash", "-c", command], cwd="/", capture_output=True, text=True, check=True)
     finally:
         server.send_signal(signal.SIGINT)
         status = server.wait(PATIENCE_SECONDS)
@@ -116,42 +116,59 @@ def test_an_empty_token_file_is_named_and_replaced(fraudctl: Fraudctl, fresh: di
     ("variables", "token"),
     [
         ({"API_TOKEN": "t"}, "$API_TOKEN"),
-        ({"API_TOKEN_FILE": "my token"}, "$(cat 'my token')"),
-        ({}, "$(cat .api_token)"),
+        ({"API_TOKEN_FILE": "my token"}, "$(cat '{here}/my token')"),
+        ({}, "$(cat {here}/.api_token)"),
     ],
 )
-def test_the_command_to_try_names_the_token_as_it_was_given(
-    fraudctl: Fraudctl,
-    fresh: dict[str, str],
-    started: Started,
-    variables: dict[str, str],
-    token: str,
+def test_the_command_to_try_finds_the_token_from_every_folder(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, variables: dict[str, str], token: str
 ) -> None:
     Path("my token").write_text("t")
 
     result = fraudctl("serve", "--first-time", env={**fresh, "HOST": "0.0.0.0", **variables})  # noqa: S104
 
-    assert f'curl -s http://127.0.0.1:{fresh["PORT"]}/predict -H "Authorization: Bearer {token}"' in result.stdout
+    bearer = f"Authorization: Bearer {token.format(here=Path.cwd())}"
+    assert f'curl -s http://127.0.0.1:{fresh["PORT"]}/predict -H "{bearer}"' in result.stdout
+    assert ("In another terminal with the same API_TOKEN:" in result.stdout) == ("API_TOKEN" in variables)
     assert Path(".api_token").exists() == (variables == {})
     row = re.search(r"\[\[(.*)\]\]", result.stdout)
     assert row is not None
     assert len(row[1].split(",")) == 29
 
 
-def test_the_printed_address_can_be_opened(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
-    for host, shown in (
-        ("::1", "[::1]"),
-        ("[::1]", "[::1]"),
-        ("::", "[::1]"),
-        ("0:0:0:0:0:0:0:0", "[::1]"),
-        ("fe80::1%eth0", "[fe80::1%25eth0]"),
-        ("localhost", "localhost"),
-    ):
-        printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": host}).stdout
+def test_the_printed_address_can_be_pasted(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
+    printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": "::"}).stdout
 
-        url = f"http://{shown}:{fresh['PORT']}"
-        assert f"Serving on {url} (its documentation: {url}/docs)." in printed
-        assert f"curl -s {shlex.quote(f'{url}/predict')} -H" in printed  # some shells would expand [...]
+    url = f"http://[::1]:{fresh['PORT']}"
+    assert f"Serving on {url} (its documentation: {url}/docs)." in printed
+    assert f"curl -s '{url}/predict' -H" in printed  # some shells would expand [...]
+
+
+@pytest.mark.parametrize("variable", ["PORT", "PROBE_PORT"])
+def test_a_port_that_is_taken_is_named_before_anything_is_made(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        result = fraudctl("serve", "--first-time", env={**fresh, variable: str(port)}, exit_code=2)
+
+    assert f"fraudctl: {variable}: {port} on 127.0.0.1 cannot be opened (Address already in use)" in result.stderr
+    assert "Serving" not in result.stdout
+    assert (Path("models").exists(), started) == (False, [])
+
+
+def test_a_model_that_cannot_serve_is_named_before_serving_is_announced(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started
+) -> None:
+    fraudctl("bootstrap", env=fresh)
+    (Path("models") / "current" / ONNX).write_bytes(b"damaged")
+
+    result = fraudctl("serve", "--first-time", env=fresh, exit_code=3)
+
+    assert "model.onnx is not the file that the manifest describes" in result.stderr
+    assert "Serving" not in result.stdout
+    assert started == []
 
 
 def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp_path: Path) -> None:
