@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from api.arrival import TOKEN_NAME
 from api.connections import BROUGHT_TOKEN
 from api.metrics import Metrics
+from api.scopes import needs_of
 from fraud_detection.environment import (
     MIN_TOKEN_CHARACTERS,
     BadSetting,
@@ -27,17 +28,6 @@ from fraud_detection.environment import (
 )
 from fraud_detection.settings import ApiSettings
 from fraud_detection.token_file import SCOPES, BadTokenFile, NamedToken, Scope, read_tokens
-
-PUBLIC_PATHS = frozenset({"/health", "/openapi.json", "/docs"})
-
-NEEDED_SCOPES: dict[str, Scope | None] = {
-    "/predict": "predict",
-    "/labels": "label",
-    "/transactions/<path:identifier>": "read",
-    "/metrics": "metrics",
-    "/model": None,  # every valid token, because clients ask which model serves before they score
-}
-"""The scope that a token needs, for each route that is not public."""
 
 _TOKEN = "fraud.token"  # noqa: S105  where environ holds it
 
@@ -286,11 +276,11 @@ def _state_of(path: Path) -> tuple[int, ...] | None:
 def require_token(app: flask.Flask, tokens: Tokens) -> None:
     """Reply 401 to a request without a valid token and 403 to one without the scope, before reading its body.
 
-    Call it when every route is there: a route that is neither public nor among NEEDED_SCOPES is a KeyError. Unknown
-    paths and methods are answered as such to everybody.
+    Call it when every route is there. Unknown paths and methods are answered as such to everybody.
+
+    Raises UndeclaredNeed if a route does not say what it needs.
     """
-    rules = {route.rule for route in app.url_map.iter_rules()}
-    needed = {rule: NEEDED_SCOPES[rule] for rule in rules - PUBLIC_PATHS}
+    needed = needs_of(app)
 
     @app.before_request
     def _check_token() -> None:
@@ -298,9 +288,9 @@ def require_token(app: flask.Flask, tokens: Tokens) -> None:
         if flask.request.routing_exception is not None:
             _valid_token(environ, tokens)  # who tries paths out is named in the log, and may send fewer other requests
             raise flask.request.routing_exception
-        rule = str(flask.request.url_rule)
-        if rule not in PUBLIC_PATHS:
-            authenticate(environ, tokens, needed[rule])
+        need = needed[str(flask.request.endpoint)]
+        if need != "no token":
+            authenticate(environ, tokens, None if need == "any token" else need)
 
 
 def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> Token:

@@ -9,6 +9,7 @@ import flask
 import jinja2
 from markupsafe import Markup, escape
 
+from api.scopes import needs
 from fraud_detection.features import Feature, FeatureList
 
 # The page loads nothing from other addresses, and this policy makes the browser enforce that.
@@ -23,10 +24,12 @@ def blueprint(features: FeatureList) -> flask.Blueprint:
     page = _render(document, features)
 
     @routes.get("/openapi.json")
+    @needs("no token")
     def show_document() -> flask.Response:
         return flask.Response(as_json, mimetype="application/json")
 
     @routes.get("/docs")
+    @needs("no token")
     def show_page() -> flask.Response:
         return flask.Response(page, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
 

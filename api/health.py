@@ -15,6 +15,7 @@ from typing import Any
 
 import flask
 
+from api.scopes import needs
 from api.served_model import ServedModel
 from api.writer import Writer
 
@@ -71,7 +72,12 @@ class Health:
 def blueprint(health: Health) -> flask.Blueprint:
     """GET /health."""
     routes = flask.Blueprint("health", __name__)
-    routes.get("/health")(health.report)
+
+    @routes.get("/health")
+    @needs("no token")
+    def show_health() -> tuple[dict[str, object], int]:
+        return health.report()
+
     return routes
 
 

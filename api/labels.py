@@ -9,6 +9,7 @@ from api.admission import Admission
 from api.arrival import arrived_at, request_id
 from api.audit import audit
 from api.auth import token_name
+from api.scopes import needs
 from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
 from fraud_detection.clock import CLOCK_DIFFERENCE, is_date, read_time, timestamp
@@ -30,6 +31,7 @@ def blueprint(store: Store, writer: Writer, admission: Admission) -> flask.Bluep
     routes = flask.Blueprint("labels", __name__)
 
     @routes.post("/labels")
+    @needs("label")
     def add_labels() -> dict[str, object]:
         admission.check()
         body = read_body(flask.request.environ)

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from api.connections import Connections, Outcome, State
+from api.scopes import needs
 from fraud_detection.database import Trouble
 from fraud_detection.logs import dropped_lines
 from fraud_detection.model.read import RefusalReason
@@ -232,6 +233,7 @@ def blueprint(metrics: Metrics) -> flask.Blueprint:
     routes = flask.Blueprint("metrics", __name__)
 
     @routes.get("/metrics")
+    @needs("metrics")
     def show_metrics() -> flask.Response:
         metrics.scraped_at = time.monotonic()
         return flask.Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)

@@ -12,6 +12,7 @@ from api.admission import Admission
 from api.arrival import arrived_at, request_id
 from api.auth import Tokens, authenticate
 from api.metrics import Metrics
+from api.scopes import needs
 from api.served_model import ServedModel
 from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
@@ -102,6 +103,7 @@ def blueprint() -> flask.Blueprint:
     routes = flask.Blueprint("predict", __name__)
 
     @routes.post("/predict")
+    @needs("predict")
     def answer_error() -> Never:
         raise flask.request.environ[_ERROR]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import flask
 
 from api.metrics import Metrics
+from api.scopes import needs
 from fraud_detection.clock import parse_timestamp
 from fraud_detection.features import FeatureList
 from fraud_detection.model.read import Model, ModelRefused, RefusalReason, leads_to, load
@@ -108,6 +109,7 @@ def blueprint(served: ServedModel, features: FeatureList, fraud_threshold: float
     runtime = installed_version("onnxruntime")
 
     @routes.get("/model")
+    @needs("any token")  # because clients ask which model serves before they score
     def show_model() -> dict[str, object]:
         model = served.current
         manifest = model.manifest

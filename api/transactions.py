@@ -9,6 +9,7 @@ from gevent import get_hub
 
 from api.admission import Admission
 from api.audit import audit
+from api.scopes import needs
 from api.writer import Writer
 from fraud_detection.contract import MAX_FOUND
 from fraud_detection.database.trouble import trouble
@@ -28,6 +29,7 @@ def blueprint(reader: Store, writer: Writer, admission: Admission) -> flask.Blue
     routes = flask.Blueprint("transactions", __name__)
 
     @routes.get("/transactions/<path:identifier>")
+    @needs("read")
     def show_transaction(identifier: str) -> dict[str, Any]:
         with admission:
             # In gevent's native threads, because a query would delay every other request.

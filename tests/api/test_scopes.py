@@ -2,20 +2,26 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import werkzeug
+import yaml
 from flask.testing import FlaskClient
 
 from api.app import Api, create_app
-from api.auth import NEEDED_SCOPES, PUBLIC_PATHS, Tokens
+from api.auth import Tokens
 from api.metrics import Metrics
+from api.scopes import UndeclaredNeed, needs_of
 from fraud_detection.environment import BadSetting
 from fraud_detection.settings import ApiSettings
 from fraud_detection.token_file import SCOPES, NamedToken, read_tokens
 from tests.support.environment import TOKEN
+from tests.support.project import ROOT
 
+DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
 METRICS_TOKEN = "a-token-for-the-metrics"
 TOKENS = {scope: f"a-token-that-may-{scope}" for scope in SCOPES}
 MAY: dict[str, set[str]] = {
@@ -52,45 +58,52 @@ def client(app: Api) -> FlaskClient:
     return app.test_client()
 
 
-def endpoints(app: Api) -> Iterator[tuple[str, str, str]]:
-    """Yield the rule of each route of the application, with a method and a path that it answers."""
+def documented_need(rule: str, method: str) -> str:
+    """Return what the document says that a request needs; a route that is not in the document is a KeyError."""
+    operation = DOCUMENT["paths"][re.sub("<.*>", "{id}", rule)]["get" if method == "HEAD" else method.lower()]
+    security = operation.get("security", DOCUMENT["security"])
+    if not security:
+        return "no token"
+    return "".join(security[0]["token"]) or "any token"
+
+
+def endpoints(app: Api) -> Iterator[tuple[werkzeug.routing.Rule, str]]:
+    """Yield each route of the application with each of its methods."""
     for route in app.url_map.iter_rules():
         for method in sorted(route.methods or ()):
-            yield route.rule, method, route.rule.replace("<path:identifier>", "order-1001")
+            yield route, method
 
 
 def test_the_matrix_of_endpoints_and_tokens(app: Api, client: FlaskClient) -> None:
     checked = 0
-    for rule, method, path in endpoints(app):
+    for route, method in endpoints(app):
+        path = re.sub("<.*>", "order-1001", route.rule)
+        need = documented_need(route.rule, method)
         for token, scopes in MAY.items():
             answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
             without = client.open(path, method=method)
 
-            needed = None if rule in PUBLIC_PATHS else NEEDED_SCOPES[rule]
-            is_open = needed is None or needed in scopes
+            is_open = need in ("no token", "any token") or need in scopes
             assert (answer.status_code == 403) == (not is_open), (method, path, token)
             assert answer.status_code != 401
-            assert (without.status_code == 401) == (rule not in PUBLIC_PATHS)
+            assert (without.status_code == 401) == (need != "no token")
             checked += 1
     assert checked > 50
 
 
-def test_each_endpoint_needs_the_scope_that_its_name_promises() -> None:
-    assert NEEDED_SCOPES == {
-        "/predict": "predict",
-        "/labels": "label",
-        "/transactions/<path:identifier>": "read",
-        "/metrics": "metrics",
-        "/model": None,
-    }
+def test_each_endpoint_declares_what_the_document_says(app: Api) -> None:
+    declared = needs_of(app)
+
+    for route, method in endpoints(app):
+        assert declared[route.endpoint] == documented_need(route.rule, method), (method, route.rule)
 
 
-def test_a_route_without_a_scope_ends_the_start(
+def test_a_route_that_does_not_say_what_it_needs_ends_the_start(
     lasting_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(NEEDED_SCOPES, "/labels")
+    monkeypatch.setattr("api.labels.needs", lambda _need: lambda view: view)
 
-    with pytest.raises(KeyError, match="/labels"):
+    with pytest.raises(UndeclaredNeed, match="/labels: its view does not say"):
         create_app(ApiSettings.from_env({**lasting_environment, "LATEST_DB": str(tmp_path / "requests.db")}))
 
 
