@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
+from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular
 
 T = TypeVar("T")
 
@@ -281,6 +282,8 @@ def read_secret_file(variable: str, path: Path) -> str:
     Raises BadSetting if it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{variable}: {path} cannot be read ({type(error).__name__})") from error
+        return read_regular(path, NAMED_LIMIT_BYTES).decode().rstrip("\r\n")
+    except OSError as error:
+        raise BadSetting(f"{variable}: {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"{variable}: {path} cannot be read (expected text in UTF-8)") from error

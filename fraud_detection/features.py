@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.exit_codes import ExitCode, ExpectedError
+from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular
 from fraud_detection.schema import RESERVED_NAMES
 
 Matrix = NDArray[np.float64]
@@ -200,7 +201,7 @@ def load_features(path: Path | None) -> FeatureList:
     if path is None:
         return default_features()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path, NAMED_LIMIT_BYTES).decode())
     except OSError as error:
         raise BadFeatureList(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets

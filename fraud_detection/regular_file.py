@@ -36,6 +36,11 @@ def other_kind(path: Path) -> str | None:
         mode = path.stat().st_mode
     except OSError as error:
         return "a link that leads to itself" if error.errno == errno.ELOOP else None
+    return kind_of(mode)
+
+
+def kind_of(mode: int) -> str | None:
+    """Return what a mode of `stat` says that it is; None for a file."""
     if stat.S_ISREG(mode):
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")

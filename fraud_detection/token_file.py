@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
-from fraud_detection.model.files import sync_folder, write_synced
+from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular, sync_folder, write_synced
 
 Scope = Literal["predict", "label", "read", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-MAX_BYTES = 1024 * 1024
 MAX_TOKENS = 1000
 """Maximum lines with a token: the API reads them between two requests, and each has series among its metrics."""
 
@@ -128,14 +127,9 @@ def _of_name(path: Path, tokens: list[NamedToken], name: str) -> list[NamedToken
 
 def _read(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
-            raise BadTokenFile(f"{path}: expected a file")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_regular(path, NAMED_LIMIT_BYTES)
     except OSError as error:
-        raise BadTokenFile(f"{path}: cannot be read ({type(error).__name__})") from error
-    if len(content) > MAX_BYTES:
-        raise BadTokenFile(f"{path}: expected at most {MAX_BYTES} bytes")
+        raise BadTokenFile(f"{path}: cannot be read ({error.strerror})") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fraud_detection import logs
-from fraud_detection.environment import BadSetting, short_token_warning
+from fraud_detection.environment import BadSetting, read_secret_file, short_token_warning
 from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
@@ -19,7 +19,7 @@ TOKEN_FILE = Path(".api_token")
 def environment() -> dict[str, str]:
     """Return the environment, with the token that `serve --first-time` created if no other is set.
 
-    Raises BadSetting if that file is empty.
+    Raises BadSetting if that file is empty or cannot be read.
     """
     environ = dict(os.environ)
     if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE") and TOKEN_FILE.exists():
@@ -30,8 +30,11 @@ def environment() -> dict[str, str]:
 
 
 def token_was_made() -> bool:
-    """Return whether `serve --first-time` has created a token; an empty file is none."""
-    return TOKEN_FILE.exists() and bool(TOKEN_FILE.read_bytes().strip())
+    """Return whether `serve --first-time` has created a token; an empty file is none.
+
+    Raises BadSetting if the file cannot be read.
+    """
+    return TOKEN_FILE.exists() and bool(read_secret_file("API_TOKEN", TOKEN_FILE).strip())
 
 
 def installation() -> Installation:

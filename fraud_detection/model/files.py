@@ -3,9 +3,10 @@
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from fraud_detection.regular_file import kind_of
 
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
@@ -14,6 +15,8 @@ REFERENCE = "reference_data.db"
 CURRENT = "current"
 JOURNAL = "promotions.jsonl"
 
+NAMED_LIMIT_BYTES = 1024 * 1024
+"""Limit of a small file that a variable or an argument names: a secret, a list of features, a table."""
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -102,8 +105,9 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
 
 
 def _require_regular(descriptor: int, path: Path) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    kind = kind_of(os.fstat(descriptor).st_mode)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"expected a file, got {kind}", str(path))
 
 
 def _too_large(path: Path, limit_bytes: int) -> OSError:

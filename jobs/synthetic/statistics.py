@@ -15,6 +15,7 @@ from scipy import stats
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix, default_features
+from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular
 from fraud_detection.model.manifest import AmountScaling
 from jobs.installation import Installation
 from jobs.training.read_history import read_history
@@ -126,7 +127,7 @@ def read_statistics(path: Path) -> Statistics:
     Raises BadStatistics, naming the file.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_regular(path, NAMED_LIMIT_BYTES).decode())
         scaling = table["amount_scaling"]
         return Statistics(
             source=table["source"],

@@ -29,6 +29,7 @@ from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, pieces, sync_folder, write_whole
 from fraud_detection.model.manifest import SIZE_LIMIT_BYTES, StoredFile
 from fraud_detection.model.read import versions
+from fraud_detection.regular_file import require_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
@@ -216,11 +217,15 @@ def mlflow_paths(here: Installation) -> tuple[Path, Path]:
 
 
 def describe_files(folder: Path) -> dict[str, StoredFile]:
-    """Return sha256 and size of every file below a folder except its description, by path; links are left out."""
+    """Return sha256 and size of every file below a folder except its description, by path; links are left out.
+
+    Raises NotAFile for anything that is neither a file nor a folder.
+    """
     described = {}
     for path in tqdm(_files(folder), desc="checksums", unit=" files", delay=1, disable=None, leave=False):
         name = path.relative_to(folder).as_posix()
         if name != DESCRIPTION:
+            require_file(path, "a backup holds only files, folders and links")
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             described[name] = StoredFile(sha256, path.stat().st_size)

@@ -17,7 +17,7 @@ from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
-from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, sync_folder, write_whole
+from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, read_regular, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
 from fraud_detection.model.write import discard, promote
@@ -45,6 +45,8 @@ from jobs.upkeep.backup import (
     sync_tree,
 )
 from jobs.upkeep.copy_store import copy_files
+
+_DESCRIPTION_LIMIT_BYTES = 64 * 1024 * 1024  # names some 400,000 files
 
 
 class BadBackup(ExpectedError):
@@ -108,7 +110,7 @@ def unpacked(source: Path, settings: JobSettings, *, beside: Path, unencrypted: 
     try:
         encrypted = is_encrypted(source)
     except OSError as error:
-        raise BadBackup(f"{source}: cannot be read ({error})") from error
+        raise BadBackup(f"{source}: cannot be read ({error.strerror})") from error
     if encrypted and keys is None:
         raise BadSetting(f"{source}: is encrypted; set BACKUP_KEY_FILE to the file with its key")
     if keys is not None and not encrypted and not unencrypted:
@@ -117,6 +119,11 @@ def unpacked(source: Path, settings: JobSettings, *, beside: Path, unencrypted: 
             "restore an encrypted backup, or add --unencrypted if you know that it is yours"
         )
     if not encrypted and not is_archive(source):
+        if not source.is_dir():
+            raise BadBackup(
+                f"{source}: is not a backup; expected what `fraudctl db backup` made: a folder, or an archive that "
+                "ends in .tar, .tar.gz, .tar.age or .tar.gz.age"
+            )
         yield source
         return
     with scratch_folder(beside, UNPACKED) as scratch:
@@ -131,7 +138,10 @@ def unpacked(source: Path, settings: JobSettings, *, beside: Path, unencrypted: 
                 _extract(archive, content)
             (folder,) = content.iterdir()
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-            raise BadBackup(f"{source}: is not an archive of a backup ({error})") from error
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(":")
+            raise BadBackup(
+                f"{source}: is not an archive that `fraudctl db backup` made, or is damaged ({reason})"
+            ) from error
         yield folder
 
 
@@ -187,14 +197,15 @@ def verify(folder: Path, features: FeatureList) -> Backup:
 def _description(folder: Path) -> Backup:
     """Read backup.json and require all that `back_up` writes: a restore would erase what it leaves out."""
     try:
-        fields: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads(read_regular(folder / DESCRIPTION, _DESCRIPTION_LIMIT_BYTES))
         if fields.pop("format") != FORMAT:
             raise BadBackup(f"{folder}: was made by a newer version of this program; restore it with that version")
         fields["files"] = {name: StoredFile(**entry) for name, entry in fields["files"].items()}
         backup = Backup(**fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise BadBackup(
-            f"{folder}: is not a backup of this program; its {DESCRIPTION} cannot be read ({error})"
+            f"{folder}: is not a backup of this program; its {DESCRIPTION} cannot be read ({reason})"
         ) from error
     for expected, is_so in (
         ("created and features_digest as texts", _are(str, backup.created, backup.features_digest)),

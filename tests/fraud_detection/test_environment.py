@@ -3,12 +3,15 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fraud_detection.environment import BadSetting
+from fraud_detection.model.files import NAMED_LIMIT_BYTES
 from fraud_detection.settings import ApiSettings
+from tests.support.no_files import FOLDER_PIPE_AND_DEVICE
 from tests.support.project import ROOT
 
 TOKEN = {"API_TOKEN": "t0k3n"}
@@ -84,6 +87,27 @@ def test_a_secret_comes_from_its_file_without_the_last_newline(tmp_path: Path) -
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"API_TOKEN_FILE: .*none cannot be read"):
         ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(("make", "kind"), FOLDER_PIPE_AND_DEVICE)
+def test_a_secret_file_that_is_no_file_is_named_and_never_waited_for(
+    tmp_path: Path, make: Callable[[Path], object], kind: str
+) -> None:
+    file = tmp_path / "token"
+    make(file)
+
+    for name in ("API_TOKEN", "METRICS_TOKEN", "DATABASE_URL"):
+        others = {} if name == "API_TOKEN" else TOKEN
+        with pytest.raises(BadSetting, match=rf"{name}_FILE: {file} cannot be read \(expected a file, got {kind}\)"):
+            ApiSettings.from_env({**others, f"{name}_FILE": str(file)})
+
+
+def test_a_secret_file_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "token").open("wb") as file:
+        file.truncate(10 * NAMED_LIMIT_BYTES)
+
+    with pytest.raises(BadSetting, match=r"token cannot be read \(larger than 1,048,576 bytes\)"):
+        ApiSettings.from_env({"API_TOKEN_FILE": str(tmp_path / "token")})
 
 
 @pytest.mark.parametrize("optional", ["DATABASE_URL", "API_TOKEN_PREVIOUS"])

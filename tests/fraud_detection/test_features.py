@@ -1,6 +1,7 @@
 """A feature list accepts finite numbers within its bounds, and names what it refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fraud_detection.features import (
     default_features,
     load_features,
 )
+from tests.support.no_files import FOLDER_PIPE_AND_DEVICE
 
 TWO = FeatureList((Feature("amount", minimum=0, maximum=1000), Feature("age_days")))
 
@@ -105,6 +107,16 @@ def test_a_bad_features_file_is_refused_with_its_place(tmp_path: Path, text: str
 def test_a_features_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFeatureList, match="cannot be read"):
         load_features(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(("make", "kind"), FOLDER_PIPE_AND_DEVICE)
+def test_a_features_file_that_is_no_file_is_named_and_never_waited_for(
+    tmp_path: Path, make: Callable[[Path], object], kind: str
+) -> None:
+    make(tmp_path / "features.json")
+
+    with pytest.raises(BadFeatureList, match=rf"features.json: cannot be read \(expected a file, got {kind}\)"):
+        load_features(tmp_path / "features.json")
 
 
 def test_reads_a_features_file(tmp_path: Path) -> None:

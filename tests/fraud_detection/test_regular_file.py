@@ -1,38 +1,15 @@
 """What is no file is named before it is opened, in every place where an installation keeps a file."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fraud_detection.regular_file import NAMED, NotAFile, other_kind, require_file
+from tests.support.no_files import NO_FILES
 
 
-def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
-
-
-def _link_to_itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def _link_to_a_device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-@pytest.mark.parametrize(
-    ("make", "kind"),
-    [
-        (Path.mkdir, "a folder"),
-        (os.mkfifo, "a named pipe"),
-        (_socket, "a socket"),
-        (_link_to_a_device, "a device"),
-        (_link_to_itself, "a link that leads to itself"),
-    ],
-)
+@pytest.mark.parametrize(("make", "kind"), NO_FILES)
 def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object], kind: str) -> None:
     path = tmp_path / "requests.db"
     make(path)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection.token_file import MAX_BYTES, MAX_TOKENS, BadTokenFile, add_token, read_tokens, remove_token
+from fraud_detection.model.files import NAMED_LIMIT_BYTES
+from fraud_detection.token_file import MAX_TOKENS, BadTokenFile, add_token, read_tokens, remove_token
 
 A, B, C = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b", b"token c"))
 
@@ -68,13 +69,14 @@ def test_what_is_no_text_or_too_large_is_refused(file: Path, tmp_path: Path) -> 
     file.write_bytes(f"shop predict {A}\n".encode() + b"\xff\xfe")
     with pytest.raises(BadTokenFile, match="line 2: expected text in UTF-8"):
         read_tokens(file)
-    file.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(BadTokenFile, match="expected at most 1048576 bytes"):
+    file.write_bytes(b"#" * (NAMED_LIMIT_BYTES + 1))
+    with pytest.raises(BadTokenFile, match="larger than 1,048,576 bytes"):
         read_tokens(file)
-    with pytest.raises(BadTokenFile, match=r"cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(BadTokenFile, match=r"cannot be read \(No such file or directory\)"):
         read_tokens(tmp_path / "missing")
-    for no_file in (tmp_path, Path("/dev/zero")):
-        with pytest.raises(BadTokenFile, match=r"expected a file|cannot be read"):
+    os.mkfifo(tmp_path / "pipe")
+    for no_file, kind in ((tmp_path, "a folder"), (Path("/dev/zero"), "a device"), (tmp_path / "pipe", "a named pipe")):
+        with pytest.raises(BadTokenFile, match=rf"cannot be read \(expected a file, got {kind}\)"):
             read_tokens(no_file)
 
 

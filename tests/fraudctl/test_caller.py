@@ -1,5 +1,6 @@
 """The token file of `serve --first-time` counts only if no token is set."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,11 @@ def test_a_short_token_works_with_a_warning(
     assert printed.err.startswith(warning)
     assert bool(printed.err) == bool(warning)
     assert token not in printed.err + printed.out
+
+
+def test_a_token_file_that_is_no_file_is_named() -> None:
+    TOKEN_FILE.unlink()
+    os.mkfifo(TOKEN_FILE)
+
+    with pytest.raises(BadSetting, match=r"^API_TOKEN: \.api_token cannot be read \(expected a file, got a named"):
+        environment()

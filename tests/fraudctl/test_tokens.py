@@ -63,9 +63,9 @@ def test_a_rotation_by_name(fraudctl: Fraudctl, env: dict[str, str], file: Path)
         (["new", "current", "--scope", "read"], "and another word than current, none, previous"),
         (["new", "shop", "--scope", "everything"], "is not one of 'predict', 'label', 'read', 'metrics'"),
         (["new", "shop"], "Missing option '--scope'"),
-        (["rotate", "shop"], "cannot be read (FileNotFoundError)"),
-        (["remove", "shop"], "cannot be read (FileNotFoundError)"),
-        (["list"], "cannot be read (FileNotFoundError)"),
+        (["rotate", "shop"], "cannot be read (No such file or directory)"),
+        (["remove", "shop"], "cannot be read (No such file or directory)"),
+        (["list"], "cannot be read (No such file or directory)"),
     ],
 )
 def test_what_cannot_be_done_changes_no_file(

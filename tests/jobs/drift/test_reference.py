@@ -117,7 +117,7 @@ def test_a_named_pipe_as_reference_is_refused(tmp_path: Path, referenced: str, f
     path.unlink()
     os.mkfifo(path)
 
-    with pytest.raises(ModelRefused, match="not a regular file"):
+    with pytest.raises(ModelRefused, match="expected a file, got a named pipe"):
         read_reference(tmp_path / referenced, features)
     with pytest.raises(ModelRefused, match="expected the file of a reference there"):
         forget_in_reference(tmp_path, referenced, features, {("r1", 0)})

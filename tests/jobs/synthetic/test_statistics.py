@@ -1,5 +1,6 @@
 """A table of statistics survives writing and reading, and describes no single person."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,13 @@ def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
 def test_a_class_too_small_to_be_described_without_its_members_is_refused() -> None:
     with pytest.raises(BadStatistics, match="at least 50 fraud rows, got 49"):
         describe(np.ones((4000, 2)), np.arange(4000) < 49, TWO, source="test")
+
+
+def test_a_pipe_is_no_table_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table.json")
+
+    with pytest.raises(BadStatistics, match=r"table.json: cannot be read \(expected a file, got a named pipe\)"):
+        read_statistics(tmp_path / "table.json")
 
 
 @pytest.mark.parametrize(

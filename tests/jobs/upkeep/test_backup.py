@@ -1,6 +1,7 @@
 """A backup restores everything on either database, and a bad one touches nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -22,6 +23,7 @@ from fraud_detection.model import read
 from fraud_detection.model.files import JOURNAL
 from fraud_detection.model.read import Model, current_version, load, versions
 from fraud_detection.model.write import promote
+from fraud_detection.regular_file import NotAFile
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, decisions, history, transfer
 from fraud_detection.store.decisions import ScoredRequest
@@ -138,7 +140,7 @@ def test_a_device_among_the_models_is_not_copied(filled: JobSettings, features: 
     version = filled.models_dir / str(current_version(filled.models_dir))
     (version / "endless").symlink_to("/dev/null")  # /dev/zero would fill the disk if it were
 
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(OSError, match="expected a file, got a device"):
         back_up(tmp_path / "backup", Installation(filled, features), now=NOW)
 
     assert not (tmp_path / "backup").exists()
@@ -298,6 +300,14 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _put_pipe_at(name: str) -> Callable[[Path], None]:
+    def damage(backup: Path) -> None:
+        (backup / name).unlink()
+        os.mkfifo(backup / name)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -307,6 +317,8 @@ def flip(path: Path) -> None:
         (lambda backup: (backup / "backup.json").write_text("{}"), "is not a backup of this program"),
         (lambda backup: (backup / "backup.json").unlink(), "is not a backup of this program"),
         (lambda backup: (backup / "backup.json").write_text('{"format": 2}'), "by a newer version"),
+        (_put_pipe_at("backup.json"), "expected a file, got a named pipe"),
+        (_put_pipe_at("requests.db"), "expected a file, got a named pipe; a backup holds only files"),
     ],
 )
 def test_a_backup_that_is_not_whole_touches_nothing(
@@ -315,7 +327,7 @@ def test_a_backup_that_is_not_whole_touches_nothing(
     serving = current_version(backed_up.models_dir)
     damage(tmp_path / "backup")
 
-    with pytest.raises(BadBackup, match=message):
+    with pytest.raises((BadBackup, NotAFile), match=message):
         restore(tmp_path / "backup", Installation(backed_up, features), actor="test", replace=True)
 
     assert len(history_of(backed_up, features)) == 4
@@ -498,8 +510,18 @@ def test_refuses_an_archive_of_something_else(
 ) -> None:
     (tmp_path / "b.tar").write_bytes(b"x" * 2000)
 
-    with pytest.raises(BadBackup, match="is not an archive of a backup"):
+    with pytest.raises(BadBackup, match="is not an archive that `fraudctl db backup` made"):
         restore(tmp_path / "b.tar", Installation(JobSettings.from_env(sqlite_environment), features), actor="test")
+
+
+def test_a_file_of_something_else_is_no_backup(
+    sqlite_environment: dict[str, str], features: FeatureList, tmp_path: Path
+) -> None:
+    (tmp_path / "history.csv").write_text("V1,V2\n")
+
+    for source in (tmp_path / "history.csv", Path("/dev/null")):
+        with pytest.raises(BadBackup, match=f"{source}: is not a backup; expected what `fraudctl db backup` made"):
+            restore(source, Installation(JobSettings.from_env(sqlite_environment), features), actor="test")
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "") -> tarfile.TarInfo:
