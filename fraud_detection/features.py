@@ -46,6 +46,15 @@ class Feature:
     description: str = ""
 
 
+def name_problem(name: str) -> str | None:
+    """Return why a name can be no column of a store and no JSON key, None if it can."""
+    if not _NAME.fullmatch(name):
+        return f"expected a name of letters, digits and _ that starts with a letter, 63 at most, got {name!r}"
+    if name.lower() in RESERVED_NAMES:
+        return f"{name!r} is a column of every store"
+    return None
+
+
 @dataclass(frozen=True)
 class FeatureList:
     """The features of every transaction of one installation, in order.
@@ -62,13 +71,9 @@ class FeatureList:
         seen: set[str] = set()
         for place, feature in enumerate(self.features):
             lowered = feature.name.lower()
-            if not _NAME.fullmatch(feature.name):
-                raise BadFeatureList(
-                    f"feature {place}: expected a name of letters, digits and _ that starts with a letter, "
-                    f"63 at most, got {feature.name!r}"
-                )
-            if lowered in RESERVED_NAMES:
-                raise BadFeatureList(f"feature {place}: {feature.name!r} is a column of every store; rename it")
+            wrong = name_problem(feature.name)
+            if wrong is not None:
+                raise BadFeatureList(f"feature {place}: {wrong}; rename it")
             if lowered in seen:
                 raise BadFeatureList(f"feature {place}: {feature.name!r} appears twice (case does not count)")
             if not -LIMIT <= feature.minimum < feature.maximum <= LIMIT:

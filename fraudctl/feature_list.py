@@ -1,5 +1,6 @@
 """Commands on the feature list: features check, show, init."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
-from fraudctl.arguments import FILE
+from fraudctl.arguments import FILE, seekable
 from fraudctl.caller import installation
 from jobs.installation import Installation
 
@@ -67,20 +68,35 @@ def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
     """Write a first FEATURES_FILE from the header and the values of a CSV or Parquet file.
 
     Every column becomes a feature but Class, Time, ts, transaction_id and what is left out. The bounds are generous;
-    correct them by hand: a value outside is refused.
+    correct them by hand: a value outside is refused. If columns cannot become features, each is named with a way out,
+    and nothing is written.
 
     \b
       fraudctl features init history.csv --leave-out shop --out features.json
       export FEATURES_FILE=features.json
     """
-    from jobs.exchange.feature_file import feature_list_of, to_json
+    from jobs.exchange.feature_file import draft_of, to_json
 
-    text = to_json(feature_list_of(file, left_out=left_out))
+    with seekable(file) as path:
+        draft = draft_of(path, left_out=left_out)
+    if draft.perhaps_the_truth:
+        click.echo(
+            f"Warning: {', '.join(draft.perhaps_the_truth)}: holds only 0 and 1, or is named like a label. If it says "
+            "which transactions were fraud, rename it Class or leave it out: as a feature it tells the answer.",
+            err=True,
+        )
+    text = to_json(draft.features)
     if out is None:
         click.echo(text, nl=False)
+        return
+    out.write_text(text, encoding="utf-8")
+    click.echo(f"{out}: {counted(len(draft.features), 'feature')}. Correct the bounds, then:", err=True)
+    click.echo(f"  export FEATURES_FILE={shlex.quote(str(out))}", err=True)
+    if draft.has_labels:
+        ignored = "".join(f" --ignore {shlex.quote(name)}" for name in left_out)
+        click.echo(f"  fraudctl import {shlex.quote(str(file))}{ignored}", err=True)
     else:
-        out.write_text(text, encoding="utf-8")
-        click.echo(f"{out}: set FEATURES_FILE to it.", err=True)
+        click.echo("  fraudctl features check     # and to import the file, add a column Class", err=True)
 
 
 COMMANDS = (features,)

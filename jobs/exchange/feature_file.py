@@ -2,69 +2,115 @@
 
 import json
 import math
-import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_detection.counted import counted
 from fraud_detection.features import LIMIT, Feature, FeatureList
+from jobs.exchange.feature_problems import cell_problems, name_problems
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile, WrongColumnType, bad_row
+from jobs.exchange.table import BadTransactionFile, Table, WrongColumnType
 
 NO_FEATURES = frozenset({"Class", "Time", "ts", "transaction_id"})
+_NAMES_OF_THE_TRUTH = frozenset({"fraud", "is_fraud", "isfraud", "label", "target", "truth"})
 _SPANS = 10.0  # beyond the values in the file; a bound must stop broken feeds, not rare customers
 
 
-def feature_list_of(path: Path, *, left_out: Collection[str] = ()) -> FeatureList:
+@dataclass(frozen=True)
+class Draft:
+    """A first feature list, and what its writer should know before using it."""
+
+    features: FeatureList
+    perhaps_the_truth: tuple[str, ...]
+    """Features that hold only 0 and 1, or whose name says that they are the label."""
+    has_labels: bool
+    """Whether the file has a column Class, which an import needs."""
+
+
+def draft_of(path: Path, *, left_out: Collection[str] = ()) -> Draft:
     """Return a feature for each column that is neither left out nor Class, Time, ts or transaction_id.
 
     The bounds lie ten times the spread beyond the values. If no value is negative, the lower bound is 0.
 
-    Raises BadTransactionFile, BadFeatureList.
+    Raises BadTransactionFile, whose message lists every problem of the file; raises BadFeatureList.
     """
-    lowest: NDArray[np.float64] | None = None
-    highest: NDArray[np.float64] | None = None
     with open_table(path) as table:
         header = table.header
-        places = [place for place, name in enumerate(header) if name not in {*NO_FEATURES, *left_out}]
-        unnamed = next((place + 1 for place in places if not header[place]), None)
-        if unnamed is not None:
-            raise BadTransactionFile(
-                f"{table.header_place}: column {unnamed} has no name (an index that pandas wrote?); leave it out with "
-                "`--leave-out ''`"
-            )
-        if not places:
-            raise BadTransactionFile(f"{table.header_place}: expected a header line that names the features")
-        try:
-            for chunk in table.chunks(places, []):
-                bad = np.argwhere(~np.isfinite(chunk.numbers))
-                if len(bad):
-                    row, column = bad[0].tolist()
-                    name = header[places[column]]
-                    expected = "expected a number, because a feature is one number"
-                    raise bad_row(table, chunk.lines[row], f"column {name}: {expected}; {_way_out(name)}")
-                lowest, highest = _extended(lowest, highest, chunk.numbers)
-        except WrongColumnType as error:
-            raise BadTransactionFile(f"{error}; {_way_out(error.column)}") from error
-    if lowest is None or highest is None:
-        raise BadTransactionFile(f"{path}: holds no transactions")
-    bounds = zip(places, lowest.tolist(), highest.tolist(), strict=True)
-    return FeatureList(tuple(_feature(header[place], low, high) for place, low, high in bounds))
+        if not header:
+            raise BadTransactionFile(f"{path}: is empty; expected a header line that names the features")
+        where = "line 1: " if table.unit == "line" else ""
+        columns = [place for place, name in enumerate(header) if name not in {*NO_FEATURES, *left_out}]
+        problems = name_problems(header, columns, left_out, where)
+        if not columns:
+            problems.append(f"{where}expected a header line that names the features")
+        once = [place for place in columns if header[place] and header.count(header[place]) == 1]
+        values = _Values(table, once)
+    if values.broken_row is not None:
+        problems.append(values.broken_row.removeprefix(f"{path}, "))
+    if values.not_numbers:
+        problems += cell_problems(path, sorted(values.not_numbers))
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise BadTransactionFile(f"{path}: {counted(len(problems), 'problem')}:{listed}")
+    if not values.rows:
+        raise BadTransactionFile(f"{path}: is empty below its header; it holds no transactions")
+    names = [header[place] for place in columns]
+    bounds = zip(names, values.lowest.tolist(), values.highest.tolist(), strict=True)
+    return Draft(
+        FeatureList(tuple(_feature(name, low, high) for name, low, high in bounds)),
+        perhaps_the_truth=tuple(
+            name
+            for name, is_binary in zip(names, values.are_binary.tolist(), strict=True)
+            if is_binary or name.lower() in _NAMES_OF_THE_TRUTH
+        ),
+        has_labels="Class" in header,
+    )
 
 
-def _way_out(name: str) -> str:
-    return f"encode it as numbers, or leave it out (`--leave-out {shlex.quote(name)}`)"
+class _Values:
+    """What columns of numbers hold, read once from the first row to the last."""
 
+    def __init__(self, table: Table, places: Sequence[int]) -> None:
+        self.rows = 0
+        self.lowest = np.full(len(places), np.inf)
+        self.highest = np.full(len(places), -np.inf)
+        self._only_0_and_1 = np.ones(len(places), dtype=np.bool_)
+        self.broken_row: str | None = None
+        """Why reading ended at a row."""
+        self.not_numbers: list[int] = []
+        """Columns with a cell that holds no finite number."""
+        readable = list(places)
+        while readable:
+            try:
+                for chunk in table.chunks(readable, []):
+                    self._read(chunk.numbers, readable)
+            except WrongColumnType as error:  # before any row, and only of Parquet, whose columns have types
+                place = table.header.index(error.column)
+                self.not_numbers.append(place)
+                readable.remove(place)
+            except BadTransactionFile as error:
+                self.broken_row = f"{error}; correct it first, because reading ended there"
+                return
+            else:
+                return
 
-def _extended(
-    lowest: NDArray[np.float64] | None, highest: NDArray[np.float64] | None, page: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    low, high = np.min(page, axis=0), np.max(page, axis=0)
-    if lowest is None or highest is None:
-        return low, high
-    return np.minimum(low, lowest), np.maximum(high, highest)
+    @property
+    def are_binary(self) -> NDArray[np.bool_]:
+        """Return which columns hold both 0 and 1, and nothing else."""
+        return self._only_0_and_1 & (self.lowest < self.highest)
+
+    def _read(self, numbers: NDArray[np.float64], places: Sequence[int]) -> None:
+        self.rows += len(numbers)
+        bad = ~np.isfinite(numbers).all(axis=0)
+        self.not_numbers += [place for place in np.array(places)[bad].tolist() if place not in self.not_numbers]
+        if not self.not_numbers:
+            self.lowest = np.minimum(self.lowest, numbers.min(axis=0))
+            self.highest = np.maximum(self.highest, numbers.max(axis=0))
+            self._only_0_and_1 &= np.isin(numbers, (0, 1)).all(axis=0)
 
 
 def _feature(name: str, low: float, high: float) -> Feature:

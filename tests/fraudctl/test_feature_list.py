@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import load_features
 from fraud_detection.model.read import Model
 from fraud_detection.store import Store
@@ -23,7 +24,7 @@ def test_init_writes_what_check_accepts(fraudctl: Fraudctl, tmp_path: Path) -> N
     environment = {"MODEL_PATH": "models/rf_model.pkl", "LATEST_DB": "data/requests.db"}
 
     printed = fraudctl("features", "init", "history.csv", "--leave-out", "shop", env=environment)
-    fraudctl("features", "init", "history.csv", "--leave-out", "shop", "--out", "f.json", env=environment)
+    written = fraudctl("features", "init", "history.csv", "--leave-out", "shop", "--out", "f.json", env=environment)
     checked = fraudctl("features", "check", "f.json", env=environment)
     refused = fraudctl("features", "init", "history.csv", env=environment, exit_code=3)
 
@@ -31,6 +32,29 @@ def test_init_writes_what_check_accepts(fraudctl: Fraudctl, tmp_path: Path) -> N
     assert load_features(tmp_path / "f.json").names == ("amount",)
     assert checked.stdout == "f.json: 1 feature, ok\n"
     assert "--leave-out shop" in refused.stderr
+    assert written.stderr.splitlines()[1:] == [
+        "  export FEATURES_FILE=f.json",
+        "  fraudctl import history.csv --ignore shop",
+    ]
+
+
+def test_init_warns_of_a_column_that_looks_like_the_truth(fraudctl: Fraudctl, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("amount,is_fraud\n10,0\n30,1\n")
+
+    drafted = fraudctl("features", "init", "history.csv", "--out", "f.json", env={})
+
+    assert drafted.stderr.startswith("Warning: is_fraud: holds only 0 and 1, or is named like a label.")
+    assert (
+        drafted.stderr.splitlines()[-1] == "  fraudctl features check     # and to import the file, add a column Class"
+    )
+
+
+def test_init_reads_a_file_from_standard_input(fraudctl: Fraudctl) -> None:
+    refused = fraudctl(
+        "features", "init", "/dev/stdin", env={}, answer="amount,shop\n1,corner\n", exit_code=ExitCode.UNUSABLE
+    )
+
+    assert "line 2: column shop: " in refused.stderr
 
 
 def test_check_finds_a_store_and_a_model_of_another_list(

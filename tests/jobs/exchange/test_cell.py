@@ -16,7 +16,7 @@ from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.exchange.api_client import ApiAway, ApiClient
-from jobs.exchange.feature_file import feature_list_of
+from jobs.exchange.feature_file import draft_of
 from jobs.exchange.import_db import import_db
 from jobs.exchange.import_file import import_file
 from jobs.exchange.label_file import _read, label_file
@@ -83,10 +83,10 @@ def test_score_and_features_init_read_a_number_as_the_imports_do(files: Path, ce
             with pytest.raises(ExpectedError, match=r"(line 2|row 1): (column|feature) amount: expected a"):
                 next(pages(path, ONE, read_layout(path, ONE, strict=False)))
             with pytest.raises(ExpectedError, match=r"(line 2|row 1): column amount: expected a number"):
-                feature_list_of(path)
+                draft_of(path)
         else:
             assert next(pages(path, ONE, read_layout(path, ONE, strict=False))).matrix.tolist() == [[number]]
-            assert feature_list_of(path).features[0].description == f"seen from {number:g} to {number:g}"
+            assert draft_of(path).features.features[0].description == f"seen from {number:g} to {number:g}"
 
 
 @pytest.mark.parametrize(
