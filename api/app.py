@@ -19,6 +19,7 @@ from api.served_model import ServedModel
 from api.writer import Writer
 from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
+from fraud_detection.listening import local_url
 from fraud_detection.lock import in_use
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store, decisions
@@ -90,7 +91,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
         app.register_blueprint(served_model.blueprint(served, features, threshold))
         app.register_blueprint(metrics.blueprint(figures))
         app.register_blueprint(health.blueprint(app.health))
-        app.register_blueprint(docs_page.blueprint(features))
+        app.register_blueprint(docs_page.blueprint(features, local_url(settings)))
         require_token(app, tokens)
         figures.name_handlers(route.rule for route in app.url_map.iter_rules())
         answer_errors(app, figures)

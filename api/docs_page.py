@@ -1,9 +1,10 @@
-"""GET /openapi.json and GET /docs: the reference of the API, with the features of this installation filled in."""
+"""GET /, /docs and /openapi.json: the reference of the API, with its address and the features of this installation."""
 
 import json
 import re
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import flask
 import jinja2
@@ -16,22 +17,50 @@ from fraud_detection.features import Feature, FeatureList
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def blueprint(features: FeatureList) -> flask.Blueprint:
-    """Serve both, rendered once; they are public because they reveal no more than the source code."""
+_ADDRESS = "http://address.invalid"
+"""Stands in what is rendered once, where the address of the request belongs."""
+
+
+def blueprint(features: FeatureList, url: str) -> flask.Blueprint:
+    """Serve the reference, which is public because it reveals no more than the source code.
+
+    Examples name the address that the request was sent to, and `url` if its Host names none.
+    """
     routes = flask.Blueprint("docs", __name__)
     document = openapi_document(features)
-    as_json = json.dumps(document, indent=1)
+    as_json = json.dumps({**document, "servers": [{"url": _ADDRESS}]}, indent=1)
     page = _render(document, features)
+
+    def address() -> str:
+        request = flask.request  # its host is empty if the header has characters that no host has
+        return f"{request.scheme}://{request.host}{quote(request.script_root)}" if request.host else url
+
+    @routes.get("/")
+    @needs("no token")
+    def show_start() -> flask.Response:
+        if flask.request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":  # a browser
+            return flask.Response(status=303, headers={"Location": flask.url_for("docs.show_page"), "Vary": "Accept"})
+        about, here = document["info"], address()
+        answer = flask.jsonify(
+            title=about["title"],
+            version=about["version"],
+            docs=f"{here}/docs",
+            openapi=f"{here}/openapi.json",
+            health=f"{here}/health",
+        )
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     @routes.get("/openapi.json")
     @needs("no token")
     def show_document() -> flask.Response:
-        return flask.Response(as_json, mimetype="application/json")
+        return flask.Response(as_json.replace(_ADDRESS, address()), mimetype="application/json")
 
     @routes.get("/docs")
     @needs("no token")
     def show_page() -> flask.Response:
-        return flask.Response(page, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
+        here = page.replace(_ADDRESS, escape(address()))
+        return flask.Response(here, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
 
     return routes
 
@@ -91,7 +120,9 @@ def _render(document: dict[str, Any], features: FeatureList) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["prose"] = _prose
     template = environment.from_string(files("api").joinpath("docs_page.html").read_text(encoding="utf-8"))
-    return template.render(document=document, features=features.features, resolve=resolve, dumps=json.dumps)
+    return template.render(
+        document=document, features=features.features, address=_ADDRESS, resolve=resolve, dumps=json.dumps
+    )
 
 
 def _prose(text: str) -> Markup:

@@ -105,9 +105,10 @@ class Metrics:
                 counter.labels(value)
 
     def name_handlers(self, paths: Iterable[str]) -> None:
-        """Measure the requests of these routes apart, each under its handler; all other requests are "other"."""
+        """Measure the requests of these routes apart, each under its handler; all others and those of / are "other"."""
         for path in paths:
-            self._add_handler(_handler_of(path))
+            if path != "/":
+                self._add_handler(_handler_of(path))
 
     def _add_handler(self, handler: str) -> None:
         # Every pair from the start: looking a child up costs as much as counting, and rates begin at 0.

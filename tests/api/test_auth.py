@@ -83,7 +83,7 @@ def test_reading_needs_the_token_too(lasting_client: FlaskClient, path: str) -> 
     assert lasting_client.get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json", "/docs"])
 def test_a_public_path_needs_no_token(lasting_client: FlaskClient, path: str) -> None:
     assert lasting_client.get(path).status_code != 401
 

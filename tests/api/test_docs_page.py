@@ -25,7 +25,7 @@ THREE = FeatureList(
 
 def page(features: FeatureList) -> str:
     app = flask.Flask("docs")
-    app.register_blueprint(blueprint(features))
+    app.register_blueprint(blueprint(features, "http://127.0.0.1:5000"))
     return app.test_client().get("/docs").text
 
 
@@ -143,6 +143,72 @@ def test_the_page_loads_nothing_from_anywhere(lasting_client: FlaskClient) -> No
     assert not re.findall(r"""(?:src|href)=["'](?!#)|url\(|@import|<script|<link""", answer.text)
 
 
+CONFIGURED = "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("fraud.example:8080", "http://fraud.example:8080"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("", CONFIGURED),
+        ("a'b", CONFIGURED),
+        ("a$(reboot)", CONFIGURED),
+        ("<script>", CONFIGURED),
+        ("a b", CONFIGURED),
+        ("user@elsewhere", CONFIGURED),
+        ("elsewhere/path", CONFIGURED),
+        ("elsewhere:99999", CONFIGURED),
+    ],
+)
+def test_the_reference_names_the_address_that_it_was_read_from(
+    lasting_client: FlaskClient, host: str, address: str
+) -> None:
+    headers = {"Host": host}
+
+    text, document = (lasting_client.get(path, headers=headers) for path in ("/docs", "/openapi.json"))
+
+    assert set(re.findall(r"'(http.*?)/(?:predict|metrics)'", text.text)) == {address}
+    assert document.get_json()["servers"] == [{"url": address}]
+    assert lasting_client.get("/", headers=headers).get_json()["docs"] == f"{address}/docs"
+
+
+def test_behind_a_proxy_the_reference_names_the_address_of_the_proxy(lasting_client: FlaskClient) -> None:
+    proxied = {"wsgi.url_scheme": "https", "SCRIPT_NAME": "/fraud's"}
+
+    text = lasting_client.get("/docs", headers={"Host": "pay.example"}, environ_overrides=proxied).text
+    start = lasting_client.get("/", headers={"Accept": "text/html"}, environ_overrides=proxied)
+
+    assert "curl -X POST 'https://pay.example/fraud%27s/predict'" in text
+    assert start.headers["Location"].startswith("/fraud")
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", 303),
+        ("application/json", 200),
+        ("*/*", 200),
+        ("image/png", 200),
+        (None, 200),
+    ],
+)
+def test_the_start_leads_a_browser_to_the_page(lasting_client: FlaskClient, accept: str | None, status: int) -> None:
+    answer = lasting_client.get("/", headers={} if accept is None else {"Accept": accept})
+
+    assert (answer.status_code, answer.headers["Vary"]) == (status, "Accept")
+    assert answer.headers.get("Location") == ("/docs" if status == 303 else None)
+
+
+def test_only_examples_of_what_needs_a_token_send_one(lasting_client: FlaskClient) -> None:
+    examples = re.findall(r"<pre>curl (.*?)</pre>", lasting_client.get("/docs").text, re.DOTALL)
+
+    without = {example.rpartition("localhost")[2] for example in examples if "$API_TOKEN" not in example}
+    public = [path for path, methods in SOURCE["paths"].items() if methods.get("get", {}).get("security") == []]
+    assert without == {f"{path}'" for path in public}
+
+
 # -- real answers against the document -------------------------------------------------------------------------------
 
 ROWS = [[0.5] * 29, [3.0] + [0.0] * 28]
@@ -170,6 +236,7 @@ EXCHANGES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("get", "/model", 401, {"headers": {"Authorization": ""}}),
     ("get", "/metrics", 200, {}),
     ("get", "/health", 200, {}),
+    ("get", "/", 200, {}),
     ("get", "/openapi.json", 200, {}),
     ("get", "/docs", 200, {}),
 ]

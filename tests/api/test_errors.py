@@ -15,7 +15,6 @@ from api.writer import NotStored
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/nothing", 404),
         ("GET", "/transactions/", 404),
         ("POST", "/predict/", 404),
