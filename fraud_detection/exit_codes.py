@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     BAD_CONFIGURATION = 2, "A variable, an option or an argument is wrong: correct what the message names."
     UNUSABLE = 3, "Data, features or model cannot be used: the message says what does not fit."
     RESTORED = 4, "A new model did not serve, so the previous version was restored: find the cause first."
-    STORAGE_FAILED = 70, "The disk failed twice in a row, or the database vanished while it was open: the API ends."
+    STORAGE_FAILED = 70, "Only the API: the disk failed twice in a row, or the database vanished while it was open."
 
 
 class ExpectedError(Exception):

@@ -326,7 +326,9 @@ class JobSettings(SharedSettings):
 class ClientSettings(Settings):
     """What the commands that speak to a running API read."""
 
-    api_url: str = variable("API_URL", url, "http://127.0.0.1:5000", "URL of the running API")
+    api_url: str = variable(
+        "API_URL", url, "http://127.0.0.1:5000", "URL of the running API; a promotion asks the API only if this is set"
+    )
     api_token: str = variable("API_TOKEN", checked_token, REQUIRED, "bearer token of the API", secret=True)
 
     @property

@@ -18,6 +18,10 @@ image has the command under this name. Every command explains itself with `--hel
 configure it.
 """
 
+_EXIT_CODES = """\
+The API, the jobs and `fraudctl` use the same codes, defined in `fraud_detection/exit_codes.py`. The message says more.
+"""
+
 
 def command_line(program: click.Group, program_name: str) -> str:
     """Return the document: a list of all commands, the exit codes, then a section for each command."""
@@ -26,8 +30,8 @@ def command_line(program: click.Group, program_name: str) -> str:
         f"| [`{name}`](#{name.replace(' ', '-')}) | {_paragraphs(command)[0]} |\n" for name, command in found.items()
     ]
     overview = "".join(["| Command | What it does |\n", "|---|---|\n", *rows])
-    codes = "".join(f"| {code:d} | {code.meaning} |\n" for code in ExitCode if code is not ExitCode.STORAGE_FAILED)
-    exit_codes = f"## Exit codes\n\n| Code | Meaning |\n|---|---|\n{codes}"
+    codes = "".join(f"| {code:d} | {code.meaning} |\n" for code in ExitCode)
+    exit_codes = f"## Exit codes\n\n{_EXIT_CODES}\n| Code | Meaning |\n|---|---|\n{codes}"
     return "\n".join([_INTRODUCTION, overview, exit_codes, *(_section(name, each) for name, each in found.items())])
 
 
