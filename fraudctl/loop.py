@@ -32,7 +32,7 @@ def drift() -> None:
 @click.command()
 @click.option("--force", is_flag=True, help="Train even if it is not due.")
 def retrain(force: bool) -> None:
-    """Train a new model if it is due, and promote it if it is no worse on newer, truly labelled transactions.
+    """Train a new model if it is due, and promote it if it passes the gate on newer, truly labelled transactions.
 
     \b
       fraudctl retrain            # due on drift, or monthly

@@ -1,4 +1,4 @@
-"""`python -m jobs.retrain [--force]`: train a new model if it is due, and promote it if it is no worse.
+"""`python -m jobs.retrain [--force]`: train a new model if it is due, and promote it if it passes the gate.
 
 It exits with a code of fraud_detection/exit_codes.py: 0 for every outcome but `failed` and `restored`.
 """

@@ -14,6 +14,10 @@ from api.app import create_app
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraudctl.main import main as fraudctl
 from generate.command_line import commands
+from jobs.detect_drift import PERIOD
+from jobs.drift import compare, distance
+from jobs.evaluation import gate
+from jobs.evaluation.measures import RESAMPLES
 from tests.support.project import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -120,6 +124,31 @@ def test_the_readme_and_the_reasons_hold_what_the_tests_of_documents_check() -> 
     assert {words[0] for words in command_lines(readme)} >= {"make", "fraudctl"}
     assert "LICENSE" in links(readme)
     assert len(named_tests(reasons)) > 10
+
+
+def test_operations_state_the_rules_of_drift_and_gate_with_their_numbers() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    drift = operations.partition("### What counts as drift")[2].partition("\n#")[0]
+    rules = operations.partition("### What the gate asks")[2].partition("\n#")[0]
+
+    for fact in (
+        f"transactions of {PERIOD.days} days",
+        f"(*D* at least {distance.DRIFTED_D:g})",
+        f"three features are warned (*D* at least {distance.WARNED_D:g})",
+        f"p below {distance.CHANCE:g}",
+        f"is {compare.DRIFTED_ALERT_RATIO:g} times",
+        f"at least {compare.SCORE_PSI_DRIFT:g}, with {compare.SCORE_PSI_ROWS:,} scored rows",
+        f"PSI of its scores is at least {compare.SCORE_PSI_WARN:g}",
+    ):
+        assert fact in drift
+    for fact in (
+        f"the {gate.LOWER_BOUND:.0%} bound of {RESAMPLES:,} resamples".replace("%", " %"),
+        f"lower by at most {gate.RECALL_LOSS:g}",
+        f"at most {gate.ALERT_GROWTH:g} times",
+    ):
+        assert fact in rules
+    checks = re.findall(r'Check\("(\w+)"', (ROOT / "jobs" / "evaluation" / "gate.py").read_text(encoding="utf-8"))
+    assert set(re.findall(r"^\| `(\w+)`", rules, re.MULTILINE)) == set(checks)
 
 
 @documents
