@@ -103,12 +103,32 @@ def url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
         raise ValueError("an address that starts with http:// or https://")
     host = re.split(r"[/?#]", value.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:[0-9]{1,5})?", host):
+    matched = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:[0-9]{1,5})?", host)
+    if matched is None:
         raise ValueError(
             "an address such as http://HOST:PORT; in a user or password write each of @ : / ? # % and space as % and "
             "its two hexadecimal digits"
         )
+    if not can_be_looked_up(matched[1].strip("[]")):
+        raise ValueError(f"an address such as http://HOST:PORT, with {HOST_FORM}")
     return value.rstrip("/")
+
+
+HOST_FORM = "a host of 1 to 63 characters between dots"
+"""What to say of a host that cannot be looked up."""
+
+
+def can_be_looked_up(host: str) -> bool:
+    """Return whether Python can ask for the address of a host; for others it raises an error that is no OSError.
+
+    >>> [can_be_looked_up(host) for host in ("db.example", "10.0.0.7", "", "h..x", "a" * 64)]
+    [True, True, True, False, False]
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def tracking_uri(value: str) -> str:

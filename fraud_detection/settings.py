@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fraud_detection.environment import (
+    HOST_FORM,
     REQUIRED,
     BadSetting,
     Boolean,
@@ -15,6 +16,7 @@ from fraud_detection.environment import (
     Integer,
     Number,
     Settings,
+    can_be_looked_up,
     checked_token,
     new_token,
     text,
@@ -41,14 +43,18 @@ def _database_url(value: str) -> str:
     if not re.match(r"postgres(ql)?(\+psycopg)?://", value):
         raise ValueError("postgresql://user:password@host:port/database")
     try:
-        host = sa.make_url(value).host or ""
+        address = sa.make_url(value)
+        host = address.host or ""
+        hosts = ",".join((host, *address.normalized_query.get("host", ()))).split(",")
     except (sa.exc.ArgumentError, ValueError):
-        host = None
+        host, hosts = None, []
     if host is None or re.search(r"[@\s]", host):  # a message about this host would repeat a part of the password
         raise ValueError(
             "postgresql://user:password@host:port/database; in user and password write each of @ : / ? # % and space "
             "as % and its two hexadecimal digits"
         )
+    if not all(name.startswith("/") or can_be_looked_up(name) for name in hosts):
+        raise ValueError(f"postgresql://user:password@host:port/database, with {HOST_FORM}")
     try:
         import psycopg  # noqa: F401, PLC0415  an extra that SQLite does without
     except ImportError as error:

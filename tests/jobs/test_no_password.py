@@ -65,6 +65,23 @@ def test_a_wrong_address_is_refused_without_its_value(variable: str, rest: str) 
         assert not is_repeated(f"{refusal} {refusal.__cause__!r}" if refusal else ""), address
 
 
+@pytest.mark.parametrize("variable", READ_BY)
+@pytest.mark.parametrize("host", ["h..x", ".h", "s3cond..x:5432", "h" * 64])
+def test_a_host_that_cannot_be_looked_up_is_refused_with_its_form(variable: str, host: str) -> None:
+    scheme = "postgresql" if variable == "DATABASE_URL" else "http"
+
+    refusal = str(refusal_of(variable, f"{scheme}://someone:passw0rd@{host}/rest"))
+
+    assert refusal.startswith(f"{variable}: expected")
+    assert "with a host of 1 to 63 characters between dots, got a value that is kept secret" in refusal
+    assert not is_repeated(refusal)
+
+
+def test_the_hosts_of_a_database_that_the_query_names_are_checked_and_folders_are_none() -> None:
+    assert refusal_of("DATABASE_URL", "postgresql:///database?host=good,h..x") is not None
+    assert refusal_of("DATABASE_URL", "postgresql:///database?host=good,/run/a..b") is None
+
+
 @pytest.mark.parametrize(
     "address",
     [
