@@ -1,6 +1,7 @@
 """Every environment variable: its name, type, default and meaning, checked when a program starts."""
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,7 +325,8 @@ class JobSettings(SharedSettings):
         """Every store that training reads: the PostgreSQL URL, or the SQLite files, each once."""
         if self.database_url:
             return [self.database_url]
-        locations = {path.resolve(): path for path in (self.latest_db, self.train_db)}
+        # Path.resolve() raises RuntimeError for a link that leads to itself, which opening it refuses with a sentence.
+        locations = {os.path.realpath(path): path for path in (self.latest_db, self.train_db)}
         return list(locations.values())
 
 

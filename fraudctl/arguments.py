@@ -3,6 +3,7 @@
 import errno
 import gzip
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
             yield stream
         return
     # Only a whole result replaces an existing file, because that may be the input, or the only result.
-    target = out.resolve()  # a link stays a link
+    target = Path(os.path.realpath(out))  # a link stays a link; resolve() raises RuntimeError if it leads to itself
     partial = target.with_name(f".{target.name}.partial")
     try:
         with _stream(partial, out) as stream:

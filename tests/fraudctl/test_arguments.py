@@ -24,3 +24,13 @@ def test_the_ending_in_either_case_decides_the_format(tmp_path: Path, name: str,
         table.add((1,))
 
     assert (tmp_path / name).read_bytes().startswith(begin)
+
+
+def test_a_link_that_leads_to_itself_is_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "out.csv"
+    link.symlink_to("out.csv")
+
+    with opened(link) as out, TableWriter(out, {"x": int}) as table:
+        table.add((1,))
+
+    assert link.read_text().split() == ["x", "1"]

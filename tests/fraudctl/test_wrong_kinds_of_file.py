@@ -1,4 +1,4 @@
-"""Commands name a folder, device or named pipe that is where an installation keeps a file, and change nothing."""
+"""Commands name a folder, device, pipe or circular link where an installation keeps a file, and change nothing."""
 
 import os
 from collections.abc import Callable
@@ -27,6 +27,7 @@ class Kind:
         Kind("a folder", Path.mkdir),
         Kind("a named pipe", os.mkfifo),
         Kind("a device", lambda path: path.symlink_to("/dev/null")),
+        Kind("a link that leads to itself", lambda path: path.symlink_to(path.name)),
     ],
     ids=lambda kind: kind.name,
 )
