@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular, sync_folder, write_synced
+from fraud_detection.regular_file import NAMED, wrong_kind
 
 Scope = Literal["predict", "label", "read", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -56,10 +57,10 @@ def read_tokens(path: Path) -> list[NamedToken]:
     return _parse(path, _read(path))
 
 
-def add_token(path: Path, name: str, scopes: Sequence[Scope]) -> str:
-    """Make a token, add its digest under a new name and return the token; create the file if there is none.
+def add_token(path: Path, name: str, scopes: Sequence[Scope], show: Callable[[str], object]) -> None:
+    """Make a token, show it, and add its digest under a new name; create the file if there is none.
 
-    Raises BadTokenFile.
+    If `show` fails, the file stays as it was: no token is valid that its owner never saw. Raises BadTokenFile.
     """
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise BadTokenFile(f"the name of a token: expected {_NAME_FORM}")
@@ -70,12 +71,14 @@ def add_token(path: Path, name: str, scopes: Sequence[Scope]) -> str:
         return text + _line(name, scopes, token)
 
     token = secrets.token_urlsafe(32)
-    _change(path, added, create=True)
-    return token
+    _change(path, added, first=lambda: show(token), create=True)
 
 
-def rotate_token(path: Path, name: str) -> str:
-    """Make a second token with the scopes of the first and return it; both are valid. Raises BadTokenFile."""
+def rotate_token(path: Path, name: str, show: Callable[[str], object]) -> None:
+    """Make a second token with the scopes of the first and show it like `add_token`; both are valid.
+
+    Raises BadTokenFile.
+    """
 
     def rotated(tokens: list[NamedToken], text: str) -> str:
         of_name = _of_name(path, tokens, name)
@@ -86,8 +89,7 @@ def rotate_token(path: Path, name: str) -> str:
         return text + _line(name, [scope for scope in SCOPES if scope in of_name[0].scopes], token)
 
     token = secrets.token_urlsafe(32)
-    _change(path, rotated)
-    return token
+    _change(path, rotated, first=lambda: show(token))
 
 
 def remove_token(path: Path, name: str, *, only_previous: bool = False) -> int:
@@ -201,8 +203,20 @@ def _digest(word: str) -> bytes:
     return bytes.fromhex(matched[1])
 
 
-def _change(path: Path, change: Callable[[list[NamedToken], str], str], *, create: bool = False) -> None:
-    """Replace the file by what `change` makes of it, whole or not at all; two changes wait for each other."""
+def _change(
+    path: Path,
+    change: Callable[[list[NamedToken], str], str],
+    *,
+    first: Callable[[], object] = lambda: None,
+    create: bool = False,
+) -> None:
+    """Replace the file by what `change` makes of it, whole or not at all; two changes wait for each other.
+
+    `first` is called when only the last step is left; if it fails, the file stays as it was.
+    """
+    problem = wrong_kind(path, NAMED)
+    if problem is not None:
+        raise BadTokenFile(problem)
     target = path.resolve()  # a link stays a link
     with _locked(target.parent):
         is_new = create and not target.exists()
@@ -219,6 +233,7 @@ def _change(path: Path, change: Callable[[list[NamedToken], str], str], *, creat
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     os.chown(partial, before.st_uid, before.st_gid)  # otherwise the API may not read it
                 partial.chmod(stat.S_IMODE(before.st_mode))
+            first()
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

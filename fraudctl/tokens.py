@@ -1,5 +1,6 @@
 """Commands on named tokens: token new, rotate, list, remove."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -42,8 +43,8 @@ def new(name: str, scopes: tuple[Scope, ...], file: Path) -> None:
       fraudctl token new checkout --scope predict
       fraudctl token new helpdesk --scope read --scope label
     """
-    made = add_token(file, name, [scope for scope in SCOPES if scope in scopes])
-    _show(made, f"Added {name} to {file}")
+    add_token(file, name, [scope for scope in SCOPES if scope in scopes], _show)
+    click.echo(f"Added {name} to {file}", err=True)
 
 
 @token.command()
@@ -56,12 +57,22 @@ def rotate(name: str, file: Path) -> None:
       fraudctl token rotate checkout
       fraudctl token remove checkout --previous     # when its client uses the new one
     """
-    _show(rotate_token(file, name), f"Added a second token of {name} to {file}, and the first stays valid")
+    rotate_token(file, name, _show)
+    click.echo(f"Added a second token of {name} to {file}, and the first stays valid", err=True)
 
 
-def _show(made: str, what: str) -> None:
-    click.echo(f"{what}. This is the only time that you see the token:", err=True)
-    click.echo(made)
+def _show(made: str) -> None:
+    click.echo("This is the only time that you see the token:", err=True)
+    if sys.stdout is None:  # echo() would write nothing and say nothing
+        raise _not_shown("standard output is closed")
+    try:
+        click.echo(made)
+    except OSError as error:
+        raise _not_shown(str(error.strerror)) from error
+
+
+def _not_shown(why: str) -> click.ClickException:
+    return click.ClickException(f"the token cannot be shown ({why}), so none was added")
 
 
 @token.command("list")

@@ -12,8 +12,8 @@ from api.app import Api
 from api.line_budget import LINES_PER_SECOND
 from fraud_detection.logs import JsonFormatter
 from fraud_detection.settings import ApiSettings
-from fraud_detection.token_file import add_token
 from tests.support.environment import TOKEN
+from tests.support.tokens import new_token
 
 WRONG = {"Authorization": "Bearer a-token-that-opens-nothing"}
 
@@ -73,7 +73,7 @@ def test_junk_of_strangers_leaves_few_lines_and_hides_no_named_token(
     audited: Callable[[], list[dict[str, object]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shop = {"Authorization": f"Bearer {add_token(tmp_path / 'tokens', 'shop', ['predict'])}"}
+    shop = {"Authorization": f"Bearer {new_token(tmp_path / 'tokens', 'shop', ['predict'])}"}
     own = {"API_TOKENS_FILE": str(tmp_path / "tokens")}
     app = start_api(ApiSettings.from_env(sqlite_environment | own))
     client = app.test_client()

@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 
 from api.app import Api
 from fraud_detection.settings import ApiSettings
-from fraud_detection.token_file import add_token, rotate_token
 from tests.support.environment import TOKEN
+from tests.support.tokens import new_token, successor
 
 ROW = {"data": [[0.5] * 29]}
 
@@ -40,8 +40,8 @@ def test_a_name_has_an_allowance_per_second_for_all_its_tokens(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], tmp_path: Path, clock: Clock
 ) -> None:
     tokens = tmp_path / "tokens"
-    first = add_token(tokens, "shop", ["predict"])
-    second = rotate_token(tokens, "shop")
+    first = new_token(tokens, "shop", ["predict"])
+    second = successor(tokens, "shop")
     own = {"API_TOKENS_FILE": str(tokens), "RATE_LIMIT_PER_SECOND": "4"}
     client = start_api(ApiSettings.from_env(sqlite_environment | own)).test_client()
 
@@ -73,7 +73,7 @@ def test_in_any_second_a_name_may_send_so_many_requests(
 def test_each_request_takes_one_place_whatever_its_answer(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], tmp_path: Path, clock: Clock
 ) -> None:
-    token = add_token(tmp_path / "tokens", "shop", ["predict"])
+    token = new_token(tmp_path / "tokens", "shop", ["predict"])
     own = {"API_TOKENS_FILE": str(tmp_path / "tokens"), "RATE_LIMIT_PER_SECOND": "3"}
     client = start_api(ApiSettings.from_env(sqlite_environment | own)).test_client()
     headers = {"Authorization": f"Bearer {token}"}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fraud_detection.model.files import NAMED_LIMIT_BYTES
-from fraud_detection.token_file import MAX_TOKENS, BadTokenFile, add_token, read_tokens, remove_token
+from fraud_detection.token_file import MAX_TOKENS, BadTokenFile, read_tokens, remove_token
+from tests.support.tokens import new_token
 
 A, B, C = (f"sha256:{hashlib.sha256(token).hexdigest()}" for token in (b"token a", b"token b", b"token c"))
 
@@ -75,9 +76,13 @@ def test_what_is_no_text_or_too_large_is_refused(file: Path, tmp_path: Path) -> 
     with pytest.raises(BadTokenFile, match=r"cannot be read \(No such file or directory\)"):
         read_tokens(tmp_path / "missing")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
     for no_file, kind in ((tmp_path, "a folder"), (Path("/dev/zero"), "a device"), (tmp_path / "pipe", "a named pipe")):
         with pytest.raises(BadTokenFile, match=rf"cannot be read \(expected a file, got {kind}\)"):
             read_tokens(no_file)
+    for change in (lambda path: new_token(path, "desk", ["read"]), lambda path: remove_token(path, "desk")):
+        with pytest.raises(BadTokenFile, match="expected a file, got a link that leads to itself; give the path of a"):
+            change(tmp_path / "loop")
 
 
 def test_a_file_has_at_most_a_thousand_tokens(file: Path) -> None:
@@ -86,7 +91,7 @@ def test_a_file_has_at_most_a_thousand_tokens(file: Path) -> None:
     assert len(read_tokens(file)) == MAX_TOKENS
 
     with pytest.raises(BadTokenFile, match="line 1001: expected at most 1,000 tokens; remove those"):
-        add_token(file, "one-more", ["read"])
+        new_token(file, "one-more", ["read"])
     file.write_text("# all of them\n" + "".join(lines))
     with pytest.raises(BadTokenFile, match="line 1002: expected at most 1,000 tokens"):
         read_tokens(file)
@@ -107,14 +112,14 @@ def test_a_change_that_would_spoil_the_file_is_not_written(file: Path, monkeypat
     monkeypatch.setattr("fraud_detection.token_file._line", lambda *_: "desk label a-broken-line\n")
 
     with pytest.raises(BadTokenFile, match="line 2"):
-        add_token(file, "desk", ["label"])
+        new_token(file, "desk", ["label"])
 
     assert file.read_text() == f"shop predict {A}\n"
 
 
 def test_the_name_of_the_audit_for_no_token_is_taken(file: Path) -> None:
     with pytest.raises(BadTokenFile, match="another word than current, none, previous"):
-        add_token(file, "none", ["label"])
+        new_token(file, "none", ["label"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -122,6 +127,6 @@ def test_a_changed_file_keeps_its_owner(file: Path) -> None:
     file.write_text(f"shop predict {A}\n")
     os.chown(file, 12345, 54321)
 
-    add_token(file, "desk", ["label"])
+    new_token(file, "desk", ["label"])
 
     assert (file.stat().st_uid, file.stat().st_gid) == (12345, 54321)

@@ -3,13 +3,17 @@
 import hashlib
 import re
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from fraud_detection.token_file import add_token, read_tokens
+from fraud_detection.token_file import read_tokens
 from tests.support.command_line import Fraudctl
+from tests.support.project import ROOT
+from tests.support.tokens import new_token
 
 
 @pytest.fixture
@@ -77,6 +81,27 @@ def test_what_cannot_be_done_changes_no_file(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("command", "stdout", "why"),
+    [
+        ("new desk --scope read", ">/dev/full", "No space left on device"),
+        ("rotate shop", ">&-", "standard output is closed"),
+    ],
+)
+def test_a_token_that_could_not_be_shown_is_not_added(file: Path, command: str, stdout: str, why: str) -> None:
+    new_token(file, "shop", ["predict"])
+    before = file.read_text()
+
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m fraudctl token {command} --file {file} {stdout}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert f"Error: the token cannot be shown ({why}), so none was added\n" in done.stderr
+    assert file.read_text() == before
+
+
 def test_a_wrong_file_is_not_touched(fraudctl: Fraudctl, env: dict[str, str], file: Path) -> None:
     file.write_text("shop predict a-token-in-the-wrong-place\n")
 
@@ -102,7 +127,7 @@ def test_mode_and_link_of_the_file_stay(fraudctl: Fraudctl, env: dict[str, str],
 
 def test_tokens_that_are_made_at_the_same_time_are_all_there(file: Path) -> None:
     file.write_text("")
-    at_once = [threading.Thread(target=add_token, args=(file, f"client-{each}", ["read"])) for each in range(8)]
+    at_once = [threading.Thread(target=new_token, args=(file, f"client-{each}", ["read"])) for each in range(8)]
     for thread in at_once:
         thread.start()
     for thread in at_once:
