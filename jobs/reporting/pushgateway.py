@@ -22,6 +22,7 @@ METRICS = {
     "fraud_drift_d_max": "Largest Kolmogorov-Smirnov distance of a feature from the reference.",
     "fraud_drift_d_since_first": "Largest Kolmogorov-Smirnov distance from the oldest kept reference.",
     "fraud_drift_features_warned": "Features warned in either window.",
+    "fraud_drift_feature_d": "Larger distance of the two windows, of the warned features that differ most.",
     "fraud_drift_alert_rate_ratio": "Share of flagged transactions, now / when the model was judged.",
     "fraud_drift_score_psi": "Population stability index of the scores, the larger of both windows.",
     "fraud_retrain_outcome": "What the last retraining did: 1 for the outcome that holds, 0 for the others.",
@@ -40,6 +41,8 @@ METRICS = {
 }
 """Every name that the jobs publish, with its meaning; the names without prefix are the contract's."""
 
+MOST_FEATURES = 20
+"""How many warned features have a series, because a feature list of 500 may be warned whole."""
 DRIFT_JOB, RETRAIN_JOB = "fraud-drift", "fraud-retrain"  # the only grouping keys, because a gateway never forgets one
 TIMEOUT_SECONDS = 2.0
 
@@ -59,7 +62,8 @@ def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
     """Publish a drift report and return whether the gateway accepted it.
 
     Best effort: without a URL nothing happens, and a gateway that is away or slow (2 s) is only logged. A report of
-    state `error` leaves the metrics of the previous one unchanged.
+    state `error` leaves the metrics of the previous one unchanged; every other one replaces them all, so that a feature
+    which is no longer warned leaves no series.
     """
     numbers = _Numbers(run)
     for state in STATES:
@@ -70,6 +74,9 @@ def push_drift(url: str | None, report: DriftReport, run: Run) -> bool:
         numbers.set("fraud_drift_d_max", report.d_max)
         numbers.set("fraud_drift_d_since_first", report.d_since_first)
         numbers.set("fraud_drift_features_warned", len(report.warned))
+        warned = sorted((each for each in report.features if each.is_warned), key=lambda each: -each.d)
+        for feature in warned[:MOST_FEATURES]:
+            numbers.set("fraud_drift_feature_d", feature.d, feature=feature.name)
         numbers.set("fraud_drift_alert_rate_ratio", report.alert_rate.ratio if report.alert_rate else None)
         numbers.set("fraud_drift_score_psi", report.score_psi)
     return _push(url, DRIFT_JOB, numbers, replace=report.state != "error")

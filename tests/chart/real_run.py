@@ -66,10 +66,10 @@ def real_run(
 
 
 def _come_into_service(installation: SmallInstallation) -> None:
-    """Train a model on labelled history, score with it, and import labels from which a worse one will learn."""
+    """Train a model on labelled history, score later hours with it, and import labels from which a worse one learns."""
     installation.import_labelled(*made_up(2000, seed=1), age_days=100)
     _job(installation, "retrain")
-    installation.score(made_up(1200, seed=2)[0], age_days=1)
+    installation.score(made_up(1200, seed=2)[0] + [0, 0, 0.5], age_days=1)
     matrix, is_fraud = made_up(1000, seed=3)
     wrong = is_fraud.copy()
     wrong[:400] = np.roll(is_fraud[:400], 5)

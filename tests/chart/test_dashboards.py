@@ -11,7 +11,9 @@ import pytest
 
 from api.connections import Connections
 from api.metrics import Metrics
-from jobs.reporting.pushgateway import METRICS, Run, push_retrain
+from jobs.drift.distance import FeatureChange
+from jobs.drift.report import DriftReport, FeatureDrift
+from jobs.reporting.pushgateway import METRICS, Run, push_drift, push_retrain
 from tests.chart.helm import Helm, pods
 from tests.chart.observability import ask, metrics_of, pushgateway
 from tests.chart.real_run import real_run
@@ -205,18 +207,44 @@ def test_a_refused_model_raises_its_alert(filled: str) -> None:
     assert alert["labels"]["reason"] == "digest"
 
 
+RUN = Run(started=1_800_000_000, finished=1_800_000_012, succeeded=True)
+
+
+def pushed(url: str) -> str:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310  our own address
+        text: str = answer.read().decode()
+    return text
+
+
 def test_a_pushgateway_that_restarts_still_has_the_figures(pushgateway_arguments: list[str], tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "figures").mkdir()
-    run = Run(started=1_800_000_000, finished=1_800_000_012, succeeded=True)
     with pushgateway(pushgateway_arguments, tmp_path / "figures", port) as url:
-        assert push_retrain(url, "promoted", run, rejections_in_a_row=2)
+        assert push_retrain(url, "promoted", RUN, rejections_in_a_row=2)
 
-    with (
-        pushgateway(pushgateway_arguments, tmp_path / "figures", port) as url,
-        urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer,  # noqa: S310  our own address
-    ):
-        text = answer.read().decode()
+    with pushgateway(pushgateway_arguments, tmp_path / "figures", port) as url:
+        text = pushed(url)
 
     assert 'fraud_retrain_rejections_in_a_row{instance="",job="fraud-retrain"} 2' in text
     assert 'fraud_retrain_outcome{instance="",job="fraud-retrain",outcome="promoted"} 1' in text
+
+
+def test_a_pushgateway_keeps_no_feature_that_is_no_longer_warned(
+    pushgateway_arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "figures").mkdir()
+    warned = FeatureChange(d=0.25, p=0.0, p_adjusted=0.0, psi=0.3, wasserstein_sigmas=0.5)
+    reports = [
+        DriftReport(
+            "warn", ("features",), retrain=False, explanation=(), features=(FeatureDrift(name, warned, warned, None),)
+        )
+        for name in ("V14", "V4")
+    ]
+    found = []
+
+    with pushgateway(pushgateway_arguments, tmp_path / "figures", free_port()) as url:
+        for report in (*reports, DriftReport("ok", (), retrain=False, explanation=())):
+            assert push_drift(url, report, RUN)
+            found.append(re.findall(r'^fraud_drift_feature_d\{feature="(\w+)".* (\S+)$', pushed(url), re.MULTILINE))
+
+    assert found == [[("V14", "0.25")], [("V4", "0.25")], []]

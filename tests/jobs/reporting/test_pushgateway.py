@@ -1,5 +1,6 @@
 """Jobs push their figures under published names, and a missing Pushgateway stops no job."""
 
+import dataclasses
 import re
 import socket
 import threading
@@ -96,6 +97,31 @@ def test_a_drift_report_becomes_series(gateway: Gateway) -> None:
     assert series["fraud_drift_score_psi"] == pytest.approx(found.score_psi)
     assert series["fraud_job_duration_seconds"] == 12.5
     assert series["fraud_job_last_success_timestamp_seconds"] == RUN.finished
+
+
+def test_each_warned_feature_has_a_series_and_no_other(gateway: Gateway) -> None:
+    found = report()
+
+    push_drift(gateway.url, found, RUN)
+
+    [(_, _, series)] = gateway.pushes
+    by_feature = {name: value for name, value in series.items() if name.startswith("fraud_drift_feature_d")}
+    assert by_feature == {'fraud_drift_feature_d{feature="f1"}': pytest.approx(found.d_max)}
+
+
+def test_of_many_warned_features_those_that_differ_most_have_a_series(gateway: Gateway) -> None:
+    [warned] = [each for each in report().features if each.is_warned]
+    by_distance = [
+        dataclasses.replace(warned, name=f"f{place}", newer=dataclasses.replace(warned.newer, d=0.5 + place / 100))
+        for place in range(30)
+    ]
+
+    push_drift(gateway.url, dataclasses.replace(report(), features=tuple(by_distance)), RUN)
+
+    [(_, _, series)] = gateway.pushes
+    assert {name for name in series if "feature_d" in name} == {
+        f'fraud_drift_feature_d{{feature="f{place}"}}' for place in range(10, 30)
+    }
 
 
 def test_what_is_not_known_has_no_series(gateway: Gateway) -> None:
