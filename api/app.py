@@ -71,7 +71,8 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
     if mark is not None:
         mark.refuse()
     with contextlib.ExitStack() as opened:  # closed in reverse order
-        opened.enter_context(in_use(location))  # blocks imports and restores; waits for a running one
+        # blocks imports and restores, and waits for a running one
+        opened.enter_context(in_use(location, settings.models_dir))
         store = Store.create_or_migrate(location, features, allow_network_filesystem=anywhere)
         opened.callback(store.close)
         writer = Writer(store, figures, retention_days=settings.retention_days, mark=mark, give_up=give_up)

@@ -21,6 +21,7 @@ from fraud_detection.database.postgresql import limit_statements
 from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.database.trouble import trouble
 from fraud_detection.exit_codes import ExitCode
+from fraud_detection.lock import mark_session
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.vanished import WAYS_OUT, Mark
@@ -457,7 +458,12 @@ class Writer:
         connection = self._store.engine.connect()
         if self._files is not None:
             self._files.note_reopened_log()
-        limit_statements(connection, int(DEADLINE_SECONDS * 1000))
+        try:
+            limit_statements(connection, int(DEADLINE_SECONDS * 1000))
+            mark_session(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _require_files(self) -> None:

@@ -1,19 +1,23 @@
-"""Locks: one promoter of models at a time, and no import into a store that an API has open."""
+"""Locks: one promoter of models at a time, and no import or restore under a running API."""
 
 import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
+from fraud_detection.database import reachable
+from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import JOURNAL
 from fraud_detection.regular_file import MADE_ANEW, NAMED, require_file
 
 PROMOTER_LOCK = ".lock"
-_ADVISORY_KEY = 46_726_176
+_PROMOTER_KEY = 46_726_176  # of advisory locks, which belong to one database of the server
+_SERVING_KEY = 46_726_177
 
 
 class LockHeld(ExpectedError):
@@ -21,7 +25,7 @@ class LockHeld(ExpectedError):
 
 
 class StoreInUse(ExpectedError):
-    """A running API has the store open, or another command holds it; the message says what to do."""
+    """A running API has the store or the models open, or another command holds them; the message says what to do."""
 
 
 @contextlib.contextmanager
@@ -45,12 +49,12 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
         if engine is not None and engine.dialect.name == "postgresql":
             # The server's timeouts would end a transaction that is open during a training, and the lock with it.
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_KEY))):
+                if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_PROMOTER_KEY))):
                     raise LockHeld("PostgreSQL: another job is changing the models; run this again when it has ended")
                 try:
                     yield
                 finally:  # otherwise the pool would keep the session and the lock
-                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_KEY)))
+                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(_PROMOTER_KEY)))
         else:
             yield
     finally:
@@ -58,23 +62,59 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
 
 
 @contextlib.contextmanager
-def in_use(location: str | Path) -> Iterator[None]:
-    """Mark an SQLite store, for the length of the block, as open in a running API; several may.
+def in_use(location: str | Path, models_dir: Path) -> Iterator[None]:
+    """Mark an SQLite store and a folder of models, for the length of the block, as open in a running API.
 
-    Waits for a running import or restore. PostgreSQL serves them side by side and needs no mark.
+    Several may have them open. Waits for a running import or restore. A PostgreSQL store is marked by `mark_session`.
     """
-    with _sign(location, fcntl.LOCK_SH):
+    with _folder_locked(models_dir, fcntl.LOCK_SH), _store_locked(location, fcntl.LOCK_SH):
         yield
+
+
+def mark_session(connection: sa.Connection) -> None:
+    """Mark a PostgreSQL store as open in a running API while this session lasts; SQLite has `in_use`.
+
+    The session that writes keeps the mark, so that a lost one does not: the next connection marks the store again.
+    Waits for a running restore until the statement timeout of the connection.
+    """
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"SELECT pg_advisory_lock_shared({_SERVING_KEY})")
+        driver.commit()
 
 
 @contextlib.contextmanager
 def alone_with(location: str | Path) -> Iterator[None]:
-    """Keep every API away from an SQLite store for the length of the block.
+    """Keep every API away from a store for the length of the block.
+
+    Raises StoreInUse at once if one has it open, NotAFile if an SQLite store is no file, DatabaseRefused if PostgreSQL
+    cannot be reached.
+    """
+    if isinstance(location, Path):
+        with alone_with_file(location):
+            yield
+        return
+    engine = open_engine(location)
+    try:
+        with reachable(location):
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            is_alone = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_SERVING_KEY)))
+        with connection:
+            if not is_alone:
+                raise StoreInUse("PostgreSQL: a running API has this store open; stop it first")
+            yield
+    finally:
+        engine.dispose()  # which ends the session and its lock
+
+
+@contextlib.contextmanager
+def alone_with_file(location: str | Path) -> Iterator[None]:
+    """Keep every API away from an SQLite store, as an import must; PostgreSQL serves both side by side.
 
     Raises StoreInUse at once if one has it open, NotAFile if the store is no file.
     """
     try:
-        with _sign(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _store_locked(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
     except BlockingIOError as error:
         raise StoreInUse(
@@ -84,7 +124,21 @@ def alone_with(location: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sign(location: str | Path, operation: int) -> Iterator[None]:
+def alone_with_models(models_dir: Path) -> Iterator[None]:
+    """Keep every API away from a folder of models for the length of the block; raises StoreInUse if one serves them."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with _folder_locked(models_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError as error:
+        raise StoreInUse(
+            f"{models_dir}: a running API serves these models; stop it first, "
+            "or let MODEL_PATH name the models of this installation"
+        ) from error
+
+
+@contextlib.contextmanager
+def _store_locked(location: str | Path, operation: int) -> Iterator[None]:
     if isinstance(location, str):
         yield
         return
@@ -92,7 +146,22 @@ def _sign(location: str | Path, operation: int) -> Iterator[None]:
     location.parent.mkdir(parents=True, exist_ok=True)
     location = Path(os.path.realpath(location))  # a link to an open store would otherwise have a lock of its own
     # A file beside the store, because closing a descriptor of the store itself would drop SQLite's locks.
-    descriptor = _open(location.with_name(f".{location.name}.in-use"))
+    with _locked(_open(location.with_name(f".{location.name}.in-use")), operation):
+        yield
+
+
+@contextlib.contextmanager
+def _folder_locked(folder: Path, operation: int) -> Iterator[None]:
+    """Lock a folder itself, because the API may not be permitted to write there."""
+    if not folder.is_dir():
+        yield
+        return
+    with _locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), operation):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int, operation: int) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, operation)
         yield

@@ -20,7 +20,7 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
-from fraud_detection.lock import alone_with
+from fraud_detection.lock import alone_with_file
 from fraud_detection.store import Store
 from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.cell import read_id, read_number, read_truth, text_of
@@ -107,7 +107,7 @@ def import_db(
             with _reading(path):
                 old = stack.enter_context(engine.connect())
                 table = _recognise(path, old, features, ignored, with_labels=with_labels)
-            stack.enter_context(alone_with(location))
+            stack.enter_context(alone_with_file(location))
             store = here.create_store(location)
             try:
                 with store.begin() as connection:

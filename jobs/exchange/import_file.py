@@ -14,7 +14,7 @@ from fraud_detection.clock import Clock, timestamp
 from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
-from fraud_detection.lock import alone_with
+from fraud_detection.lock import alone_with_file
 from fraud_detection.model.files import CURRENT
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import current_version, read_manifest
@@ -90,7 +90,7 @@ def import_file(
     """
     features, location = here.features, here.settings.train_location
     layout = read_layout(path, features, ignored=ignored)
-    with alone_with(location):
+    with alone_with_file(location):
         store = here.create_store(location)
         try:
             with store.begin() as connection:

@@ -58,7 +58,7 @@ def copy_stores(
 ) -> dict[str, int]:
     """Copy all of `sources` into the store at `target`, created if missing, and return the rows of each table.
 
-    No API may have any of the SQLite files open. All or nothing: before the transaction ends, the target is read back
+    No API may have any of the databases open. All or nothing: before the transaction ends, the target is read back
     and compared with the sources by count and digest. A target that holds rows is rejected unless `replace`.
 
     Raises CopyFailed, StoreInUse, DatabaseRefused.

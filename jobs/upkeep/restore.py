@@ -16,7 +16,7 @@ from fraud_detection.database.sqlite import copy_sqlite, forget_file
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
-from fraud_detection.lock import alone_with
+from fraud_detection.lock import alone_with, alone_with_models
 from fraud_detection.model.files import CURRENT, JOURNAL, is_plain_name, read_regular, sync_folder, write_whole
 from fraud_detection.model.manifest import StoredFile
 from fraud_detection.model.read import current_version, read_version, versions
@@ -72,10 +72,10 @@ def restore(
 ) -> RestoredBackup:
     """Replace the databases, the models and MLflow's store by those of a backup.
 
-    No API may have the SQLite files open. With `replace`, existing data is erased, but only after the whole backup is
-    verified. This includes files that the backup lacks, because they would seem to be part of it. If a restore stops
-    half-way, run it again with `replace`. If BACKUP_KEY_FILE is set, a backup that is not encrypted is restored only
-    with `unencrypted`.
+    No API may have the databases or the models open. With `replace`, existing data is erased, but only after the whole
+    backup is verified. This includes files that the backup lacks, because they would seem to be part of it. If a
+    restore stops half-way, run it again with `replace`. If BACKUP_KEY_FILE is set, a backup that is not encrypted is
+    restored only with `unencrypted`.
 
     Raises BadBackup, CannotDecrypt, BadSetting, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
@@ -84,6 +84,7 @@ def restore(
         backup = verify(folder, here.features)
         for location in here.settings.store_locations:
             stack.enter_context(alone_with(location))
+        stack.enter_context(alone_with_models(here.models_dir))
         stack.enter_context(here.promoter())
         if not replace:
             _refuse_to_overwrite(here)

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from api.app import Api, create_app
 from fraud_detection.features import BadFeatureList
-from fraud_detection.lock import StoreInUse, alone_with
+from fraud_detection.lock import StoreInUse, alone_with, alone_with_models
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import ApiSettings
 
@@ -21,7 +21,7 @@ def test_the_service_works_on_each_database(each_client: FlaskClient, authorized
     assert stored.status_code == 200
 
 
-def test_an_import_is_refused_while_the_api_has_the_store_open(
+def test_imports_and_restores_are_refused_while_the_api_has_store_and_models_open(
     start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str]
 ) -> None:
     settings = ApiSettings.from_env(sqlite_environment)
@@ -29,9 +29,11 @@ def test_an_import_is_refused_while_the_api_has_the_store_open(
 
     with pytest.raises(StoreInUse), alone_with(settings.store_location):
         pass
+    with pytest.raises(StoreInUse), alone_with_models(settings.models_dir):
+        pass
 
     app.close()
-    with alone_with(settings.store_location):
+    with alone_with(settings.store_location), alone_with_models(settings.models_dir):
         pass
 
 

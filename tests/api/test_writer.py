@@ -25,6 +25,7 @@ from fraud_detection.database.open_files import OpenFiles
 from fraud_detection.database.sqlite import empty_wal
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
+from fraud_detection.lock import StoreInUse, alone_with
 from fraud_detection.store import Store, decisions, labels
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 from fraud_detection.store.labels import NewLabel, UnknownTransaction
@@ -772,6 +773,8 @@ def test_a_lost_connection_is_replaced(postgresql_database: str, features: Featu
     service = start(store)
     service.writer.append(scored())
     pid = service.writer.run(lambda connection: connection.scalar(sa.text("SELECT pg_backend_pid()")))
+    with pytest.raises(StoreInUse), alone_with(postgresql_database):
+        pass
     with store.begin() as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
 
@@ -782,6 +785,31 @@ def test_a_lost_connection_is_replaced(postgresql_database: str, features: Featu
 
     assert refused.value.code == "storage_failed"
     assert (service.rows(), service.exits) == (2, [])
+    with pytest.raises(StoreInUse), alone_with(postgresql_database):  # the new session is marked as the first was
+        pass
+    service.writer.close()
+    with alone_with(postgresql_database):
+        pass
+    store.close()
+
+
+def test_nothing_is_stored_while_a_restore_has_postgresql_alone(
+    postgresql_database: str, features: FeatureList, start: Any
+) -> None:
+    store = Store.create_or_migrate(postgresql_database, features)
+    writer = Writer(store, Metrics())
+    with alone_with(postgresql_database):
+        writer.start()
+        with pytest.raises(NotStored) as refused:
+            writer.append(scored())
+
+    wait_until(lambda: writer.problem is None, pause=gevent.sleep)
+    writer.append(scored())
+    writer.close()
+
+    assert refused.value.code == "storage_busy"
+    with store.begin() as connection:
+        assert store.count_rows(connection) == 1
     store.close()
 
 

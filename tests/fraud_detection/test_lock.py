@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from fraud_detection.lock import LockHeld, StoreInUse, alone_with, in_use, promoter
+from fraud_detection.lock import (
+    LockHeld,
+    StoreInUse,
+    alone_with,
+    alone_with_file,
+    alone_with_models,
+    in_use,
+    mark_session,
+    promoter,
+)
 from fraud_detection.regular_file import NotAFile
 
 HOLDER = """
@@ -61,7 +70,12 @@ def test_postgresql_keeps_apart_jobs_on_two_volumes(tmp_path: Path, postgresql_d
 def test_a_store_that_an_api_has_open_cannot_be_had_alone(tmp_path: Path) -> None:
     database = tmp_path / "requests.db"
 
-    with in_use(database), in_use(database), pytest.raises(StoreInUse, match="stop it first"), alone_with(database):
+    with (
+        in_use(database, tmp_path),
+        in_use(database, tmp_path),
+        pytest.raises(StoreInUse, match="stop it first"),
+        alone_with(database),
+    ):
         pass
 
     with alone_with(database), pytest.raises(StoreInUse), alone_with(database):
@@ -74,21 +88,46 @@ def test_a_link_to_a_store_has_the_lock_of_the_store(tmp_path: Path) -> None:
     link.parent.mkdir()
     link.symlink_to(database)
 
-    with in_use(database), pytest.raises(StoreInUse, match=r"link\.db: a running API"), alone_with(link):
+    with in_use(database, tmp_path), pytest.raises(StoreInUse, match=r"link\.db: a running API"), alone_with(link):
         pass
 
     assert [path.name for path in link.parent.iterdir()] == ["link.db"]
 
 
-def test_postgresql_is_shared_without_a_lock_file() -> None:
-    with in_use("postgresql://"), alone_with("postgresql://"):
+def test_postgresql_serves_imports_and_the_api_side_by_side(tmp_path: Path) -> None:
+    with in_use("postgresql://", tmp_path), alone_with_file("postgresql://"):
+        pass
+
+
+def test_a_marked_session_of_postgresql_keeps_others_from_having_the_store_alone(postgresql_database: str) -> None:
+    engine = sa.create_engine(postgresql_database, poolclass=sa.NullPool)
+
+    with engine.connect() as api:
+        mark_session(api)
+        with pytest.raises(StoreInUse, match="PostgreSQL: a running API has this"), alone_with(postgresql_database):
+            pass
+
+    with alone_with(postgresql_database), pytest.raises(StoreInUse), alone_with(postgresql_database):
+        pass
+
+
+def test_models_that_an_api_serves_cannot_be_had_alone(tmp_path: Path) -> None:
+    with (
+        in_use(tmp_path / "a.db", tmp_path / "models"),  # which do not exist yet
+        in_use(tmp_path / "b.db", tmp_path),
+        pytest.raises(StoreInUse, match="a running API serves these models; stop it first"),
+        alone_with_models(tmp_path),
+    ):
+        pass
+
+    with alone_with_models(tmp_path):
         pass
 
 
 def test_a_device_is_no_store_and_gets_no_lock_file(tmp_path: Path) -> None:
     (tmp_path / "requests.db").symlink_to("/dev/null")
 
-    for hold in (in_use, alone_with):
-        with pytest.raises(NotAFile, match="expected a file, got a device"), hold(tmp_path / "requests.db"):
+    for hold in (in_use(tmp_path / "requests.db", tmp_path), alone_with(tmp_path / "requests.db")):
+        with pytest.raises(NotAFile, match="expected a file, got a device"), hold:
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["requests.db"]

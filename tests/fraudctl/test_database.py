@@ -118,11 +118,11 @@ def test_a_backup_goes_to_one_place(fraudctl: Fraudctl, environment: dict[str, s
 
 
 def test_restore_needs_the_api_stopped(
-    fraudctl: Fraudctl, sqlite_store: Store, sqlite_environment: dict[str, str]
+    fraudctl: Fraudctl, sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
     fraudctl("db", "backup", "today", env=sqlite_environment)
 
-    with in_use(Path(sqlite_environment["LATEST_DB"])):
+    with in_use(Path(sqlite_environment["LATEST_DB"]), tmp_path):
         result = fraudctl("db", "restore", "today", "--replace", env=sqlite_environment, exit_code=1)
 
     assert "a running API has this store open; stop it first" in result.stderr

@@ -64,7 +64,7 @@ def test_import_csv_names_the_bad_line(fraudctl: Fraudctl, sqlite_environment: d
 def test_import_csv_leaves_a_store_in_use_alone(
     fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with in_use(Path(sqlite_environment["TRAIN_DB"])):
+    with in_use(Path(sqlite_environment["TRAIN_DB"]), tmp_path):
         result = fraudctl("import-csv", history(tmp_path), env=sqlite_environment, exit_code=1)
 
     assert "let TRAIN_DB name a file of its own" in result.stderr

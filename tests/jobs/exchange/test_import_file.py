@@ -151,7 +151,7 @@ def test_a_model_of_other_features_does_not_fix_the_scaling(tmp_path: Path, mode
 def test_a_store_that_an_api_has_open_is_left_alone(tmp_path: Path) -> None:
     database = tmp_path / "requests.db"
 
-    with in_use(database), pytest.raises(StoreInUse, match="let TRAIN_DB name a file of its own"):
+    with in_use(database, tmp_path / "models"), pytest.raises(StoreInUse, match="let TRAIN_DB name a file of its own"):
         imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
 
 

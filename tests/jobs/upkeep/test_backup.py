@@ -18,7 +18,7 @@ from pysqlite3 import dbapi2
 from fraud_detection.clock import Clock
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList
-from fraud_detection.lock import LockHeld, StoreInUse, in_use, promoter
+from fraud_detection.lock import LockHeld, StoreInUse, in_use, mark_session, promoter
 from fraud_detection.model import read
 from fraud_detection.model.files import JOURNAL
 from fraud_detection.model.read import Model, current_version, load, versions
@@ -203,6 +203,33 @@ def test_a_backup_moves_between_databases(
     restore(tmp_path / "backup", Installation(moved, sqlite_store.features), actor="test", replace=True)
 
     assert len(history_of(moved, sqlite_store.features)) == 4
+
+
+def test_a_restore_needs_every_api_away_from_its_database_and_models(
+    sqlite_store: Store, sqlite_environment: dict[str, str], postgresql_database: str, tmp_path: Path
+) -> None:
+    sqlite_store.close()
+    back_up(tmp_path / "backup", Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features), now=NOW)
+    here = Installation(
+        JobSettings.from_env({**sqlite_environment, "DATABASE_URL": postgresql_database}), sqlite_store.features
+    )
+    journal = here.journal()
+    store = here.create_store(postgresql_database)
+    append(store)
+
+    with store.engine.connect() as session:
+        mark_session(session)
+        with pytest.raises(StoreInUse, match="PostgreSQL: a running API has this store open"):
+            restore(tmp_path / "backup", here, actor="test", replace=True)
+    store.close()
+    with (
+        in_use(tmp_path / "of another installation.db", here.models_dir),
+        pytest.raises(StoreInUse, match=f"{here.models_dir}: a running API serves these models; stop it first"),
+    ):
+        restore(tmp_path / "backup", here, actor="test", replace=True)
+
+    assert len(history_of(here.settings, here.features)) == 4
+    assert here.journal() == journal
 
 
 def test_imported_history_in_a_file_of_its_own_comes_along(
@@ -604,7 +631,7 @@ def test_is_refused_while_the_store_is_in_use_or_a_job_runs(
     settings = JobSettings.from_env(sqlite_environment)
     back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
-    with in_use(settings.latest_db), pytest.raises(StoreInUse):
+    with in_use(settings.latest_db, tmp_path), pytest.raises(StoreInUse):
         restore(tmp_path / "backup", Installation(settings, sqlite_store.features), actor="test", replace=True)
     with promoter(settings.models_dir), pytest.raises(LockHeld):
         back_up(tmp_path / "another", Installation(settings, sqlite_store.features), now=NOW)

@@ -144,5 +144,5 @@ def test_what_did_not_arrive_whole_is_undone(sqlite_store: Store, tmp_path: Path
 
 
 def test_a_store_in_use_is_not_copied(sqlite_store: Store, tmp_path: Path) -> None:
-    with in_use(sqlite_store.location), pytest.raises(StoreInUse):
+    with in_use(sqlite_store.location, tmp_path), pytest.raises(StoreInUse):
         copy_stores([sqlite_store.location], tmp_path / "copy.db", sqlite_store.features)
