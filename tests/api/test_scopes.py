@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_opened_is_tried_at_each_look(file: Path, monkeypa
         raise OSError("too many open files")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "open", fail)
+        broken.setattr("fraud_detection.token_file.read_regular", fail)
         assert reading.name("the second token") is None
 
     assert (reading.name("the second token"), reading.failures) == ("checkout", 1)
