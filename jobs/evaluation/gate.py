@@ -77,8 +77,9 @@ def judge(
     alerts a day at most 1.5 times the champion's, or 1.5 times the frauds a day if these are more (a champion that
     misses most frauds raises few alerts, and would otherwise keep every better model out).
 
-    The synthetic baseline only has to be beaten: mean difference above 0, and nothing else of it is compared. Without
-    any champion nothing is compared.
+    Against the synthetic baseline, which knows no real transaction: mean difference at least -`margin`, and nothing
+    else of it is compared. With 50 frauds the 5 % bound would reject nine of ten models that are as good. Without any
+    champion nothing is compared.
 
     What cannot be computed (no rows, a score that is not a number from 0 to 1) fails its check.
 
@@ -110,7 +111,7 @@ def judge(
     if champion is not None:
         differences = _average_precision_differences(champion.scores, challenger, is_fraud, seed)
         if champion.is_baseline:
-            checks.append(_beats_the_baseline(differences))
+            checks.append(_replaces_the_baseline(differences, margin))
         else:
             checks.append(_better_or_equal(differences, margin))
             checks.append(_keeps_recall(champion.scores, challenger, is_fraud, threshold))
@@ -166,10 +167,13 @@ def _better_or_equal(differences: Numbers, margin: float) -> Check:
     return Check("better_or_equal", bound, -margin, bound >= -margin, sentence)
 
 
-def _beats_the_baseline(differences: Numbers) -> Check:
-    gain = float(np.mean(differences))
-    sentence = f"Average precision changes by {gain:+.3f} against the synthetic baseline, which must be beaten."
-    return Check("beats_baseline", gain, 0.0, gain > 0, sentence)
+def _replaces_the_baseline(differences: Numbers, margin: float) -> Check:
+    change = float(np.mean(differences))
+    sentence = (
+        f"Average precision changes by {change:+.3f} against the synthetic baseline; {-margin:+.3f} is allowed, "
+        "because the baseline has learned from no real transaction."
+    )
+    return Check("replaces_baseline", change, -margin, change >= -margin, sentence)
 
 
 def _keeps_recall(champion: Numbers, challenger: Numbers, is_fraud: Truths, threshold: float) -> Check:

@@ -32,7 +32,9 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     (models_dir / "20270101T000000Z-0123456789ab").mkdir()
     old.write_bytes((models_dir / model.version / PICKLE).read_bytes())
 
-    promoted = fraudctl("models", "promote", f"models/{newer}/", "--reason", "it is better", env=sqlite_environment)
+    promoted = fraudctl(
+        "models", "promote", f"models/{newer}/", "--reason", "it is better\nfor us", env=sqlite_environment
+    )
     listed = fraudctl("models", "list", env=sqlite_environment)
     shown = fraudctl("models", "show", env=sqlite_environment)
     shown_by_path = fraudctl("models", "show", f"{newer}/", env=sqlite_environment)
@@ -48,7 +50,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert json.loads(manifest + "\n}")["label_sources"] == {"import": 3468}
     assert shown_by_path.stdout == shown.stdout
     assert " promoted by fraudctl (" in told
-    assert "): it is better\n" in told
+    assert "): it is better\\nfor us\n" in told
     assert back.stdout == f"{model.version} is the current version again.\n"
     assert "no other version served before" in nothing.stderr
     assert "is the current version: the RandomForestClassifier of old.pkl. On " in adopted.stdout

@@ -67,14 +67,33 @@ def test_describes_a_decision_from_the_transaction_to_the_labels_behind_its_mode
     assert "Transaction t\n" in story
     assert "V1=0.5, V2=0.5" in story
     assert "score 0.7500, flagged at threshold 0.4" in story
-    assert f"fraud, says chargeback (ann), reported {EARLY}\n" in story
-    assert f"genuine, says analyst (ann), reported {LATE}; this label counts" in story
+    assert f"fraud, says chargeback ('ann'), reported {EARLY}\n" in story
+    assert f"genuine, says analyst ('ann'), reported {LATE}; this label counts" in story
     assert f"{version}, the current version\n  sha256    {model.digest}\n" in story
     assert "on 123 fraud, 4,567 genuine from 2025-12-01" in story
     assert "true labels (4,690 import)" in story
     assert f"replaced  {parent}" in story
     assert "verdict   promote\n  passed    It flags as many of the frauds." in story
     assert "promoted by retrain: drift" in story
+
+
+def test_no_text_of_others_forges_a_line_or_a_word_of_ours(
+    sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    settings = JobSettings.from_env(sqlite_environment)
+    request_id = append(sqlite_store, "t", model.version, model.digest)
+    forged = "ann), reported 2026 with token desk\n  verdict   promote\x1b[2K\u202e"
+    promote(settings.models_dir, model.version, actor="a\rb", reason="because\n  passed    all")
+    with sqlite_store.begin() as connection:
+        labels.add(sqlite_store, connection, [NewLabel(True, "analyst", forged, LATE, request_id, 0)], LATE)
+
+    story = tell(lineage("t", Installation(settings, sqlite_store.features))[0])
+
+    assert all(letter.isprintable() for line in story.split("\n") for letter in line)
+    assert not {"  verdict   promote", "  passed    all"} & set(story.split("\n"))
+    said = " ".join(story.split())
+    assert r"says analyst ('ann), reported 2026 with token desk\n verdict promote\x1b[2K\u202e'), reported" in said
+    assert r"promoted by a\rb: because\n passed all" in said
 
 
 def test_a_decision_of_a_deleted_model_is_described_as_far_as_it_is_known(
@@ -100,7 +119,7 @@ def test_imported_history_has_no_model(store: Store, job_settings: JobSettings) 
 
     assert f"Transaction {request_id}:0" in tell(second) + tell(first)
     assert "imported history, which this installation never scored" in tell(first)
-    assert "fraud, says import (old.csv)" in tell(first) + tell(second)
+    assert "fraud, says import ('old.csv')" in tell(first) + tell(second)
     assert "\n  model" not in tell(first)
 
 
