@@ -11,6 +11,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE, seekable
 from fraudctl.caller import actor, api_to_ask, installation
+from jobs.reporting.lineage import journal_line
 
 REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
 
@@ -49,7 +50,7 @@ def show(version: str | None) -> None:
     click.echo(manifest.to_json(), nl=False)
     for entry in journal(models_dir):
         if entry.get("version") == chosen:
-            click.echo(f"{entry['at']} {entry['event']} by {entry.get('actor')}: {entry.get('reason', '')}")
+            click.echo(journal_line(entry))
 
 
 @models.command()

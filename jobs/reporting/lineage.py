@@ -88,7 +88,7 @@ def tell(found: Lineage) -> str:
     decision = found.decision
     name = decision.transaction_id or f"{decision.request_id}:{decision.row_index}"
     lines = [
-        f"Transaction {name}",
+        f"Transaction {_escaped(name)}",
         _step("stored", f"{decision.ts} UTC as row {decision.row_index} of request {decision.request_id}"),
         _step("features", ", ".join(f"{feature}={value:g}" for feature, value in decision.features.items())),
         _step("decision", _decision(decision)),
@@ -114,7 +114,7 @@ def _label(label: Label, labels: list[Label]) -> str:
     counts = "; this label counts" if label == label_that_counts(labels) and len(labels) > 1 else ""
     token = "" if label.token_name is None else f" with token {label.token_name}"
     reported = f"reported {label.reported_at}{token}"
-    return f"{_truth(label.is_fraud)}, says {label.source} ({label.reporter}), {reported}{counts}"
+    return f"{_truth(label.is_fraud)}, says {label.source} ({label.reporter!r}), {reported}{counts}"
 
 
 def _truth(is_fraud: bool) -> str:
@@ -142,7 +142,7 @@ def _model(found: Lineage) -> list[str]:
             _step("passed" if check["passed"] else "failed", check["sentence"])
             for check in manifest.verdict.get("checks", [])
         ]
-    return [*lines, *(_step("journal", _entry(entry)) for entry in found.journal)]
+    return [*lines, *(_step("journal", journal_line(entry)) for entry in found.journal)]
 
 
 def _training_labels(manifest: Manifest) -> str:
@@ -156,17 +156,23 @@ def _training_labels(manifest: Manifest) -> str:
     return f"{meaning}{f' ({sources})' if sources else ''}"
 
 
-def _entry(entry: dict[str, Any]) -> str:
+def journal_line(entry: dict[str, Any]) -> str:
+    """Return an entry of the journal of promotions as one line for a person."""
     reason = f": {entry['reason']}" if entry.get("reason") else ""
-    return f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}"
+    return _escaped(f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}")
 
 
 def _step(name: str, text: str) -> str:
     return textwrap.fill(
-        text,
+        _escaped(text),
         width=112,
         initial_indent=f"  {name:<10}",
         subsequent_indent=" " * 12,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _escaped(text: str) -> str:
+    """Return text that begins no line of its own and sends nothing to the terminal but letters."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -5,7 +5,7 @@ from jobs.evaluation.gate import Verdict
 from jobs.training.challenger import Challenger
 from jobs.training.selection import Selection
 
-_TELLING = {"better_or_equal", "beats_baseline", "better_than_guessing", "recall", "alerts_per_day", "alert_ratio"}
+_TELLING = {"better_or_equal", "replaces_baseline", "better_than_guessing", "recall", "alerts_per_day", "alert_ratio"}
 """The checks that describe the model's quality; of the others only a failure is reported."""
 
 

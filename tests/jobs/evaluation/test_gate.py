@@ -149,20 +149,29 @@ def test_an_empty_hold_out_is_no_promotion() -> None:
     assert Verdict(()).decision == "hold"
 
 
-@pytest.mark.parametrize(("skill", "decision"), [(0.35, "promote"), (0.15, "reject")])
-def test_the_synthetic_baseline_must_be_beaten(skill: float, decision: str) -> None:
-    baseline = Champion(scores(1, 0.25), is_baseline=True)
+@pytest.mark.parametrize(("allowed", "decision"), [(1.1, "promote"), (0.9, "reject")])
+def test_a_model_replaces_the_synthetic_baseline_if_it_is_worse_by_the_margin_at_most(
+    allowed: float, decision: str
+) -> None:
+    baseline, slightly_worse = Champion(scores(1, 0.25), is_baseline=True), scores(5, 0.25)
+    measured = verdict(baseline, slightly_worse).checks[-1].value
+    assert measured is not None
+    assert measured < -0.02
+    margin = -measured * allowed
 
-    result = verdict(baseline, scores(2, skill))
+    result = verdict(baseline, slightly_worse, margin=margin)
 
     assert result.decision == decision
-    assert [check.name for check in result.checks][-1] == "beats_baseline"
+    check = result.checks[-1]
+    assert (check.name, check.value, check.limit) == ("replaces_baseline", measured, -margin)
+    assert f"{measured:+.3f} against the synthetic baseline; {-margin:+.3f} is allowed" in check.sentence
 
 
-def test_being_as_good_as_the_baseline_is_not_beating_it() -> None:
-    same = scores(1, 0.3)
+def test_a_model_as_good_as_the_synthetic_baseline_is_not_asked_for_the_bound_of_a_real_one() -> None:
+    before, as_good = scores(1, 0.25), scores(5, 0.26)  # average precision changes by -0.0008
 
-    assert failed(verdict(Champion(same, is_baseline=True), same)) == ["beats_baseline"]
+    assert "better_or_equal" in failed(verdict(Champion(before, is_baseline=False), as_good))
+    assert failed(verdict(Champion(before, is_baseline=True), as_good)) == []
 
 
 def test_the_alerts_of_the_synthetic_baseline_are_no_measure() -> None:
