@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from openapi_spec_validator.readers import read_from_filename
 
 from api.app import create_app
+from fraud_detection.exit_codes import ExitCode
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraudctl.main import main as fraudctl
 from generate.command_line import commands
@@ -96,6 +98,31 @@ def test_names_only_variables_that_exist(document: Path) -> None:
 @pytest.mark.parametrize("target", MAKE_TARGETS)
 def test_contributing_names_every_make_target(target: str) -> None:
     assert f"`make {target}`" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for language in ("python", "yaml", "text") for block in code_blocks(ROOT / "CONTRIBUTING.md", language)],
+)
+def test_the_examples_of_contributing_stand_in_the_files_that_they_name(block: str) -> None:
+    name, _, example = block.removeprefix("# ").partition("\n")
+    text = (ROOT / name).read_text(encoding="utf-8")
+
+    assert any(textwrap.indent(example, " " * width) in text for width in range(0, 9, 2)), name
+
+
+def test_contributing_names_every_caller_of_the_threshold_and_every_exit_code() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (threshold,) = re.findall(r"^\| where the threshold is applied \|.*", contributing, re.MULTILINE)
+    callers = {
+        str(path.relative_to(ROOT))
+        for package in ("api", "fraud_detection", "fraudctl", "jobs")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"^from fraud_detection.decision import flagged$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert set(re.findall(r"`([\w/]+\.py)`", threshold)) == {"fraud_detection/decision.py", *callers}
+    assert ", ".join(f"{code:d} {code.name.lower().replace('_', ' ')}" for code in ExitCode) in contributing
 
 
 @pytest.mark.parametrize("command", FRAUDCTL)
