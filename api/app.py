@@ -21,6 +21,7 @@ from fraud_detection.clock import Clock
 from fraud_detection.features import load_features
 from fraud_detection.listening import local_url
 from fraud_detection.lock import in_use
+from fraud_detection.remembered import features_file
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store, decisions
 from fraud_detection.vanished import Mark
@@ -63,7 +64,7 @@ def create_app(settings: ApiSettings, *, give_up: Callable[[int], object] = os._
 
     Raises BadFeatureList, DatabaseRefused, ModelRefused, StoreVanished.
     """
-    features = load_features(settings.features_file)
+    features = load_features(features_file(settings))
     figures = Metrics()
     location, anywhere = settings.store_location, settings.allow_network_filesystem
     threshold = settings.fraud_threshold

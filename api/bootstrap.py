@@ -19,6 +19,7 @@ from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, read_version
 from fraud_detection.model.write import install_version, link_classic_path, promote
+from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
 from fraud_detection.vanished import Mark
@@ -69,13 +70,15 @@ def bootstrap(settings: SharedSettings) -> None:
     mark = Mark.of(settings)
     if mark is not None:
         mark.refuse()
-    features = load_features(settings.features_file)
+    features = load_features(features_file(settings))
     data = settings.latest_db.parent
     with _writing(data):
         store = Store.create_or_migrate(
             settings.store_location, features, allow_network_filesystem=settings.allow_network_filesystem
         )
     try:
+        with _writing(data):
+            remember_features(settings)
         logger.info("store: ready for the %d features of this installation", len(features))
         # A job that rolls out its model holds the lock while it waits for a pod that starts here.
         with _writing(settings.models_dir):

@@ -104,7 +104,8 @@ class SharedSettings(Settings):
         "FEATURES_FILE",
         Path,
         None,
-        "JSON file with the feature list; without it, the 29 features of the public data set",
+        "JSON file with the feature list; without it, the list that the SQLite store was made with, "
+        "or the 29 features of the public data set",
     )
     allow_network_filesystem: bool = variable(
         "ALLOW_NETWORK_FILESYSTEM",

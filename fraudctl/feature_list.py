@@ -10,6 +10,7 @@ from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
+from fraud_detection.remembered import features_file
 from fraudctl.arguments import FILE, seekable
 from fraudctl.caller import installation
 from jobs.installation import Installation
@@ -30,8 +31,9 @@ def check(file: Path | None) -> None:
       fraudctl features check features.json     # before FEATURES_FILE names it
     """
     settings = installation().settings
-    here = Installation(settings, load_features(file or settings.features_file))
-    click.echo(f"{file or settings.features_file or 'the default list'}: {counted(len(here.features), 'feature')}, ok")
+    listed = file or features_file(settings)
+    here = Installation(settings, load_features(listed))
+    click.echo(f"{listed or 'the default list'}: {counted(len(here.features), 'feature')}, ok")
     refusals: list[str] = []
     for location in settings.store_locations:
         try:

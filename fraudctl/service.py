@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 import numpy as np
 
+from fraud_detection.counted import counted
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.listening import local_url, require_ports
 from fraud_detection.model.files import MANIFEST
 from fraud_detection.model.read import Model, current_version, load
+from fraud_detection.remembered import features_file
 from fraud_detection.settings import ApiSettings, SharedSettings
 from fraud_detection.vanished import Mark
 from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
@@ -41,8 +43,12 @@ def serve(first_time: bool) -> None:
     if first_time:
         require_ports(settings)  # before a training of a minute
         _bootstrap(environ)
-        features = load_features(settings.features_file)
-        click.echo(_how_to_try(settings, environ, features, load(settings.model_path, features)))
+        listed = features_file(settings)
+        features = load_features(listed)
+        model = load(settings.model_path, features)
+        if listed is not None:
+            click.echo(f"Transactions have the {counted(len(features), 'feature')} of {listed}.")
+        click.echo(_how_to_try(settings, environ, features, model))
     sys.stdout.flush()
     os.execve(  # noqa: S606  this process becomes the server, so that signals reach it
         sys.executable, [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf"], environ

@@ -17,6 +17,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.model.files import write_whole
 from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.remembered import features_file
 from fraud_detection.settings import JobSettings
 from jobs.exchange.transaction_file import pages, read_layout
 from jobs.synthetic.statistics import PUBLIC_SCALING, describe, to_json
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        features = load_features(settings.features_file)
+        features = load_features(features_file(settings))
         labelled = read_labelled(given.file, features, PUBLIC_SCALING)
         statistics = describe(
             labelled.matrix,

@@ -12,6 +12,7 @@ from fraud_detection.database.sqlite import require_database_file
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
 from fraud_detection.model.read import Model, journal, load
+from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 
@@ -25,8 +26,8 @@ class Installation:
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """Read the feature list that the settings name; raises BadFeatureList."""
-        return cls(settings, load_features(settings.features_file))
+        """Read the feature list of these settings; raises BadFeatureList."""
+        return cls(settings, load_features(features_file(settings)))
 
     @property
     def models_dir(self) -> Path:
@@ -57,9 +58,11 @@ class Installation:
 
     def create_store(self, location: str | Path) -> Store:
         """Open a store to write, creating it or migrating its tables if needed; raises DatabaseRefused."""
-        return Store.create_or_migrate(
+        store = Store.create_or_migrate(
             location, self.features, allow_network_filesystem=self.settings.allow_network_filesystem
         )
+        remember_features(self.settings)
+        return store
 
     @contextlib.contextmanager
     def stores(self, *, read_only: bool = True, may_be_none: bool = False) -> Iterator[list[Store]]:

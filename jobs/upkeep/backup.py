@@ -30,6 +30,7 @@ from fraud_detection.model.files import CURRENT, JOURNAL, PICKLE, pieces, sync_f
 from fraud_detection.model.manifest import SIZE_LIMIT_BYTES, StoredFile
 from fraud_detection.model.read import versions
 from fraud_detection.regular_file import require_file
+from fraud_detection.remembered import features_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
@@ -103,8 +104,9 @@ def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
         rows = _copy_databases(folder, here)
         current = _copy_models(folder / MODELS, here.models_dir)
         _copy_mlflow(folder / MLFLOW, here)
-        if here.settings.features_file is not None:
-            shutil.copyfile(here.settings.features_file, folder / FEATURES)
+        listed = features_file(here.settings)
+        if listed is not None:
+            shutil.copyfile(listed, folder / FEATURES)
         backup = Backup(timestamp(now), here.features.digest, rows, current, describe_files(folder))
         description = json.dumps({"format": FORMAT, **asdict(backup)}, indent=2) + "\n"
         write_whole(folder / DESCRIPTION, description.encode())

@@ -68,6 +68,17 @@ def test_check_finds_a_store_and_a_model_of_another_list(
     assert f"{model.version}: belongs to another feature list" in other.stdout
 
 
+def test_an_import_remembers_the_list_which_check_then_finds(
+    fraudctl: Fraudctl, features_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "history.csv").write_text("amount,Class\n10,0\n30,1\n")
+
+    fraudctl("import", "history.csv", env={"FEATURES_FILE": "features.json"})
+    checked = fraudctl("features", "check", env={})
+
+    assert checked.stdout == f"{features_file}: 1 feature, ok\n"
+
+
 def test_check_refuses_a_file_that_is_no_list(fraudctl: Fraudctl, features_file: Path) -> None:
     features_file.write_text('{"features": [{"name": "ts"}]}')
 

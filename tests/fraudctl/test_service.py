@@ -179,8 +179,22 @@ def test_bootstrap_repeats_safely(fraudctl: Fraudctl, fresh: dict[str, str], tmp
     assert (tmp_path / "data" / "requests.db").exists()
 
 
+def test_a_list_that_is_not_that_of_the_installation_is_named(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fraudctl("bootstrap", env=fresh)
+    Path("features.json").write_text('{"features": [{"name": "amount"}]}')
+
+    result = fraudctl("serve", "--first-time", env={**fresh, "FEATURES_FILE": "features.json"}, exit_code=3)
+
+    assert "this installation has 1 (amount); set FEATURES_FILE to the list of the store" in capfd.readouterr().err
+    assert "Serving" not in result.output
+    assert started == []
+    fraudctl("features", "check", env=fresh)  # the list that was refused is not remembered
+
+
 def test_bootstrap_makes_a_baseline_for_other_features(
-    fraudctl: Fraudctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fraudctl: Fraudctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: Started
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
@@ -200,10 +214,13 @@ def test_bootstrap_makes_a_baseline_for_other_features(
         seed_baseline, "__kwdefaults__", {**(seed_baseline.__kwdefaults__ or {}), "rows": 1000}
     )  # quick
     made = fraudctl("bootstrap", env=environment)
+    served = fraudctl("serve", "--first-time", env={"PORT": free_port(), "PROBE_PORT": free_port()})
 
     assert "import labelled history first" in refused.stderr
     assert made.stderr.startswith("Training the first model on synthetic transactions")
     assert load(tmp_path / "models" / PICKLE, load_features(tmp_path / "features.json"))
+    assert f"Transactions have the 1 feature of {tmp_path / 'features.json'}." in served.stdout  # it is remembered
+    assert len(started) == 1
 
 
 def test_bootstrap_accepts_what_is_there_after_a_store_vanished(

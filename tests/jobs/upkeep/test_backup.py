@@ -24,6 +24,7 @@ from fraud_detection.model.files import JOURNAL
 from fraud_detection.model.read import Model, current_version, load, versions
 from fraud_detection.model.write import promote
 from fraud_detection.regular_file import NotAFile
+from fraud_detection.remembered import remember_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, decisions, history, transfer
 from fraud_detection.store.decisions import ScoredRequest
@@ -598,6 +599,18 @@ def test_refuses_a_backup_of_other_features(
         restore(tmp_path / "backup", Installation(settings, FeatureList((Feature("amount"),))), actor="test")
 
     assert (tmp_path / "backup" / "features.json").exists()
+
+
+def test_carries_the_list_that_the_installation_remembers(
+    sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
+    remember_features(JobSettings.from_env({**sqlite_environment, "FEATURES_FILE": str(tmp_path / "features.json")}))
+    here = Installation(JobSettings.from_env(sqlite_environment), sqlite_store.features)
+
+    back_up(tmp_path / "backup", here, now=NOW)
+
+    assert (tmp_path / "backup" / "features.json").read_text() == (tmp_path / "features.json").read_text()
 
 
 def test_never_overwrites_a_backup(sqlite_store: Store, sqlite_environment: dict[str, str], tmp_path: Path) -> None:
