@@ -19,6 +19,7 @@ from jobs.rollout.telemetry import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY)  # before MLflow is imported
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # its messages go to our log
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one per artefact, also in the log of a job
 # With its defaults MLflow waits more than ten minutes for a server that does not answer.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -42,7 +42,9 @@ def runs_of(installation: SmallInstallation) -> list[Path]:
     return list((installation.folder / "data" / "mlartifacts").rglob(MANIFEST))
 
 
-def test_no_manifest_holds_the_value_of_a_transaction_afterwards(of_an_earlier_release: SmallInstallation) -> None:
+def test_no_manifest_holds_the_value_of_a_transaction_afterwards(
+    of_an_earlier_release: SmallInstallation, capsys: pytest.CaptureFixture[str]
+) -> None:
     installation = of_an_earlier_release
     values, before = values_of(installation), read_manifest(installation.models_dir / CURRENT)
     version = (installation.models_dir / CURRENT).readlink()
@@ -52,6 +54,7 @@ def test_no_manifest_holds_the_value_of_a_transaction_afterwards(of_an_earlier_r
 
     done = forget("imported-100:0", installation.here)
 
+    assert capsys.readouterr() == ("", "")  # MLflow would draw a progress bar per artefact
     after = load(installation.settings.model_path, FEATURES).manifest
     assert values.isdisjoint(np.ravel(after.golden.rows).tolist())
     assert min(after.golden.scores) < 0.4 <= max(after.golden.scores)
