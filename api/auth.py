@@ -23,6 +23,7 @@ from fraud_detection.environment import (
     MIN_TOKEN_CHARACTERS,
     BadSetting,
     checked_token,
+    open_file_warning,
     read_secret_file,
     short_token_warning,
 )
@@ -144,7 +145,7 @@ class Tokens:
         double = self._double()
         if double is not None:
             raise BadSetting(double)
-        for warning in self._warnings():
+        for warning in (*self._warnings(), *self._open_files()):
             logger.warning("%s", warning)
         metrics.short_tokens.set_function(lambda: len(self._warnings()))
         self._recheck_seconds = recheck_seconds
@@ -200,6 +201,13 @@ class Tokens:
             if single.token is not None
         ]
         return [warning for warning in found if warning is not None]
+
+    def _open_files(self) -> Iterator[str]:
+        files = [(single.variable, single.file) for single in self._singles]
+        for variable, file in (*files, ("API_TOKENS_FILE", self._named_file)):
+            warning = None if file is None else open_file_warning(variable, file)
+            if warning is not None:
+                yield warning
 
     def _read_again(self) -> None:
         self._checked_at = time.monotonic()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -307,3 +309,18 @@ def read_secret_file(variable: str, path: Path) -> str:
         raise BadSetting(f"{variable}: {path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise BadSetting(f"{variable}: {path} cannot be read (expected text in UTF-8)") from error
+
+
+def open_file_warning(variable: str, path: Path) -> str | None:
+    """Return what to say about a file of secrets that belongs to this user and is open to others, None if it is not.
+
+    A file of another user is none of ours: a Secret of Kubernetes is read as its group, one of Compose as any user.
+    """
+    try:
+        state = path.stat()
+    except OSError:  # reading it says so
+        return None
+    mode = stat.S_IMODE(state.st_mode)
+    if state.st_uid != os.geteuid() or not mode & 0o077:
+        return None
+    return f"{variable}: {path} is open to other users (mode {mode:04o}); run chmod 600 on it"

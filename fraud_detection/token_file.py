@@ -228,7 +228,9 @@ def _change(
         partial = target.with_name(f".{target.name}.partial")
         try:
             write_synced(partial, content.encode())
-            if not is_new:
+            if is_new:
+                partial.chmod(0o600)
+            else:
                 before = target.stat()
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     os.chown(partial, before.st_uid, before.st_gid)  # otherwise the API may not read it

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fraud_detection import logs
-from fraud_detection.environment import BadSetting, read_secret_file, short_token_warning
+from fraud_detection.environment import BadSetting, open_file_warning, read_secret_file, short_token_warning
 from fraud_detection.settings import ClientSettings, JobSettings
 from jobs.installation import Installation
 from jobs.rollout.running_api import RunningApi, running_api
@@ -44,13 +44,15 @@ def installation() -> Installation:
     """
     settings = JobSettings.from_env(os.environ)
     logs.configure(settings.log_level if os.environ.get("LOG_LEVEL") else "CRITICAL", settings.log_format)
+    if settings.backup_key_file is not None:
+        warn(open_file_warning("BACKUP_KEY_FILE", settings.backup_key_file))
     return Installation.of(settings)
 
 
 def client_settings() -> ClientSettings:
     """Return address and token of the running API; raises BadSetting."""
     settings = ClientSettings.from_env(environment())
-    _warn_about(settings)
+    warn(short_token_warning("API_TOKEN", settings.api_token))
     return settings
 
 
@@ -58,12 +60,12 @@ def api_to_ask(settings: JobSettings) -> RunningApi | None:
     """Return the API that a promotion waits for, if API_URL names one; raises BadSetting."""
     api = running_api(settings, environment())
     if api is not None:
-        _warn_about(api.client)
+        warn(short_token_warning("API_TOKEN", api.client.api_token))
     return api
 
 
-def _warn_about(settings: ClientSettings) -> None:
-    warning = short_token_warning("API_TOKEN", settings.api_token)
+def warn(warning: str | None) -> None:
+    """Print a warning, if there is one."""
     if warning is not None:
         click.echo(f"Warning: {warning}", err=True)
 

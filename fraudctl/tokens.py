@@ -6,13 +6,22 @@ from pathlib import Path
 import click
 
 from fraud_detection.counted import counted
+from fraud_detection.environment import open_file_warning
 from fraud_detection.token_file import SCOPES, Scope, add_token, read_tokens, remove_token, rotate_token
+from fraudctl.caller import warn
+
+
+def _checked(_context: click.Context, _option: click.Parameter, file: Path) -> Path:
+    warn(open_file_warning("API_TOKENS_FILE", file))
+    return file
+
 
 _FILE = click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="API_TOKENS_FILE",
     required=True,
+    callback=_checked,
     help="The file of named tokens; without it, the one that API_TOKENS_FILE names.",
 )
 

@@ -227,6 +227,22 @@ def test_neither_a_token_nor_an_attempt_is_logged(
     assert "an-attempt" not in caplog.text
 
 
+def test_files_of_tokens_that_are_open_to_others_are_warned_of_once(
+    tmp_path: Path, token_files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    named = tmp_path / "named"
+    named.write_text("")
+    (tmp_path / "current").chmod(0o644)
+    (tmp_path / "previous").chmod(0o600)
+    named.chmod(0o604)
+
+    held = tokens(token_files | {"API_TOKENS_FILE": str(named)})
+    held.identify(b"first")
+
+    warnings = [record.getMessage() for record in caplog.records if "is open to other users" in record.getMessage()]
+    assert [warning.partition(":")[0] for warning in warnings] == ["API_TOKEN_FILE", "API_TOKENS_FILE"]
+
+
 def test_a_short_token_works_if_it_was_there_before_and_is_refused_as_a_new_one(
     tmp_path: Path, token_files: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

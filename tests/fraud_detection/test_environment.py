@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_detection.environment import BadSetting
+from fraud_detection.environment import BadSetting, open_file_warning
 from fraud_detection.model.files import NAMED_LIMIT_BYTES
 from fraud_detection.settings import ApiSettings
 from tests.support.no_files import FOLDER_PIPE_AND_DEVICE
@@ -127,6 +127,29 @@ def test_the_file_of_the_previous_token_may_come_later(tmp_path: Path) -> None:
 def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="API_TOKEN and API_TOKEN_FILE are both set"):
         ApiSettings.from_env(TOKEN | {"API_TOKEN_FILE": str(tmp_path / "token")})
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
+def test_a_file_of_secrets_that_is_open_to_others_is_warned_of(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "secret"
+    path.touch()
+    path.chmod(mode)
+
+    assert open_file_warning("BACKUP_KEY_FILE", path) == (
+        f"BACKUP_KEY_FILE: {path} is open to other users (mode {mode:04o}); run chmod 600 on it"
+    )
+
+
+def test_a_file_of_secrets_that_is_closed_or_of_another_user_or_missing_is_not_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "secret"
+    assert open_file_warning("BACKUP_KEY_FILE", path) is None
+    path.touch(mode=0o600)
+    assert open_file_warning("BACKUP_KEY_FILE", path) is None
+    path.chmod(0o640)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)  # as in a pod, where root owns the file
+    assert open_file_warning("BACKUP_KEY_FILE", path) is None
 
 
 def test_describes_each_variable_for_the_tables() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from fraud_detection.environment import BadSetting
 from fraudctl.caller import TOKEN_FILE, client_settings, environment
+from tests.support.command_line import Fraudctl
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,20 @@ def test_a_short_token_works_with_a_warning(
     assert printed.err.startswith(warning)
     assert bool(printed.err) == bool(warning)
     assert token not in printed.err + printed.out
+
+
+def test_a_key_file_that_is_open_to_others_is_warned_of(
+    tmp_path: Path, fraudctl: Fraudctl, sqlite_environment: dict[str, str]
+) -> None:
+    key = tmp_path / "backup.key"
+    key.touch()
+    key.chmod(0o640)
+
+    checked = fraudctl("features", "check", env=sqlite_environment | {"BACKUP_KEY_FILE": str(key)})
+
+    assert (
+        checked.stderr == f"Warning: BACKUP_KEY_FILE: {key} is open to other users (mode 0640); run chmod 600 on it\n"
+    )
 
 
 def test_a_token_file_that_is_no_file_is_named() -> None:

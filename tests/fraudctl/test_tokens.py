@@ -38,6 +38,21 @@ def test_new_prints_the_token_alone_and_stores_its_digest(fraudctl: Fraudctl, en
     assert token not in made.stderr
 
 
+def test_a_new_file_is_of_its_owner_alone_and_an_open_one_is_warned_of(
+    fraudctl: Fraudctl, env: dict[str, str], file: Path
+) -> None:
+    made = fraudctl("token", "new", "shop", "--scope", "predict", env=env)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "Warning" not in made.stderr
+
+    file.chmod(0o644)
+
+    listed = fraudctl("token", "list", env=env)
+    assert (
+        listed.stderr == f"Warning: API_TOKENS_FILE: {file} is open to other users (mode 0644); run chmod 600 on it\n"
+    )
+
+
 def test_a_rotation_by_name(fraudctl: Fraudctl, env: dict[str, str], file: Path) -> None:
     file.write_text("# kept\n")
     first = fraudctl("token", "new", "shop", "--scope", "predict", env=env).stdout.strip()
