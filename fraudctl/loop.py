@@ -19,12 +19,11 @@ def drift() -> None:
     The command changes nothing else: the next `fraudctl retrain` reads the file. It exits with 3 if it could compare
     nothing.
     """
-    from jobs.detect_drift import detect_drift
-    from jobs.drift.report import paragraph
+    from jobs.detect_drift import detect_drift, tell
 
-    here = installation()
-    report = detect_drift(here.settings)
-    click.echo(paragraph(report))
+    here, now = installation(), datetime.now(UTC)
+    report = detect_drift(here.settings, now)
+    click.echo(tell(report, here, now))
     if report.state == "error":
         raise click.exceptions.Exit(ExitCode.UNUSABLE)
 
@@ -35,7 +34,7 @@ def retrain(force: bool) -> None:
     """Train a new model if it is due, and promote it if it passes the gate on newer, truly labelled transactions.
 
     \b
-      fraudctl retrain            # due on drift, or monthly
+      fraudctl retrain            # due on drift, or after RETRAIN_AFTER_DAYS
       fraudctl retrain --force
 
     The current model stays unless every check passes. With API_URL set, the command waits until that API serves the

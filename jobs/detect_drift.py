@@ -25,10 +25,11 @@ from fraud_detection.regular_file import NAMED, wrong_kind
 from fraud_detection.settings import JobSettings
 from jobs.drift.compare import Decisions, Reference, compare
 from jobs.drift.reference import read_reference
-from jobs.drift.report import DriftReport, Provenance, paragraph, to_json, unable_to_compare
+from jobs.drift.report import DriftReport, Provenance, paragraph, read_finding, to_json, unable_to_compare
 from jobs.drift.windows import consecutive_windows, first_reference, newest_transactions, other_model_serves
 from jobs.installation import Installation
 from jobs.reporting.pushgateway import Run, push_drift
+from jobs.training.due import due, last_judgement
 
 PERIOD = timedelta(days=14)  # older transactions say little about today
 
@@ -60,12 +61,22 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
     if problem is not None:  # a device would be replaced by the file
         raise BadSetting(f"DRIFT_RESULT: {problem}")
     started = time.time()
-    report = _attempt(Installation.of(settings), now or datetime.now(UTC))
+    here, now = Installation.of(settings), now or datetime.now(UTC)
+    report = _attempt(here, now)
     settings.drift_result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(settings.drift_result, to_json(report).encode())
-    logger.info("drift: %s", paragraph(report))
+    logger.info("drift: %s", tell(report, here, now))
     push_drift(settings.pushgateway_url, report, Run(started, time.time(), succeeded=report.state != "error"))
     return report
+
+
+def tell(report: DriftReport, here: Installation, now: datetime) -> str:
+    """Return the paragraph on a report that was just written, with what the next retraining will make of it."""
+    if report.state == "error":
+        return paragraph(report, "")
+    finding = read_finding(here.settings.drift_result)
+    served = here.served_model().manifest
+    return paragraph(report, due(served, last_judgement(here.journal()), finding, here.settings, now).sentence)
 
 
 def _attempt(here: Installation, now: datetime) -> DriftReport:

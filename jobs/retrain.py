@@ -41,7 +41,7 @@ from jobs.rollout.promotion import (
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Judged, train, verdict_on, with_verdict
-from jobs.training.due import due, last_judgement, rejections_in_a_row
+from jobs.training.due import after_judgement, due, last_judgement, rejections_in_a_row
 from jobs.training.outcome import Retraining, RetrainOutcome
 from jobs.training.read_history import read_history
 from jobs.training.selection import Held, select
@@ -158,19 +158,18 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     # A current version that cannot be read is no reason to train as if this installation had none: it fails here.
     has_model = current_version(here.models_dir) is not None or here.settings.model_path.exists()
     served = here.served_model() if has_model else None
-    serving = explanation.stays(None if served is None else served.version)
+    serving = explanation.stays(served)
     drift = read_finding(here.settings.drift_result)
     last = last_judgement(here.journal())
     is_due = due(
         None if served is None else served.manifest,
         last,
         drift,
-        now=now,
-        after_days=here.settings.retrain_after_days,
-        cooldown_days=here.settings.retrain_cooldown_days,
+        here.settings,
+        now,
     )
     if not is_due.is_due and not force:
-        return Retraining("skipped", f"No retraining is due: {is_due.why}. {serving}")
+        return Retraining("skipped", f"{is_due.sentence} {serving}")
     reason = "asked for" if force else is_due.why
     logger.info("training: %s", reason)
 
@@ -182,19 +181,20 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
         return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
     labels = selection.fingerprint()
     if not force and last is not None and last.labels == labels:
-        return Retraining("skipped", f"No label is new since {last.at:%Y-%m-%d}. {serving}", label_coverage=coverage)
+        told = f"Nothing was trained, because no label is new since the last judgement on {last.at:%Y-%m-%d}."
+        return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
 
     # Before the work, because a model that cannot be recorded or rolled out must not be promoted.
     tracking = tracking_of(here)
     require_rollout(here.settings, api)
     challenger = train(selection, history, served, here, scaling=scaling, now=now)
     if served is not None and challenger.digest == served.digest:
-        told = "Training produced the current model again: no new labels arrived in the training window."
+        told = "Training produced the current model again, because no label is new in the training window."
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
     verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
     judged = Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
-    done = _decide(judged, here, tracking, served=served, reason=reason, api=api)
+    done = _decide(judged, here, tracking, served=served, reason=reason, api=api, now=now)
     if done.outcome == "promoted":
         try:
             collect(here.models_dir, set(np.unique(history.model_digest).tolist()))
@@ -211,12 +211,14 @@ def _decide(
     served: Model | None,
     reason: str,
     api: RunningApi | None,
+    now: datetime,
 ) -> Retraining:
     """Record the run in MLflow, and do what the verdict says."""
     verdict, manifest, files = judged.verdict, judged.manifest, judged.challenger.files
     digest = judged.challenger.digest
     tried = explanation.what_was_tried(judged.challenger, judged.selection)
-    rejected = explanation.rejected(tried, verdict, None if served is None else served.version)
+    next_one = after_judgement(None if served is None else served.manifest, here.settings, now)
+    rejected = explanation.rejected(tried, verdict, served, next_one)
     run_id = tracking.log_run(
         f"{manifest.created[:16]} {verdict.decision}",
         params=run_record.params(judged.challenger, judged.selection, here.settings),
@@ -231,7 +233,7 @@ def _decide(
         return Retraining(outcome, rejected)
     version = write_version(here.models_dir, files, manifest)
     tracking.register(run_id, digest=digest, version=version)
-    promoted = explanation.promoted(version, tried, verdict, manifest)
+    promoted = explanation.promoted(version, tried, verdict, manifest, after_judgement(manifest, here.settings, now))
     put_into_service(
         version,
         here,

@@ -121,16 +121,22 @@ def unable_to_compare(why: str, provenance: Provenance | None = None) -> DriftRe
     return DriftReport("error", ("error",), retrain=False, explanation=(why,), provenance=provenance)
 
 
-def paragraph(report: DriftReport) -> str:
-    """Return a paragraph in plain words: what was found and what to do.
+def paragraph(report: DriftReport, retraining: str) -> str:
+    """Return a paragraph in plain words: what was found, and what to do.
 
-    >>> paragraph(unable_to_compare("There is no model"))
+    `retraining` is the sentence on what the next retraining does; only the state `error` has none.
+
+    >>> paragraph(unable_to_compare("There is no model"), "")
     'Drift could not be judged. There is no model. Repair this first: other figures cannot be trusted until then.'
     """
     opening, advice = _WORDS[report.state]
+    if "baseline_reference" in report.reasons:
+        opening = "Drift cannot be judged in full yet."
     if report.state == "drift":
-        advice = "The next retraining is due." if report.retrain else "No retraining starts until that is repaired."
-    sentences = (f"{sentence.rstrip('.')}." for sentence in (opening, *report.explanation, advice) if sentence)
+        advice = _LABEL if report.retrain else _REPAIR
+    sentences = (
+        f"{sentence.rstrip('.')}." for sentence in (opening, *report.explanation, advice, retraining) if sentence
+    )
     return " ".join(sentences)
 
 
@@ -176,6 +182,8 @@ def read_finding(path: Path) -> DriftFinding | None:
         return None
 
 
+_LABEL = "Label the newest transactions, because a retraining learns only from labelled ones."
+_REPAIR = "Repair the feed before the next retraining, which would learn from it."
 _WORDS: dict[State, tuple[str, str]] = {
     "ok": ("Transactions look like the reference of the current model.", "No action is needed."),
     "warn": ("A change is worth a look; it starts no retraining.", ""),

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fraud_detection.counted import counted
 from fraud_detection.decision import flagged
 from jobs.evaluation.measures import Numbers, Truths, average_precision, check_scores, resampled_average_precisions
 
@@ -121,7 +122,7 @@ def judge(
 
 def _enough_frauds(frauds: int, min_frauds: int) -> Check:
     missing = max(0, min_frauds - frauds)
-    sentence = f"The hold-out has {frauds} known frauds, {min_frauds} are needed"
+    sentence = f"The hold-out has {counted(frauds, 'known fraud')}, {min_frauds} are needed"
     sentence += f": label {missing} more." if missing else "."
     return Check("enough_frauds", float(frauds), float(min_frauds), missing == 0, sentence)
 

@@ -1,4 +1,4 @@
-"""Decides whether a retraining is due, from the journal, the drift result and their ages: pure."""
+"""Decides whether a retraining is due, from the journal, the drift result and their ages, and says it: pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from fraud_detection.clock import CLOCK_DIFFERENCE, parse_timestamp
 from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
+from fraud_detection.settings import JobSettings
 from jobs.drift.report import DriftFinding
 
 
@@ -26,6 +27,11 @@ class Due:
 
     is_due: bool
     why: str
+
+    @property
+    def sentence(self) -> str:
+        """Return what the next retraining does, in the words that every command uses."""
+        return f"{'The next retraining is due' if self.is_due else 'No retraining is due'}: {self.why}."
 
 
 def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
@@ -74,34 +80,60 @@ def due(
     served: Manifest | None,
     last: Judgement | None,
     drift: DriftFinding | None,
-    *,
+    settings: JobSettings,
     now: datetime,
-    after_days: float,
-    cooldown_days: float,
 ) -> Due:
     """Decide whether to train.
 
-    While the synthetic baseline serves, every day; on drift that no judgement answered yet, unless the
-    last one is younger than the cooldown; and a month (`after_days`) after the last judgement, or after the model in
-    service was made if there was none. A judgement that a wrong clock dated ahead of now does not count.
+    While the synthetic baseline serves, every day; on drift that no judgement answered yet, unless the last one is
+    younger than the cooldown; and regularly, RETRAIN_AFTER_DAYS after the last judgement, or after the current model
+    was made if there was none. A judgement that a wrong clock dated ahead of now does not count.
     """
     if served is None or served.trained_on == "synthetic":
         return Due(True, "no model that learned from real transactions serves yet")
-    judged = last.at if last is not None else parse_timestamp(served.created)
+    judged, what = (
+        (last.at, "last judgement") if last is not None else (parse_timestamp(served.created), "current model")
+    )
     if judged > now + CLOCK_DIFFERENCE:  # otherwise nothing would be due until that time has come
-        return Due(True, "the last judgement has a time ahead of now, so its age is unknown")
-    if drift is not None and drift.retrain and drift.reference_digest == served.digest:
-        if last is not None and last.drift == drift.sha256:
-            why_not = "the last judgement answered the drift that was reported"
-        elif last is not None and now - last.at < timedelta(days=cooldown_days):
-            rests_until = last.at + timedelta(days=cooldown_days)
-            why_not = (
-                f"drift was reported, but the cooldown after the last judgement ends at {rests_until:%Y-%m-%d %H:%M}"
-            )
-        else:
-            return Due(True, "drift was reported")
-    else:
-        why_not = "no drift was reported"
-    if now - judged >= timedelta(days=after_days):
-        return Due(True, f"the last judgement is {counted((now - judged).days, 'day')} old")
-    return Due(False, f"{why_not}, and the monthly retraining is due on {judged + timedelta(days=after_days):%Y-%m-%d}")
+        return Due(True, f"the {what} has a time ahead of now, so its age is unknown")
+    why_not = _why_drift_starts_none(served, last, drift, settings, now)
+    if why_not is None:
+        return Due(True, "drift was reported")
+    regular = judged + timedelta(days=settings.retrain_after_days)
+    if now >= regular:
+        return Due(True, f"the {what} is {counted((now - judged).days, 'day')} old")
+    return Due(False, f"{why_not}, and the regular retraining is due on {regular:%Y-%m-%d}")
+
+
+def after_judgement(served: Manifest | None, settings: JobSettings, now: datetime) -> str:
+    """Return when the next retraining can train after one that judged at `now`; `served` serves from then on."""
+    if served is None or served.trained_on == "synthetic":
+        return "The next retraining tries again when a label is new."
+    cooldown, regular = (
+        now + timedelta(days=days) for days in (settings.retrain_cooldown_days, settings.retrain_after_days)
+    )
+    return (
+        f"The cooldown ends on {cooldown:%Y-%m-%d} (RETRAIN_COOLDOWN_DAYS): from then on drift starts the next "
+        f"retraining. Without drift it is due on {regular:%Y-%m-%d}. It needs labels that are new by then."
+    )
+
+
+def _why_drift_starts_none(
+    served: Manifest, last: Judgement | None, drift: DriftFinding | None, settings: JobSettings, now: datetime
+) -> str | None:
+    """Return why the drift report makes no training due; None if it does."""
+    if drift is None:
+        return "no drift was reported"
+    if drift.reference_digest != served.digest:
+        return "the last drift report is about another model"
+    if not drift.retrain:
+        return "the last drift report asks for none"
+    if last is not None and last.drift == drift.sha256:
+        return "the last judgement answered the drift that was reported"
+    rests_until = None if last is None else last.at + timedelta(days=settings.retrain_cooldown_days)
+    if rests_until is not None and now < rests_until:
+        return (
+            "drift was reported, but the cooldown after the last judgement (RETRAIN_COOLDOWN_DAYS) ends at "
+            f"{rests_until:%Y-%m-%d %H:%M} UTC"
+        )
+    return None

@@ -76,21 +76,22 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
             raise Held("held_derived", _nothing_is_known(history, settings))
         known, label_source = derived_labels(history), "derived"
     _require_both_classes(known, history, label_source, settings)
-    parts = split(
-        known,
-        # A model has learned from nothing that is newer than itself, whatever time was stored.
-        trained_until=min(served.training_window[1], served.created)
-        if served is not None and served.training_window
-        else None,
-        min_frauds=settings.gate_min_frauds,
-    )
-    _require_enough(parts, label_source, settings)
+    parts = split(known, trained_until=_trained_until(served), min_frauds=settings.gate_min_frauds)
+    _require_enough(parts, label_source, served, settings)
     return Selection(parts.training, parts.holdout, label_source)
 
 
+def _trained_until(served: Manifest | None) -> str | None:
+    if served is None or not served.training_window:
+        return None
+    return min(served.training_window[1], served.created)  # nothing is newer than the model, whatever time was stored
+
+
 def _nothing_is_known(history: History, settings: JobSettings) -> str:
+    if len(history) == 0:
+        return f"No transaction is stored yet. {_LABEL}"
     return (
-        f"None of {counted(len(history), 'stored transaction')} has a true label that counts yet. "
+        f"No true label counts yet, among {counted(len(history), 'stored transaction')}. "
         f"{_unsettled(history, settings)}The model's own decisions are no labels: a model that learns from them learns "
         f"to agree with the previous one, and finds less fraud each time. {_LABEL}"
     )
@@ -116,7 +117,7 @@ def _require_both_classes(known: Known, history: History, label_source: str, set
         flagged = "flagged all" if known.frauds else "flagged none"
         raise Held(
             "held_one_class",
-            f"The current model {flagged} of {counted(rows, 'transaction')}, so they cannot train a model.",
+            f"The current model {flagged} of {counted(rows, 'transaction')}, so its decisions cannot train a model.",
         )
     if known.frauds == 0:
         raise Held(
@@ -144,30 +145,51 @@ def _only_frauds(settings: JobSettings) -> str:
     )
 
 
-def _require_enough(parts: Split, label_source: str, settings: JobSettings) -> None:
+def _require_enough(parts: Split, label_source: str, served: Manifest | None, settings: JobSettings) -> None:
     training, holdout = parts.training, parts.holdout
     if label_source == "true" and holdout.frauds < settings.gate_min_frauds:
-        missing = settings.gate_min_frauds - holdout.frauds
-        since = (
-            f" since {holdout.window[0][:10]}" if holdout.window else " newer than those that trained the current model"
-        )
-        raise Held(
-            "held_frauds",
-            f"The newest transactions, on which models are judged, hold {counted(holdout.frauds, 'known fraud')}; "
-            f"{settings.gate_min_frauds} are needed (GATE_MIN_FRAUDS). Label {counted(missing, 'more fraud')} among "
-            f"transactions{since}: with fewer, chance decides which model looks better.",
-        )
+        raise Held("held_frauds", _too_few_to_judge(parts, _trained_until(served), settings.gate_min_frauds))
     if len(training) < MIN_TRAINING_ROWS:
         raise Held(
             "held_rows",
-            f"Training is left with {counted(len(training), 'labelled transaction')}; "
-            f"{MIN_TRAINING_ROWS} are needed. {_LABEL}",
+            f"Of {counted(len(training) + len(holdout), 'labelled transaction')}, the newest {len(holdout):,} judge a "
+            f"new model and {len(training):,} can train it; {MIN_TRAINING_ROWS} are needed to train. {_LABEL}",
         )
     if training.frauds < MIN_TRAINING_FRAUDS:
         raise Held(
             "held_frauds",
-            f"Training is left with {counted(training.frauds, 'known fraud')}; "
-            f"{MIN_TRAINING_FRAUDS} are needed. {_LABEL}",
+            f"Of {counted(training.frauds + holdout.frauds, 'known fraud')}, {holdout.frauds:,} are among the newest "
+            f"transactions, which judge a new model, and {training.frauds:,} can train it; {MIN_TRAINING_FRAUDS} are "
+            f"needed to train. {_LABEL}",
         )
-    if len(training) - training.frauds < MIN_TRAINING_FRAUDS or holdout.frauds == len(holdout):
-        raise Held("held_one_class", f"Hardly any genuine transaction is known. {_only_frauds(settings)}")
+    genuine, judging = len(training) - training.frauds, len(holdout) - holdout.frauds
+    if genuine < MIN_TRAINING_FRAUDS or judging == 0:
+        raise Held(
+            "held_one_class",
+            f"Of {counted(genuine + judging, 'transaction')} known to be genuine, {judging:,} are among the newest, "
+            f"which judge a new model, and {genuine:,} can train it; 1 and {MIN_TRAINING_FRAUDS} are needed. "
+            f"{_only_frauds(settings)}",
+        )
+
+
+def _too_few_to_judge(parts: Split, trained_until: str | None, min_frauds: int) -> str:
+    training, holdout = parts.training, parts.holdout
+    known, missing = training.frauds + holdout.frauds, min_frauds - holdout.frauds
+    if trained_until is None or (len(training) and str(training.history.ts[-1]) > trained_until):
+        judging, where = "The newest transactions judge a new model.", f"since {str(holdout.history.ts[0])[:10]}"
+    else:
+        judging = (
+            f"The current model learned from transactions up to {trained_until[:10]}, so only newer ones can judge a "
+            "new model."
+        )
+        where = "newer than that"
+    if len(holdout) == 0:
+        return (
+            f"{judging} No label of a newer one counts yet, of {counted(known, 'known fraud')}; {min_frauds} frauds "
+            f"are needed (GATE_MIN_FRAUDS): label {counted(missing, 'fraud')} among transactions {where}."
+        )
+    return (
+        f"{judging} These hold {holdout.frauds:,} of {counted(known, 'known fraud')}; {min_frauds} are needed "
+        f"(GATE_MIN_FRAUDS). Label {counted(missing, 'more fraud')} among transactions {where}: with fewer, chance "
+        "decides which model looks better."
+    )

@@ -23,9 +23,10 @@ from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, decisions
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.history import History
-from jobs.detect_drift import detect_drift
+from jobs.detect_drift import detect_drift, tell
 from jobs.drift.reference import reference_bytes
 from jobs.drift.report import DriftReport
+from jobs.installation import Installation
 
 NOW = datetime(2030, 3, 1, 12, tzinfo=UTC)
 ANOTHER = "0" * 64  # digest of another model
@@ -98,6 +99,17 @@ class WatchedInstallation:
             )
         with self.store.begin() as connection:
             decisions.append(self.store, connection, requests)
+
+    def judge(self, *, days_ago: float) -> None:
+        """Write into the journal that a retraining judged a model."""
+        line = {"at": (NOW - timedelta(days=days_ago)).isoformat(), "event": "judged", "verdict": {"labels": "some"}}
+        with (self.models_dir / JOURNAL).open("a") as journal:
+            journal.write(json.dumps(line) + "\n")
+
+    def told(self, **variables: str) -> str:
+        """Return the paragraph of a run."""
+        settings = self.settings(**variables)
+        return tell(detect_drift(settings, NOW), Installation.of(settings), NOW)
 
     def detect(self, **variables: str) -> DriftReport:
         return detect_drift(self.settings(**variables), NOW)
@@ -248,6 +260,40 @@ def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(
 
     assert (report.state, report.reasons[0], report.retrain) == ("warn", "baseline_reference", False)
     assert report.d_since_first is None
+    assert installation.told().endswith(
+        " The next retraining is due: no model that learned from real transactions serves yet."
+    )
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "next_step"),
+    [
+        (8, "The next retraining is due: drift was reported."),
+        (
+            6,
+            "No retraining is due: drift was reported, but the cooldown after the last judgement "
+            "(RETRAIN_COOLDOWN_DAYS) ends at 2030-03-02 12:00 UTC, and the regular retraining is due on 2030-03-25.",
+        ),
+    ],
+)
+def test_the_paragraph_says_of_drift_what_the_next_retraining_does(
+    installation: WatchedInstallation, days_ago: float, next_step: str
+) -> None:
+    served = installation.serve()
+    installation.remember(served, rows(1, 1400, shift=1), hours_ago=10)
+    installation.judge(days_ago=days_ago)
+
+    assert installation.told().endswith(f" {next_step}")
+
+
+def test_a_calm_report_does_not_hide_that_a_retraining_is_due(installation: WatchedInstallation) -> None:
+    installation.remember(installation.serve(), rows(1, 1400), hours_ago=10)
+    installation.judge(days_ago=31)
+
+    assert installation.told() == (
+        "Transactions look like the reference of the current model. No action is needed. "
+        "The next retraining is due: the last judgement is 31 days old."
+    )
 
 
 def test_the_oldest_reference_of_real_transactions_is_the_first(installation: WatchedInstallation) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -95,8 +96,9 @@ def test_the_paragraph_of_a_promotion_says_to_an_analyst_what_happened(installat
     done = retrain(installation.settings, now=NOW)
 
     assert "A new model learned from 700 transactions (70 frauds) from 20" in done.paragraph
-    assert "judged on 300 later ones with 30 frauds" in done.paragraph
-    assert f"It now serves as {done.version}, the first model of this installation." in done.paragraph
+    assert "judged on 300 later transactions with 30 frauds. The new model flags 9" in done.paragraph
+    assert f"The new model now serves as {done.version}, the first model of this installation. " in done.paragraph
+    assert "(RETRAIN_COOLDOWN_DAYS): from then on drift starts the next retraining." in done.paragraph
 
 
 def test_it_works_the_same_on_both_databases(
@@ -122,7 +124,9 @@ def test_imported_history_and_live_labels_train_together(trained: SmallInstallat
 
     assert done.outcome == "promoted"
     assert trained.served().label_sources == {"import": 1000, "chargeback": 400}
-    assert done.paragraph.endswith(f"in place of {trained.served().parent}.")
+    assert f"in place of {trained.served().parent}. " in done.paragraph
+    measured = r"model flags [\d.]+% of these frauds \(recall\), and [\d.]+% of what it flags is fraud \(precision\)\."
+    assert re.search(f"The new {measured} The current {measured}", done.paragraph)
 
 
 def test_drift_compares_with_all_transactions_of_the_window_and_not_with_the_labelled_ones(
@@ -172,7 +176,7 @@ def test_drift_is_answered_after_the_cooldown_and_once(trained: SmallInstallatio
     again = retrain(trained.settings, now=NOW + timedelta(days=16))
 
     assert (resting.outcome, answered.outcome, again.outcome) == ("skipped", "rejected", "skipped")
-    assert "the cooldown after the last judgement ends at" in resting.paragraph
+    assert "the cooldown after the last judgement (RETRAIN_COOLDOWN_DAYS) ends at" in resting.paragraph
     assert "the last judgement answered the drift" in again.paragraph
 
 
@@ -201,7 +205,7 @@ def test_when_no_label_is_new_nothing_is_trained_again(trained: SmallInstallatio
     done = retrain(trained.settings, now=NOW + timedelta(days=31))
 
     assert done.outcome == "skipped"
-    assert "No label is new since" in done.paragraph
+    assert "no label is new since the last judgement on " in done.paragraph
     assert retrain(trained.settings, force=True, now=NOW).outcome == "rejected"
 
 
@@ -235,8 +239,9 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
     done = retrain(trained.settings, force=True, now=NOW)
 
     assert (done.outcome, done.exit_code) == ("rejected", 0)
-    assert "It was not good enough: Average precision changes by -" in done.paragraph
-    assert "keeps serving" in done.paragraph
+    assert "The new model was not good enough: Average precision changes by -" in done.paragraph
+    assert "keeps serving. No action is needed. The cooldown ends on " in done.paragraph
+    assert re.search(r"The current model flags [\d.]+% of these frauds \(recall\), and [\d.]+% of ", done.paragraph)
     assert trained.served().digest == champion
     assert trained.events() == ["promoted", "verified", "judged"]
     (run, _) = client_of_mlflow.search_runs([EXPERIMENT_ID])
@@ -288,7 +293,7 @@ def test_what_is_missing_is_said_and_the_next_day_it_is_tried_again(trained: Sma
     first, second = (retrain(trained.settings, now=NOW + timedelta(days=days)) for days in (31, 32))
 
     assert first.outcome == second.outcome == "held_frauds"
-    assert "hold 33 known frauds; 80 are needed" in first.paragraph
+    assert "These hold 33 of 110 known frauds; 80 are needed" in first.paragraph
 
 
 # -- derived labels --------------------------------------------------------------------------------------------------

@@ -79,15 +79,19 @@ def test_what_could_not_be_compared_is_an_error_without_figures() -> None:
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        (REPORT, "V1 moved. The model flags more. The next retraining is due."),
-        (replace(REPORT, retrain=False), "No retraining starts until that is repaired."),
+        (REPORT, "The model flags more. Label the newest transactions, because a retraining learns only from labelled"),
+        (replace(REPORT, retrain=False), "Repair the feed before the next retraining, which would learn from it."),
         (replace(REPORT, state="ok", explanation=()), "No action is needed."),
         (replace(REPORT, state="warn"), "it starts no retraining. V1 moved."),
+        (replace(REPORT, state="warn", reasons=("baseline_reference",)), "Drift cannot be judged in full yet. V1"),
         (replace(REPORT, state="insufficient_data"), "could not be judged yet."),
     ],
 )
 def test_the_paragraph_says_what_follows(report: DriftReport, words: str) -> None:
-    assert words in paragraph(report)
+    told = paragraph(report, "No retraining is due: no drift was reported.")
+
+    assert words in told
+    assert told.endswith(" No retraining is due: no drift was reported.")
 
 
 def test_what_a_report_asks_for_is_read_back(tmp_path: Path) -> None:

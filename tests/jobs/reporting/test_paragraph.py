@@ -1,8 +1,14 @@
 """The paragraph of a retraining says what happened, and why."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from fraud_detection.features import FeatureList
 from fraud_detection.model.manifest import Golden, Manifest
+from fraud_detection.model.read import Model, read_version
 from jobs.evaluation.gate import Check, Verdict
 from jobs.reporting import paragraph as explanation
 
@@ -18,31 +24,51 @@ MANIFEST = Manifest(
 VERDICT = Verdict(
     (
         Check("enough_frauds", 60, 50, passed=True, sentence="The hold-out has 60 known frauds, 50 are needed."),
-        Check("recall", 0.5, 0.75, passed=False, sentence="The new model flags 50% of the frauds, the old one 80%."),
+        Check("alerts_per_day", 9, 3, passed=False, sentence="The new model would raise 9.0 alerts per day."),
     )
 )
+NEXT = "The next one comes."
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, make_version: Callable[..., str], features: FeatureList) -> Model:
+    version = make_version(tmp_path / "models", trained_on="synthetic")
+    return read_version(tmp_path / "models" / version, features)
 
 
 def test_a_promotion_says_only_how_the_new_model_compares() -> None:
     passed = Verdict(tuple(dataclasses.replace(check, passed=True) for check in VERDICT.checks))
 
-    told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST)
+    told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST, NEXT)
 
     assert told == (
-        "It learned. The new model flags 50% of the frauds, the old one 80%. "
-        "It now serves as 20260102T000000Z-def in place of 20260101T000000Z-abc."
+        "It learned. The new model would raise 9.0 alerts per day. "
+        "The new model now serves as 20260102T000000Z-def in place of 20260101T000000Z-abc. The next one comes."
     )
 
 
-def test_a_rejection_says_only_what_failed_and_what_keeps_serving() -> None:
-    told = explanation.rejected("A new model learned.", VERDICT, "20260101T000000Z-abc")
+def test_a_rejection_says_only_what_failed_and_what_keeps_serving(model: Model) -> None:
+    told = explanation.rejected("A new model learned.", VERDICT, model, NEXT)
 
-    assert told.startswith(
-        "A new model learned. It was not good enough: The new model flags 50% of the frauds, the old one 80%. "
-        "20260101T000000Z-abc keeps serving."
+    assert told == (
+        "A new model learned. The new model was not good enough: The new model would raise 9.0 alerts per day. "
+        f"{model.version} keeps serving. No action is needed. The next one comes. "
+        "If a model is rejected again, check recent labels."
     )
-    assert "60 known frauds" not in told
+
+
+def test_while_a_synthetic_model_serves_labels_are_needed(baseline: Model) -> None:
+    told = explanation.rejected("It learned.", VERDICT, baseline, NEXT)
+
+    assert told.endswith(
+        f"{baseline.version} keeps serving. It has learned from synthetic transactions only. "
+        "Label more transactions or import history. The next one comes."
+    )
 
 
 def test_without_a_current_model_it_says_so() -> None:
-    assert "There is still no current model." in explanation.rejected("It learned.", VERDICT, None)
+    told = explanation.rejected("It learned.", VERDICT, None, NEXT)
+
+    assert told.endswith(
+        "There is still no current model. Label more transactions or import history. The next one comes."
+    )

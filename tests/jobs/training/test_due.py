@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from fraud_detection.model.manifest import Golden, Manifest, StoredFile
+from fraud_detection.settings import JobSettings
 from jobs.drift.report import DriftFinding
-from jobs.training.due import Due, Judgement, due, last_judgement
+from jobs.training.due import Due, Judgement, after_judgement, due, last_judgement
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DIGEST = "d" * 64
+SETTINGS = JobSettings.from_env({"RETRAIN_AFTER_DAYS": "30", "RETRAIN_COOLDOWN_DAYS": "7"})
 
 
 def manifest(trained_on: Any = "labels", created: str = "2026-05-20 00:00:00.000000") -> Manifest:
@@ -34,7 +36,7 @@ def decide(
 ) -> Due:
     last = None if judged_days_ago is None else Judgement(NOW - timedelta(days=judged_days_ago), "labels", answered)
     finding = None if drift is None else DriftFinding(drift, retrain=True, reference_digest=DIGEST)
-    return due(served, last, finding, now=NOW, after_days=30, cooldown_days=7)
+    return due(served, last, finding, SETTINGS, NOW)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +45,25 @@ def decide(
         (None, {}, True, "no model that learned from real transactions serves yet"),
         (manifest("synthetic"), {}, True, "no model that learned from real transactions serves yet"),
         (manifest("synthetic"), {"judged_days_ago": 1}, True, "no model that learned"),
-        (manifest(), {}, False, "no drift was reported, and the monthly retraining is due on 2026-06-19"),
+        (manifest(), {}, False, "no drift was reported, and the regular retraining is due on 2026-06-19"),
         (manifest(), {"drift": "a"}, True, "drift was reported"),
         (manifest("unknown"), {"drift": "a"}, True, "drift was reported"),
         (manifest(), {"drift": "a", "judged_days_ago": 8}, True, "drift was reported"),
-        (manifest(), {"drift": "a", "judged_days_ago": 6}, False, "ends at 2026-06-02 00:00"),
+        (
+            manifest(),
+            {"drift": "a", "judged_days_ago": 6},
+            False,
+            "(RETRAIN_COOLDOWN_DAYS) ends at 2026-06-02 00:00 UTC",
+        ),
         (manifest(), {"drift": "a", "judged_days_ago": 8, "answered": "a"}, False, "answered the drift that was"),
         (manifest(), {"drift": "b", "judged_days_ago": 8, "answered": "a"}, True, "drift was reported"),
-        (manifest(), {"judged_days_ago": 29}, False, "no drift was reported, and the monthly retraining is due on"),
+        (manifest(), {"judged_days_ago": 29}, False, "no drift was reported, and the regular retraining is due on"),
         (manifest(), {"judged_days_ago": 30}, True, "the last judgement is 30 days old"),
         (manifest(), {"drift": "a", "judged_days_ago": 30, "answered": "a"}, True, "the last judgement is 30 days old"),
-        (manifest(created="2026-05-01 00:00:00.000000"), {}, True, "the last judgement is 31 days old"),
+        (manifest(created="2026-05-01 00:00:00.000000"), {}, True, "the current model is 31 days old"),
         (manifest(), {"judged_days_ago": -365}, True, "the last judgement has a time ahead of now"),
         (manifest(), {"drift": "a", "judged_days_ago": -365}, True, "the last judgement has a time ahead of now"),
-        (manifest(created="2027-05-01 00:00:00.000000"), {}, True, "the last judgement has a time ahead of now"),
+        (manifest(created="2027-05-01 00:00:00.000000"), {}, True, "the current model has a time ahead of now"),
     ],
 )
 def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, Any], is_due: bool, why: str) -> None:
@@ -69,13 +76,31 @@ def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, 
 def test_drift_from_a_former_model_makes_no_training_due() -> None:
     finding = DriftFinding("a", retrain=True, reference_digest="another model")
 
-    assert not due(manifest(), None, finding, now=NOW, after_days=30, cooldown_days=7).is_due
+    decision = due(manifest(), None, finding, SETTINGS, NOW)
+
+    assert decision.sentence.startswith("No retraining is due: the last drift report is about another model, and ")
 
 
 def test_a_report_that_asks_for_nothing_makes_nothing_due() -> None:
     finding = DriftFinding("a", retrain=False, reference_digest=DIGEST)
 
-    assert not due(manifest(), None, finding, now=NOW, after_days=30, cooldown_days=7).is_due
+    decision = due(manifest(), None, finding, SETTINGS, NOW)
+
+    assert decision.sentence.startswith("No retraining is due: the last drift report asks for none, and ")
+
+
+def test_a_judgement_says_when_the_next_retraining_can_follow() -> None:
+    told = after_judgement(manifest(), SETTINGS, NOW)
+
+    assert "The cooldown ends on 2026-06-08 (RETRAIN_COOLDOWN_DAYS)" in told
+    assert "Without drift it is due on 2026-07-01." in told
+    assert decide(manifest(), judged_days_ago=7, drift="b").is_due
+    assert not decide(manifest(), judged_days_ago=6.9, drift="b").is_due
+
+
+@pytest.mark.parametrize("served", [None, manifest("synthetic")])
+def test_without_a_real_model_the_next_retraining_waits_only_for_labels(served: Manifest | None) -> None:
+    assert after_judgement(served, SETTINGS, NOW) == "The next retraining tries again when a label is new."
 
 
 def test_the_last_judgement_is_the_newest_line_with_a_verdict_of_a_retraining() -> None:

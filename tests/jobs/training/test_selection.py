@@ -79,7 +79,7 @@ def test_without_a_single_true_label_it_is_held_and_says_how_to_give_some() -> N
     refusal = held(history([-1] * ROWS))
 
     assert refusal.outcome == "held_derived"
-    assert "None of 1,000 stored transactions has a true label" in str(refusal)
+    assert "No true label counts yet, among 1,000 stored transactions." in str(refusal)
     assert "POST /labels" in str(refusal)
 
 
@@ -141,8 +141,10 @@ def test_too_few_frauds_to_judge_by_says_how_many_are_missing_and_where() -> Non
     refusal = held(rows, GATE_MIN_FRAUDS="40")
 
     assert refusal.outcome == "held_frauds"
-    assert "hold 15 known frauds; 40 are needed (GATE_MIN_FRAUDS). Label 25 more frauds among" in str(refusal)
-    assert f"since {str(rows.ts[700])[:10]}" in str(refusal)
+    assert str(refusal).startswith(
+        "The newest transactions judge a new model. These hold 15 of 50 known frauds; 40 are needed (GATE_MIN_FRAUDS). "
+        f"Label 25 more frauds among transactions since {str(rows.ts[700])[:10]}: "
+    )
 
 
 def test_nothing_new_since_the_current_model_is_too_few_frauds() -> None:
@@ -151,16 +153,51 @@ def test_nothing_new_since_the_current_model_is_too_few_frauds() -> None:
     refusal = held(rows, served(str(rows.ts[-1])))
 
     assert refusal.outcome == "held_frauds"
-    assert "newer than those that trained the current model" in str(refusal)
+    assert str(refusal) == (
+        f"The current model learned from transactions up to {str(rows.ts[-1])[:10]}, so only newer ones can judge a "
+        "new model. No label of a newer one counts yet, of 200 known frauds; 50 frauds are needed (GATE_MIN_FRAUDS): "
+        "label 50 frauds among transactions newer than that."
+    )
+
+
+def test_few_new_frauds_are_told_from_those_that_trained_the_current_model() -> None:
+    rows = history(EVERY_FIFTH)
+
+    refusal = held(rows, served(str(rows.ts[990])))
+
+    assert "so only newer ones can judge a new model. These hold 1 of 200 known frauds; 50 are needed" in str(refusal)
+    assert "Label 49 more frauds among transactions newer than that: " in str(refusal)
+
+
+def test_when_the_newest_share_judges_the_current_model_is_not_the_reason() -> None:
+    rows = history([int(number % 20 == 0) for number in range(ROWS)])
+
+    refusal = held(rows, served(str(rows.ts[10])), GATE_MIN_FRAUDS="40")
+
+    assert str(refusal).startswith("The newest transactions judge a new model. These hold 15 of 50 known frauds; ")
+
+
+def test_an_empty_store_is_called_empty() -> None:
+    assert str(held(history([]))).startswith("No transaction is stored yet. Say what transactions turned out to be")
 
 
 @pytest.mark.parametrize(
     ("is_fraud", "minimum", "outcome", "message"),
     [
-        ([1, 0] * 50, "10", "held_rows", "left with 70 labelled transactions; 100 are needed"),
-        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "left with 0 known frauds; 10 are needed"),
-        ([1] * 700 + [1, 0] * 150, "50", "held_one_class", "Hardly any genuine transaction is known"),
-        ([1, 0] * 350 + [1] * 300, "50", "held_one_class", "Hardly any genuine transaction is known"),
+        ([1, 0] * 50, "10", "held_rows", "Of 100 labelled transactions, the newest 30 judge a new model and 70 can"),
+        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "Of 150 known frauds, 150 are among the newest"),
+        (
+            [1] * 700 + [1, 0] * 150,
+            "50",
+            "held_one_class",
+            "Of 150 transactions known to be genuine, 150 are among the newest, which judge a new model, and 0 can",
+        ),
+        (
+            [1, 0] * 350 + [1] * 300,
+            "50",
+            "held_one_class",
+            "Of 350 transactions known to be genuine, 0 are among the newest, which judge a new model, and 350 can",
+        ),
     ],
 )
 def test_parts_too_small_to_use_are_held(is_fraud: list[int], minimum: str, outcome: str, message: str) -> None:
