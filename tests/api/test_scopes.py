@@ -330,3 +330,18 @@ def test_a_label_is_stored_with_the_name_of_the_token(client: FlaskClient) -> No
 
     found = client.get("/transactions/of-the-helpdesk", headers=read).get_json()
     assert [(label["reporter"], label["token_name"]) for label in found["labels"]] == [("another", "helpdesk")]
+
+
+def test_a_key_of_another_token_gives_its_answer_only_for_the_same_body(client: FlaskClient) -> None:
+    first, second = (
+        {"Authorization": f"Bearer {token}", "Idempotency-Key": "of-two-clients"}
+        for token in (TOKENS["predict"], TOKEN)
+    )
+    scored = client.post("/predict", json={"data": [[0.5] * 29]}, headers=first)
+
+    other = client.post("/predict", json={"data": [[0.6] * 29]}, headers=second)
+    same = client.post("/predict", json={"data": [[0.5] * 29]}, headers=second)
+
+    assert (other.status_code, other.get_json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert scored.get_json()["request_id"] not in other.text
+    assert (same.data, same.headers["Idempotency-Replayed"]) == (scored.data, "true")
