@@ -80,14 +80,13 @@ def openapi_document(features: FeatureList) -> dict[str, Any]:
         "maxItems": len(features),
         "example": example,
     }
-    schemas["NamedTransaction"] = {
-        "description": "The features of one transaction, by name.",
-        "type": "object",
-        "properties": dict(zip(features.names, numbers, strict=True)),
-        "required": list(features.names),
-        "additionalProperties": False,
-        "example": named,
+    properties = dict(zip(features.names, numbers, strict=True))
+    schemas["NamedTransaction"] = _by_name("The features of one transaction, by name.", properties, named)
+    stored = {
+        name: {key: value for key, value in number.items() if key not in {"minimum", "maximum"}}
+        for name, number in properties.items()
     }
+    schemas["StoredTransaction"] = _by_name(schemas["StoredTransaction"]["description"], stored, named)
     media = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     media["examples"]["one_row"]["value"] = {"data": [example]}
     media["examples"]["with_ids"]["value"] = {"data": [named], "transaction_ids": ["payment-4711"]}
@@ -101,6 +100,17 @@ def _number(feature: Feature) -> dict[str, Any]:
         "type": "number",
         "minimum": feature.minimum,
         "maximum": feature.maximum,
+    }
+
+
+def _by_name(description: str, properties: dict[str, Any], example: dict[str, float]) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+        "example": example,
     }
 
 

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular
+from fraud_detection.public_ranges import PUBLIC_RANGES
 from fraud_detection.schema import RESERVED_NAMES
 
 Matrix = NDArray[np.float64]
 """Shape (transactions, features), float64, every value finite, columns in the order of the FeatureList."""
 
 LIMIT = 1e9  # beyond it float32, in which the forest computes, is coarser than 64 units
+
+PUBLIC_BOUNDS_REVISION = 5
+"""The first `schema_version` of rows within the built-in list's bounds; earlier rows were accepted up to LIMIT."""
+_BOUND_TIMES_RANGE = 10  # a bound must stop broken feeds, not rare customers
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _NUMBER_TYPES = frozenset({float, int})  # excludes bool, so True is no number
@@ -149,9 +154,20 @@ class FeatureList:
             feature = self.features[place]
             raise InvalidTransactions(
                 f"row {index}, feature {feature.name}: expected a finite number "
-                f"from {feature.minimum:g} to {feature.maximum:g}"
+                f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(matrix[index, place])}"
             )
         return matrix
+
+    def outside(self, matrix: Matrix, schema_version: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which values of stored rows lie outside the bounds by which their version accepted the rows.
+
+        For the names of the built-in list, rows before PUBLIC_BOUNDS_REVISION may have any value up to LIMIT.
+        """
+        inside = (matrix >= self.minimums) & (matrix <= self.maximums)
+        if self.digest == default_features().digest:
+            is_older = schema_version < PUBLIC_BOUNDS_REVISION
+            inside |= is_older[:, np.newaxis] & (np.abs(matrix) <= LIMIT)
+        return ~inside
 
     def _in_order(self, index: int, row: object) -> list[object]:
         if not isinstance(row, dict):
@@ -189,11 +205,33 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "a number")
 
 
+def _way_out(value: float) -> str:
+    """Return what the operator can do to accept a value that is outside its bounds; nothing helps beyond LIMIT."""
+    if not abs(value) <= LIMIT:
+        return ""
+    return (
+        ". If the value is right, set FEATURES_FILE to a list with the same names and wider bounds; "
+        "`fraudctl features show --json` prints the present list"
+    )
+
+
 def default_features() -> FeatureList:
-    """Return the 29 features of the public credit-card data set: V1…V28 and the scaled amount."""
-    components = [Feature(f"V{number}", description=f"principal component {number}") for number in range(1, 29)]
-    amount = Feature(SCALED_AMOUNT, description="(Amount - mean) / standard deviation; GET /model returns both")
-    return FeatureList((*components, amount))
+    """Return the 29 features of the public credit-card data set: V1…V28 and the scaled amount.
+
+    The bounds are ten times the smallest and the largest value of PUBLIC_RANGES.
+    """
+    amount = "(Amount - mean) / standard deviation; GET /model returns both"
+    return FeatureList(
+        tuple(
+            Feature(
+                name,
+                minimum=round(_BOUND_TIMES_RANGE * lowest, 1),
+                maximum=round(_BOUND_TIMES_RANGE * highest, 1),
+                description=amount if name == SCALED_AMOUNT else f"principal component {name[1:]}",
+            )
+            for name, (lowest, highest) in PUBLIC_RANGES.items()
+        )
+    )
 
 
 def load_features(path: Path | None) -> FeatureList:

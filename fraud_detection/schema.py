@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fraud_detection.contract import LABEL_SOURCES
 
-REVISION = 4
+REVISION = 5
 """The newest migration; stored with every row as `schema_version`."""
 
 SOURCES = (*LABEL_SOURCES, "import")

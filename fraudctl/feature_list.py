@@ -51,9 +51,24 @@ def check(file: Path | None) -> None:
 
 
 @features.command()
-def show() -> None:
-    """Print the features in order, with the bounds outside which the API rejects a value."""
-    for place, feature in enumerate(installation().features.features):
+@click.option("--json", "as_json", is_flag=True, help="Print a FEATURES_FILE instead.")
+def show(*, as_json: bool) -> None:
+    """Print the features in order, with the bounds outside which the API rejects a value.
+
+    To accept values beyond a bound, write the list to a file, widen the bound there, and let FEATURES_FILE name the
+    file. Store and models stay, because the names are the same.
+
+    \b
+      fraudctl features show --json > features.json
+      export FEATURES_FILE=features.json
+    """
+    from jobs.exchange.feature_file import to_json
+
+    shown = installation().features
+    if as_json:
+        click.echo(to_json(shown), nl=False)
+        return
+    for place, feature in enumerate(shown.features):
         bounds = (
             ""
             if (feature.minimum, feature.maximum) == (-LIMIT, LIMIT)

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ MANIFEST_LIMIT_BYTES = 1024 * 1024  # 500 features with their golden rows take 4
 ONNX_LIMIT_BYTES = 512 * 1024 * 1024  # it is read into memory
 SIZE_LIMIT_BYTES = 8 * 1024 * 1024 * 1024  # reading more for a digest would take minutes
 
+Amount = TypeVar("Amount", float, NDArray[np.float64])
+
 
 @dataclass(frozen=True)
 class AmountScaling:
@@ -27,6 +29,14 @@ class AmountScaling:
 
     mean: float
     standard_deviation: float
+
+    def scaled(self, amount: Amount) -> Amount:
+        """Return an amount, or each of an array, as Amount_scaled; equal amounts give equal bits.
+
+        >>> AmountScaling(mean=100.0, standard_deviation=50.0).scaled(150.0)
+        1.0
+        """
+        return (amount - self.mean) / self.standard_deviation
 
 
 @dataclass(frozen=True)
@@ -103,13 +113,14 @@ class Manifest:
         if not isinstance(fields, dict) or fields.get("format") != MANIFEST_FORMAT:
             raise ValueError(f"expected manifest format {MANIFEST_FORMAT}")
         manifest: Manifest = _typed(cls, fields, "the manifest")
-        sizes = {name: file.size for name, file in manifest.files.items()}
+        sizes, scaling = {name: file.size for name, file in manifest.files.items()}, manifest.amount_scaling
         for is_so, expected in (
             (manifest.features, "features"),
             (ONNX in sizes, f"{ONNX} among the files"),
             (all(map(is_plain_name, sizes)) and MANIFEST not in sizes, "names of other files, not paths"),
             (max(sizes.values(), default=0) <= SIZE_LIMIT_BYTES, f"files of at most {SIZE_LIMIT_BYTES:,} bytes"),
             (sizes.get(ONNX, 0) <= ONNX_LIMIT_BYTES, f"{ONNX} to have at most {ONNX_LIMIT_BYTES:,} bytes"),
+            (scaling is None or scaling.standard_deviation > 0, "a standard_deviation above 0"),
             (manifest.parent is None or is_plain_name(manifest.parent), "parent to be the name of a version"),
         ):
             if not is_so:

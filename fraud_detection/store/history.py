@@ -38,6 +38,8 @@ class History:
     """The label that counts: 1, 0, or -1 if there is none."""
     label_source: NDArray[np.str_]
     """Source of that label: one of SOURCES, `external` (Class set in the table by hand), or empty."""
+    schema_version: NDArray[np.int64]
+    """The REVISION of the version that stored the row."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -142,6 +144,7 @@ def _columns_of(store: Store, connection: sa.Connection, query: sa.Select[Any]) 
                 )
             ]
         ),
+        schema_version=np.array(columns["schema_version"], dtype=np.int64),
     )
 
 

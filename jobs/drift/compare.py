@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from fraud_detection.counted import counted
@@ -37,6 +38,7 @@ class Window:
     scores: Numbers
     start: str | None
     end: str | None
+    schema_version: NDArray[np.int64]  # of each row: rows of before may have wider bounds
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def compare(
     >>> from fraud_detection.features import Feature
     >>> random = np.random.default_rng(1)
     >>> def window(shift):
-    ...     return Window(random.normal(size=(1000, 2)) + [0, shift], np.zeros(0), "2026-01-01", "2026-01-02")
+    ...     rows = random.normal(size=(1000, 2)) + [0, shift]
+    ...     return Window(rows, np.zeros(0), "2026-01-01", "2026-01-02", schema_version=np.full(1000, 5))
     >>> reference = Reference(random.normal(size=(5000, 2)), holdout=None, is_baseline=False)
     >>> def state_and_reasons(older, newer):
     ...     names = FeatureList((Feature("a"), Feature("b")))
@@ -181,12 +184,12 @@ def _feature_drifts(
 
 def _quality_findings(reference: Matrix, windows: tuple[Window, Window], features: FeatureList) -> list[_Finding]:
     complaints = []
+    outside_in = [np.sum(features.outside(window.rows, window.schema_version), axis=0) for window in windows]
     for place, feature in enumerate(features.features):
-        for window in windows:
+        for window, outside in zip(windows, outside_in, strict=True):
             column = window.rows[:, place]
-            outside = int(np.sum(~((column >= feature.minimum) & (column <= feature.maximum))))
-            if outside:
-                complaints.append(f"{feature.name} is outside its bounds in {counted(outside, 'row')}")
+            if outside[place]:
+                complaints.append(f"{feature.name} is outside its bounds in {counted(int(outside[place]), 'row')}")
             elif _is_stuck(reference[:, place], column, chance=CHANCE / len(features)):
                 complaints.append(f"{feature.name} was {column[0]:g} in every row from {window.start} to {window.end}")
     if not complaints:

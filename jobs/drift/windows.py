@@ -45,7 +45,8 @@ def consecutive_windows(newest: History, model_digest: str) -> tuple[Window, Win
 def _window(rows: History, model_digest: str) -> Window:
     """Return one window; an empty one has no bounds."""
     start, end = (str(rows.ts[0]), str(rows.ts[-1])) if len(rows) else (None, None)
-    return Window(rows.matrix, rows.fraud_probability[rows.model_digest == model_digest], start, end)
+    scores = rows.fraud_probability[rows.model_digest == model_digest]
+    return Window(rows.matrix, scores, start, end, rows.schema_version)
 
 
 def other_model_serves(here: Installation, model: Model, newest: History) -> str | None:

@@ -229,9 +229,8 @@ class _Parser:
     def matrix(self, chunk: Chunk) -> Matrix:
         numbers = chunk.numbers[:, : len(self.features)].copy()
         if self.layout.amount_place is not None and self.scaling is not None:
-            amounts = numbers[:, self.layout.amount_place]
-            amounts -= self.scaling.mean
-            amounts /= self.scaling.standard_deviation
+            place = self.layout.amount_place
+            numbers[:, place] = self.scaling.scaled(numbers[:, place])
         try:
             return self.features.within_bounds(numbers)
         except InvalidTransactions:

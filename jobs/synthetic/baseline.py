@@ -12,6 +12,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.files import MANIFEST, ONNX, REFERENCE
 from fraud_detection.model.manifest import Manifest, holdout_of
 from fraud_detection.model.write import write_version
+from fraud_detection.schema import REVISION
 from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.synthetic.statistics import BadStatistics, Statistics
@@ -85,4 +86,5 @@ def _as_history(transactions: Transactions) -> History:
         model_digest=nothing,
         is_fraud=transactions.is_fraud.astype(np.int8),
         label_source=nothing,
+        schema_version=np.full(rows, REVISION),
     )

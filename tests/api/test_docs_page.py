@@ -66,6 +66,15 @@ def test_the_document_of_an_installation_is_about_its_features(features: Feature
         assert not validator.is_valid({"data": wrong}), wrong
 
 
+def test_the_document_lets_a_stored_transaction_be_outside_the_bounds_of_today() -> None:
+    document = openapi_document(default_features())
+    unscaled = dict.fromkeys(default_features().names, 5000.0)
+
+    found = document["components"]["schemas"]["Decision"]["allOf"][1]["properties"]["features"]
+    assert against(document, found).is_valid(unscaled)
+    assert not against(document, {"$ref": "#/components/schemas/NamedTransaction"}).is_valid(unscaled)
+
+
 @pytest.mark.parametrize(
     ("names", "is_valid"),
     [

@@ -61,7 +61,7 @@ def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, st
     assert repeated == by_name
     assert labelled.labels_added == 2
     assert (found.request_id, found.is_fraud, found.labels[0].reported_at) == (listed.request_id, True, moment)
-    assert found.features == named
+    assert found.features.to_dict() == named.to_dict()
     assert unknown.error.code == "unknown_transaction"
     assert model.version == health.model_version == listed.model_version
     assert "fraud_rows_stored_total 2.0" in metrics

@@ -5,6 +5,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from fraud_detection.model.read import Model
 from fraud_detection.model.write import promote
 from fraud_detection.settings import ApiSettings
 from fraud_detection.store import Store, decisions
+from jobs.exchange.feature_file import to_json
 
 BAD_ID = "transaction_ids, row 0: expected 1 to 128 visible ASCII characters, no leading /, or null"
 RANDOM = np.random.default_rng(7)
@@ -74,7 +76,7 @@ def test_rows_may_be_objects_that_name_every_feature(
     ("change", "message"),
     [
         ({"V3": None}, "row 1, feature V3: expected a number, got null"),
-        ({"V3": 1e10}, "row 1, feature V3: expected a finite number from -1e+09 to 1e+09"),
+        ({"V3": 1e10}, "row 1, feature V3: expected a finite number from -305.6 to 38.7"),
         ({"V29": 1.0}, "row 1: expected the 29 features and no other field"),
     ],
 )
@@ -91,6 +93,33 @@ def test_a_wrong_field_of_an_object_is_named(
 
     assert answer.status_code == 422
     assert answer.get_json()["error"]["message"] == message
+
+
+def test_a_wider_list_with_the_same_names_takes_over_store_and_model(
+    start_api: Callable[[ApiSettings], Api],
+    sqlite_environment: dict[str, str],
+    tmp_path: Path,
+    authorized: dict[str, str],
+    features: FeatureList,
+) -> None:
+    rows = [ROWS[0], [*ROWS[1][:-1], 5000.0]]
+    narrow = start_api(ApiSettings.from_env(sqlite_environment))
+    stored = narrow.test_client().post(
+        "/predict", json={"data": rows[:1], "transaction_ids": ["a"]}, headers=authorized
+    )
+    refused = narrow.test_client().post("/predict", json={"data": rows}, headers=authorized)
+    narrow.close()
+    *others, amount = features.features
+    wider = FeatureList((*others, replace(amount, maximum=1e6)))
+    (tmp_path / "features.json").write_text(to_json(wider))
+
+    wide = start_api(ApiSettings.from_env(sqlite_environment | {"FEATURES_FILE": str(tmp_path / "features.json")}))
+    scored = wide.test_client().post("/predict", json={"data": rows}, headers=authorized)
+
+    assert (refused.status_code, scored.status_code) == (422, 200)
+    assert "set FEATURES_FILE to a list with the same names and wider bounds" in refused.get_json()["error"]["message"]
+    assert scored.get_json()["fraud_probability"][0] == stored.get_json()["fraud_probability"][0]
+    assert wide.test_client().get("/transactions/a", headers=authorized).status_code == 200
 
 
 @pytest.mark.parametrize(

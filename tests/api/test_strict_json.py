@@ -57,9 +57,9 @@ NOT_STRICT = [
 ]
 
 NOT_TRANSACTIONS = [
-    ("1e400", body_with("1e400"), "row 0, feature V1: expected a finite number from -1e+09 to 1e+09"),
-    ("-1e400", body_with("-1e400"), "row 0, feature V1: expected a finite number from -1e+09 to 1e+09"),
-    ("400 digits", body_with("9" * 400), "row 0, feature V1: expected a finite number from -1e+09 to 1e+09"),
+    ("1e400", body_with("1e400"), "row 0, feature V1: expected a finite number from -368.1 to 23.8"),
+    ("-1e400", body_with("-1e400"), "row 0, feature V1: expected a finite number from -368.1 to 23.8"),
+    ("400 digits", body_with("9" * 400), "row 0, feature V1: expected a finite number from -368.1 to 23.8"),
     ("500 lists deep", b'{"data": ' + b"[" * 500 + b"]" * 500 + b"}", "row 0: expected 29 numbers (V1 to"),
     ("true", body_with("true"), "row 0, feature V1: expected a number, got a boolean"),
     ("a text", body_with('"1.0"'), "row 0, feature V1: expected a number, got a string"),
@@ -72,7 +72,7 @@ NOT_TRANSACTIONS = [
     ("a row that is a number", b'{"data": [1]}', "row 0: expected a list of 29 numbers, got a number"),
     ("data that is no list", b'{"data": {}}', "expected a list of at least one row"),
     ("1,001 rows", json.dumps({"data": [ROW] * 1001}).encode(), "expected at most 1000 rows in data, got 1001"),
-    ("beyond the bound", body_with("1000000001"), "row 0, feature V1: expected a finite number from -1e+09 to 1e+09"),
+    ("beyond the bound", body_with("23.81"), "row 0, feature V1: expected a finite number from -368.1 to 23.8. If the"),
     ("body a list", b"[]", "expected an object with the field data"),
     ("body a number", b"1", "expected an object with the field data"),
     ("body null", b"null", "expected an object with the field data"),
@@ -85,7 +85,7 @@ ACCEPTED = [
     ("too small for a float", body_with("1e-400"), 0.0),
     ("negative zero", body_with("-0.0"), -0.0),
     ("integer", body_with("7"), 7.0),
-    ("at the bound", body_with("1e9"), 1e9),
+    ("at the bound", body_with("23.8"), 23.8),
     ("many digits", body_with("0." + "3" * 5000), 1 / 3),
     ("blanks around", b" \n" + body_with("0.5") + b"\r\n\t", 0.5),
 ]

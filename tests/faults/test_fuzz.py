@@ -34,7 +34,7 @@ CANARY = "CANARY7f3a"
 MEMORY_GROWTH_BYTES = 50 * 1024 * 1024
 
 FEATURES = default_features()
-RIGHT_NUMBERS = ["0", "-0.0", "5e-324", "1e9", "-1e9", "7", "1E2", "1e-400", "0." + "3" * 400]
+RIGHT_NUMBERS = ["0", "-0.0", "5e-324", "3.6", "-3.6", "7", "1E1", "1e-400", "0." + "3" * 400]
 NOT_STRICT = [
     "NaN", "Infinity", "-Infinity", "9" * 4301, "01", "1_0", "+1", ".5", "1.", "0x1", "--1", "1e", "'1'", "undefined",
     "", "\u0661", '"\\ud800"', '"\\udc00\\ud800"', '{"a": 1, "a": 1}', '"\n"', '"\\q"', "[" * 20_000, '{"a":' * 20_000,
@@ -117,7 +117,7 @@ def post(rng: random.Random, path: str, body: str | bytes, *, is_right: bool | N
 
 def row(rng: random.Random) -> list[str]:
     """Return the numbers of one right row, as JSON writes them."""
-    return [rng.choice(RIGHT_NUMBERS) if rng.random() < 0.1 else repr(rng.gauss(0, 3)) for _ in FEATURES.names]
+    return [rng.choice(RIGHT_NUMBERS) if rng.random() < 0.1 else repr(rng.uniform(-3, 3)) for _ in FEATURES.names]
 
 
 def as_list(numbers: list[str]) -> str:

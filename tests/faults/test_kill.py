@@ -59,7 +59,7 @@ class Client(threading.Thread):
 
     def _next(self) -> Sent:
         number = len(self.expected.sent)
-        rows = self._random.normal(size=(int(self._random.integers(1, 6)), 29)).tolist()
+        rows = self._random.normal(size=(int(self._random.integers(1, 6)), 29)).clip(-3, 3).tolist()
         key = f"{self.name}-{number}" if number % 3 else None
         request = Sent([f"{self.name}-{number}-{index}" for index in range(len(rows))], rows, key)
         self.expected.sent.append(request)

@@ -4,8 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from fraud_detection.contract import SCALED_AMOUNT
 from fraud_detection.features import (
     BadFeatureList,
     Feature,
@@ -14,6 +17,7 @@ from fraud_detection.features import (
     default_features,
     load_features,
 )
+from jobs.synthetic.statistics import PUBLIC_SCALING
 from tests.support.no_files import FOLDER_PIPE_AND_DEVICE
 
 TWO = FeatureList((Feature("amount", minimum=0, maximum=1000), Feature("age_days")))
@@ -23,6 +27,35 @@ def test_the_default_list_is_the_contract() -> None:
     names = default_features().names
 
     assert names == (*(f"V{number}" for number in range(1, 29)), "Amount_scaled")
+
+
+def test_the_bounds_of_the_default_list_are_ten_times_the_real_range(real_data: Path) -> None:
+    real = pd.read_csv(real_data)
+    real[SCALED_AMOUNT] = PUBLIC_SCALING.scaled(real["Amount"].to_numpy())
+    features = default_features()
+
+    rounding = 0.1 + 1e-9  # two digits after the point, times ten
+    for bounds, extremes in ((features.minimums, real.min()), (features.maximums, real.max())):
+        beyond = np.abs(bounds) - 10 * np.abs(extremes[list(features.names)])
+        assert ((beyond >= 0) & (beyond <= rounding)).all()
+
+
+def test_an_unscaled_amount_in_the_place_of_the_scaled_one_is_refused_with_the_way_out() -> None:
+    with pytest.raises(
+        InvalidTransactions, match=r"Amount_scaled: .* to 782\.4\. If the value is right, set FEATURES_FILE"
+    ):
+        default_features().to_matrix([[0.0] * 28 + [5000.0]])
+
+
+def test_a_stored_row_is_judged_by_the_bounds_of_its_version() -> None:
+    rows, before, since = np.array([[0.0] * 28 + [5000.0]]), np.array([4]), np.array([5])
+    wider = FeatureList(tuple(Feature(name, -6000, 6000) for name in default_features().names))
+
+    assert not default_features().outside(rows, before).any()
+    assert default_features().outside(rows, since).tolist() == [[False] * 28 + [True]]
+    assert default_features().outside(np.full((1, 29), np.nan), before).all()
+    assert not wider.outside(rows, since).any()
+    assert TWO.outside(np.array([[5000.0, 0.0]]), before).tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +74,11 @@ def test_the_default_list_is_the_contract() -> None:
         ([[1, float("inf")]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
         ([[1, float("nan")]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
         ([[1, 10**400]], "row 0, feature age_days: expected a finite number from -1e+09 to 1e+09"),
-        ([[-1, 2]], "row 0, feature amount: expected a finite number from 0 to 1000"),
+        (
+            [[-1, 2]],
+            "row 0, feature amount: expected a finite number from 0 to 1000. If the value is right, set FEATURES_FILE "
+            "to a list with the same names and wider bounds; `fraudctl features show --json` prints the present list",
+        ),
         ([{"amount": 1}], "row 0: feature age_days is missing"),
         ([{"amount": 1, "age_days": 2, "x": 3}], "row 0: expected the 2 features and no other field"),
         ([{"amount": 1, "age_days": 2}, [1, 2]], "row 1: row 0 is an object, so every row must be one"),

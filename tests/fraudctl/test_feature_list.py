@@ -94,3 +94,10 @@ def test_show_prints_names_bounds_and_meaning(fraudctl: Fraudctl, features_file:
     assert shown.stdout == "  0  amount                   0 to 1e+09               in euro\n"
     assert default.stdout.count("\n") == 29
     assert default.stdout.startswith("  0  V1")
+
+
+def test_show_writes_a_features_file_to_widen(fraudctl: Fraudctl, tmp_path: Path) -> None:
+    shown = fraudctl("features", "show", "--json", env={"MODEL_PATH": "models/rf_model.pkl"})
+    (tmp_path / "features.json").write_text(shown.stdout)
+
+    assert load_features(tmp_path / "features.json") == load_features(None)

@@ -34,7 +34,7 @@ ANOTHER = "0" * 64  # digest of another model
 
 def rows(seed: int, count: int, shift: float = 0.0) -> Matrix:
     """Make up transactions like those of the reference, except for V1 if there is a shift."""
-    matrix = np.random.default_rng(seed).normal(size=(count, 29))
+    matrix = np.random.default_rng(seed).normal(size=(count, 29)).clip(-3, 3)
     matrix[:, 0] += shift
     return matrix
 
@@ -59,7 +59,7 @@ class WatchedInstallation:
         sample = History(
             request_id=texts, row_index=np.zeros(count, np.int64), ts=texts, matrix=reference,
             fraud_probability=np.zeros(count), is_flagged=np.zeros(count, np.bool_), model_digest=texts,
-            is_fraud=np.zeros(count, np.int8), label_source=texts,
+            is_fraud=np.zeros(count, np.int8), label_source=texts, schema_version=np.full(count, 5),
         )  # fmt: skip
         content = reference_bytes(sample, self.store.features, seed=1)
         replace_file(self.models_dir, version, REFERENCE, content)
@@ -155,6 +155,22 @@ def test_writes_what_it_found_and_the_same_again(installation_on_each: WatchedIn
         "model_version": served.version, "reference_digest": served.digest, "served_digest": served.digest,
         "seed": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("stored_by", "state"), [(4, "ok"), (5, "drift")])
+def test_rows_of_before_are_judged_by_the_wide_bounds_of_before(
+    installation: WatchedInstallation, stored_by: int, state: str
+) -> None:
+    unscaled = rows(1, 1200)
+    unscaled[::100, 28] = 5000.0
+    installation.remember(installation.serve(), unscaled, hours_ago=20)
+    with installation.store.begin() as connection:
+        requests = installation.store.tables.requests
+        connection.execute(sa.update(requests).values(schema_version=stored_by))
+
+    report = installation.detect()
+
+    assert (report.state, "data_quality" in report.reasons) == (state, state == "drift"), report.explanation
 
 
 def test_windows_are_the_newest_rows_cut_in_two_by_time(installation: WatchedInstallation) -> None:

@@ -18,7 +18,9 @@ NO_SCORES = np.zeros(0)
 
 
 def window(rows: Matrix, scores: np.ndarray = NO_SCORES) -> Window:
-    return Window(rows, scores, "2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000")
+    return Window(
+        rows, scores, "2026-01-01 00:00:00.000000", "2026-01-02 00:00:00.000000", schema_version=np.full(len(rows), 5)
+    )
 
 
 def judged(

@@ -32,6 +32,7 @@ def history(rows: int) -> History:
         model_digest=np.array([""] * rows),
         is_fraud=np.zeros(rows, dtype=np.int8),
         label_source=np.array(["import"] * rows),
+        schema_version=np.full(rows, 5),
     )
 
 

@@ -15,7 +15,7 @@ def history(rows: int) -> History:
         matrix=np.arange(rows, dtype=float).reshape(-1, 1),
         fraud_probability=np.arange(rows) / 100, is_flagged=np.zeros(rows, np.bool_),
         model_digest=np.array(["other" if day % 3 == 0 else "ours" for day in range(rows)], dtype=np.str_),
-        is_fraud=np.full(rows, -1, np.int8), label_source=texts,
+        is_fraud=np.full(rows, -1, np.int8), label_source=texts, schema_version=np.full(rows, 5),
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def report(*, is_baseline: bool = False, holdout: Holdout | None = None) -> Drif
     random = np.random.default_rng(0)
 
     def window(shift: float) -> Window:
-        return Window(random.normal([0, shift], size=(800, 2)), random.beta(1, 9, size=800), "a", "b")
+        return Window(random.normal([0, shift], size=(800, 2)), random.beta(1, 9, size=800), "a", "b", np.full(800, 5))
 
     return compare(
         Reference(random.normal(size=(4000, 2)), holdout, is_baseline),

@@ -32,6 +32,7 @@ def history(
         model_digest=np.full(rows, "d"),
         is_fraud=np.array(is_fraud, dtype=np.int8),
         label_source=np.array(["chargeback" if truth >= 0 else "" for truth in is_fraud], dtype=np.str_),
+        schema_version=np.full(rows, 5),
     )
 
 

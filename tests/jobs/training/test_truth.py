@@ -42,6 +42,7 @@ def history(*rows: tuple[object, ...]) -> History:
         model_digest=np.array([""] * len(rows), dtype="U1"),
         is_fraud=np.array(truths, dtype=np.int8),
         label_source=np.array(sources, dtype=np.str_),
+        schema_version=np.full(len(rows), 5),
     )
 
 
