@@ -1,4 +1,4 @@
-"""Argument types and files that several commands share."""
+"""Argument types, files and questions that several commands share."""
 
 import errno
 import gzip
@@ -16,6 +16,7 @@ from typing import BinaryIO, TextIO
 import click
 
 from fraud_detection.clock import parse_timestamp
+from fraud_detection.exit_codes import ExitCode, ExpectedError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -33,6 +34,22 @@ class Moment(click.ParamType[datetime]):
             return parse_timestamp(str(value).strip())
         except ValueError:
             self.fail("expected a time such as 2026-08-22 or 2026-08-22T10:15:30", param, context)
+
+
+class NotConfirmed(ExpectedError):
+    """Something that you were not asked about, and that no option confirms."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
+
+
+def ask(question: str, *, otherwise: str) -> None:
+    """Ask on a terminal, and end the command unless the answer is yes.
+
+    Raises NotConfirmed with the message `otherwise` if there is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise NotConfirmed(otherwise)
+    click.confirm(question, abort=True, err=True)
 
 
 STDIN = Path("/dev/stdin")

@@ -1,15 +1,13 @@
 """Commands on model versions: models list, show, promote, rollback, adopt."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from fraud_detection.counted import counted
-from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
-from fraudctl.arguments import FILE, seekable
+from fraudctl.arguments import FILE, ask, seekable
 from fraudctl.caller import actor, api_to_ask, installation
 from jobs.reporting.lineage import journal_line
 
@@ -81,12 +79,6 @@ def rollback(reason: str) -> None:
     click.echo(f"{version} is the current version again.")
 
 
-class NotTrusted(ExpectedError):
-    """A pickle that you were not asked about and that no --trust vouches for."""
-
-    exit_code = ExitCode.BAD_CONFIGURATION
-
-
 @models.command()
 @click.argument("file", type=FILE)
 @click.option("--trust", is_flag=True, help="Do not ask: you trust the file and where it comes from.")
@@ -100,7 +92,11 @@ def adopt(file: Path, trust: bool) -> None:
       fraudctl models adopt old/rf_model.pkl
     """
     if not trust:
-        _ask_for_trust(file)
+        ask(
+            f"{file} is a pickle, which can run any code as you. Do you trust it?",
+            otherwise=f"{file}: a pickle can run any code as you, and there is no terminal to ask on; "
+            "add --trust if you trust the file",
+        )
     from jobs.adopt import adopt as run
 
     here = installation()
@@ -112,15 +108,6 @@ def adopt(file: Path, trust: bool) -> None:
     )
     for note in adopted.notes:
         click.echo(note)
-
-
-def _ask_for_trust(file: Path) -> None:
-    if not sys.stdin.isatty():
-        raise NotTrusted(
-            f"{file}: a pickle can run any code as you, and there is no terminal to ask on; "
-            "add --trust if you trust the file"
-        )
-    click.confirm(f"{file} is a pickle, which can run any code as you. Do you trust it?", abort=True, err=True)
 
 
 COMMANDS = (models,)

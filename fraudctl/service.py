@@ -1,4 +1,4 @@
-"""Commands that start the API: serve, bootstrap."""
+"""Commands on the whole installation: serve, bootstrap, reset."""
 
 import importlib.util
 import json
@@ -17,10 +17,11 @@ from fraud_detection.counted import counted
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.listening import local_url, require_ports
 from fraud_detection.model.files import MANIFEST
-from fraud_detection.model.read import Model, current_version, load
+from fraud_detection.model.read import Model, current_version, load, read_manifest
 from fraud_detection.remembered import features_file
-from fraud_detection.settings import ApiSettings, SharedSettings
+from fraud_detection.settings import ApiSettings, JobSettings, SharedSettings
 from fraud_detection.vanished import Mark
+from fraudctl.arguments import ask
 from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
 from jobs.installation import Installation
 
@@ -82,11 +83,20 @@ def _accept_store(settings: SharedSettings) -> None:
 
 def _bootstrap(environ: dict[str, str]) -> None:
     here = installation()
-    if current_version(here.settings.models_dir) is None and not (here.settings.baseline_dir / MANIFEST).exists():
+    if current_version(here.settings.models_dir) is None and _lacks_baseline(here):
         _make_baseline(here)
     ended = subprocess.run([sys.executable, "-m", "api.bootstrap"], env=environ, check=False)
     if ended.returncode:
         raise click.exceptions.Exit(ended.returncode)
+
+
+def _lacks_baseline(here: Installation) -> bool:
+    """Return whether a first model must be trained: there is none, or a synthetic one of another feature list."""
+    folder = here.settings.baseline_dir
+    if not (folder / MANIFEST).exists():
+        return True
+    manifest = read_manifest(folder)
+    return manifest.features_digest != here.features.digest and manifest.trained_on == "synthetic"
 
 
 def _make_baseline(here: Installation) -> None:
@@ -129,4 +139,31 @@ curl -s {shlex.quote(f"{url}/predict")} -H "Authorization: Bearer {token}" -H "C
 """
 
 
-COMMANDS = (serve, bootstrap)
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(yes: bool) -> None:
+    """Delete stores, models, training runs and drift result for good, to start over. Stop the API first.
+
+    The command lists them and asks; without a terminal it needs --yes. Token, backups, the first model in BASELINE_DIR
+    and files of yours stay.
+
+    \b
+      fraudctl db backup before.tar.gz
+      fraudctl reset
+    """
+    from jobs.upkeep.reset import delete, to_delete
+
+    settings = JobSettings.from_env(os.environ)
+    with to_delete(settings) as paths:
+        if paths:
+            click.echo("\n  ".join(["To delete:", *map(str, paths)]))
+        if paths and not yes:
+            ask(
+                "Delete all of it for good?",
+                otherwise="nothing was deleted, because there is no terminal to ask on; add --yes to delete it",
+            )
+        delete(paths, settings)
+    click.echo("Deleted. `fraudctl serve --first-time` starts anew." if paths else "There was nothing to delete.")
+
+
+COMMANDS = (serve, bootstrap, reset)

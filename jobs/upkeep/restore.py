@@ -297,13 +297,14 @@ def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            _erase_sqlite(path)
+            erase_sqlite(path)
     for location in stores:  # otherwise the store would count as lost, and imports would be rejected
         forget_file(location)
     return erased
 
 
-def _erase_sqlite(path: Path) -> None:
+def erase_sqlite(path: Path) -> None:
+    """Delete a file, and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -316,7 +317,7 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     partial.chmod(0o660)  # as the API creates it: the API may run as another user of the group
     sync_tree(partial)
     # Delete all of the old one first: SQLite would replay an old write-ahead log into the new file.
-    _erase_sqlite(target)
+    erase_sqlite(target)
     partial.rename(target)
     sync_folder(target.parent)
 

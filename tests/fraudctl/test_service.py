@@ -194,9 +194,15 @@ def test_a_list_that_is_not_that_of_the_installation_is_named(
 
 
 def test_bootstrap_makes_a_baseline_for_other_features(
-    fraudctl: Fraudctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: Started
+    fraudctl: Fraudctl,
+    tmp_path: Path,
+    make_version: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    started: Started,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    of_the_default_list = make_version(tmp_path / "made", trained_on="synthetic")
+    (tmp_path / "made" / of_the_default_list).rename(tmp_path / "baseline")
     (tmp_path / "features.json").write_text('{"features": [{"name": "amount"}]}')
     environment = {"FEATURES_FILE": "features.json"}
     refused = fraudctl("bootstrap", env=environment, exit_code=3)
