@@ -793,8 +793,9 @@ def test_a_lost_connection_is_replaced(postgresql_database: str, features: Featu
     store.close()
 
 
+@pytest.mark.usefixtures("real_deadline")
 def test_nothing_is_stored_while_a_restore_has_postgresql_alone(
-    postgresql_database: str, features: FeatureList, start: Any
+    postgresql_database: str, features: FeatureList
 ) -> None:
     store = Store.create_or_migrate(postgresql_database, features)
     writer = Writer(store, Metrics())
