@@ -213,21 +213,24 @@ class KnownRows:
             self.labels_added += len(new)
 
     def _labels_of(self, ids: Sequence[int]) -> Iterator[tuple[Any, list[Label]]]:
-        """Give stored rows, each with its labels."""
+        """Give stored rows, each with the newest label of every verdict of every source: those that can count."""
         requests, labels = self._store.tables.requests, self._store.tables.labels
         names = [field.name for field in fields(Label) if field.name in labels.c]  # an older store has fewer
         of_row = sa.and_(labels.c.request_id == requests.c.request_id, labels.c.row_index == requests.c.row_index)
-        query = (
-            sa.select(requests.c.id, *(labels.c[name] for name in names))
-            .join_from(requests, labels, of_row, isouter=True)
+        place = sa.func.row_number().over(
+            partition_by=(requests.c.id, labels.c.source, labels.c.is_fraud),
+            order_by=(labels.c.reported_at.desc(), labels.c.received_at.desc(), labels.c.reporter.desc()),
+        )
+        every = (
+            sa.select(requests.c.id, *(labels.c[name] for name in names), place.label("place"))
+            .join_from(requests, labels, of_row)
             .where(requests.c.id.in_(ids))
-            .order_by(requests.c.id, labels.c.id)
+            .subquery()
         )
         said: dict[int, list[Label]] = defaultdict(list)
-        for stored in self._connection.execute(query).mappings():
-            if stored["source"] is not None:
-                known = Label(**{name: stored[name] for name in names})
-                said[stored["id"]].append(replace(known, is_fraud=bool(known.is_fraud)))
+        for stored in self._connection.execute(sa.select(every).where(every.c.place == 1)).mappings():
+            known = Label(**{name: stored[name] for name in names})
+            said[stored["id"]].append(replace(known, is_fraud=bool(known.is_fraud)))
         rows = sa.select(requests.c.id, requests.c.request_id, requests.c.row_index).where(requests.c.id.in_(ids))
         for row in self._connection.execute(rows).all():
             yield row, said[row.id]

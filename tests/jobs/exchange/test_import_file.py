@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.features import Feature, FeatureList, default_features
@@ -295,6 +297,30 @@ def test_a_label_that_a_later_export_has_comes_in_for_the_row_that_is_known(
     assert truths(location) == [(1, 0), (2, 1), (3, 1), (4, 1)]
     assert counts(small(tmp_path, "c.csv.gz", *first.read_text().split("\n")), location) == (0, 4, 0)
     assert truths(location) == [(1, 0), (2, 1), (3, 1), (4, 1)]
+
+
+def test_a_row_with_any_number_of_labels_takes_no_more_memory(location: str | Path, tmp_path: Path) -> None:
+    counts(small(tmp_path, "a.csv", "amount,Class,ts", "7,0,2026-01-01"), location)
+    store = Store.open(location, AMOUNT)
+    with store.begin() as connection:
+        (label,) = connection.execute(sa.select(store.tables.labels)).mappings().all()
+        said = {**label, "source": "analyst", "reported_at": "2026-01-02 00:00:00.000000"}
+        del said["id"]
+        many = [{**said, "reporter": f"{number:06}", "is_fraud": number % 2} for number in range(20_000)]
+        connection.execute(sa.insert(store.tables.labels), many)
+    store.close()
+    later = small(tmp_path, "b.csv", "amount,Class,ts", "7,1,2026-01-01")
+    del many
+
+    tracemalloc.start()
+    try:
+        assert counts(later, location) == (0, 1, 1)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most_bytes < 8 * 1024 * 1024  # all labels would take 20 MiB
+    assert truths(location) == [(7, 1)]
 
 
 @pytest.mark.parametrize("swap", [False, True])
