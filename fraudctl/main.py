@@ -1,6 +1,7 @@
 """`fraudctl`: all commands, and each expected error as one line and an exit code."""
 
 import errno
+import re
 
 import click
 import sqlalchemy as sa
@@ -17,6 +18,14 @@ class Fraudctl(click.Group):
         """Return the names in the order of COMMANDS."""
         del ctx
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an empty argument, which would be read as this folder, or as every or no transaction."""
+        if any(re.fullmatch(r"(--[a-z-]+=)?", argument) for argument in args):
+            raise click.UsageError(
+                "an argument is empty; leave it out, or look whether a variable of your shell is set"
+            )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""

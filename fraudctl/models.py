@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fraud_detection.counted import counted
+from fraud_detection.model.files import shown
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE, ask, seekable
 from fraudctl.caller import actor, api_to_ask, installation
@@ -41,7 +42,7 @@ def list_versions() -> None:
 def show(version: str | None) -> None:
     """Print the manifest of a version and its history. Without VERSION: the current one."""
     models_dir = installation().settings.models_dir
-    chosen = Path(version).name if version else current_version(models_dir)
+    chosen = _kept(version, models_dir) if version else current_version(models_dir)
     if chosen is None:
         raise ModelRefused("missing", f"{models_dir}: there is no current model; `fraudctl bootstrap` installs one")
     manifest = read_manifest(models_dir / chosen)
@@ -63,9 +64,19 @@ def promote(version: str, reason: str) -> None:
     from jobs.rollout.by_hand import promote_by_hand
 
     here = installation()
-    name = Path(version).name
+    name = _kept(version, here.models_dir)
     promote_by_hand(name, here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
     click.echo(f"{name} is the current version.")
+
+
+def _kept(version: str, models_dir: Path) -> str:
+    """Return the name of a kept version, of which a path may have been given; raises ModelRefused."""
+    name = Path(version).name
+    if name not in versions(models_dir):
+        raise ModelRefused(
+            "missing", f"{models_dir}: has no version {shown(name)}; `fraudctl models list` shows those that are kept"
+        )
+    return name
 
 
 @models.command()

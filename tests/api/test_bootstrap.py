@@ -161,6 +161,8 @@ def test_it_says_what_it_did(run: Callable[..., int], caplog: pytest.LogCaptureF
         ({"FRAUD_THRESHOLD": "2"}, 2, "FRAUD_THRESHOLD"),
         ({"FEATURES_FILE": "nowhere.json"}, 2, "nowhere.json"),
         ({"BASELINE_DIR": "nowhere"}, 3, "BASELINE_DIR"),
+        ({"BASELINE_DIR": __file__}, 3, f"BASELINE_DIR: {__file__}: expected a folder, got a file"),
+        ({"BASELINE_DIR": "/dev/null"}, 3, "BASELINE_DIR: /dev/null: expected a folder, got a device"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_code(

@@ -56,6 +56,31 @@ def test_an_expected_error_is_one_line_and_an_exit_code(error: Exception, exit_c
     assert (result.exit_code, result.stderr, result.stdout) == (exit_code, message, "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["db", "query", ""],
+        ["db", "backup", ""],
+        ["db", "backup", "--into", ""],
+        ["forget", "--yes", ""],
+        ["lineage", ""],
+        ["models", "show", ""],
+        ["export", "--out="],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_argument_is_refused_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(main, arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "an argument is empty; leave it out, or look whether a variable of your shell is set" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bug_shows_its_traceback() -> None:
     result = CliRunner().invoke(failing(ZeroDivisionError("our mistake")), ["work"])
 

@@ -108,10 +108,25 @@ def test_there_is_nothing_to_show_before_a_model_serves(fraudctl: Fraudctl, tmp_
     assert "there is no current model; `fraudctl bootstrap` installs one" in result.stderr
 
 
-def test_a_version_that_is_not_there_is_named(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:
-    result = fraudctl("models", "show", "../20200101T000000Z-0123456789ab", env=sqlite_environment, exit_code=3)
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("../20200101T000000Z-0123456789ab", "20200101T000000Z-0123456789ab"),
+        ("nothing", "nothing"),
+        ("/dev/null", "null"),
+        ("a\nb", "'a\\nb'"),
+    ],
+)
+def test_a_version_that_is_not_there_is_named(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path, version: str, name: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
+    told = f"fraudctl: {models_dir}: has no version {name}; `fraudctl models list` shows those that are kept\n"
 
-    assert result.stderr.startswith("fraudctl: 20200101T000000Z-0123456789ab: manifest.json cannot be read")
+    for command in ("show", "promote"):
+        assert fraudctl("models", command, version, env=sqlite_environment, exit_code=3).stderr == told
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("spoil", "reason"), BAD_STATES.values(), ids=BAD_STATES.keys())
