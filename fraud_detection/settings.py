@@ -272,7 +272,8 @@ class JobSettings(SharedSettings):
         "GATE_MARGIN",
         Number(0, 0.5),
         0.02,
-        "maximum loss of average precision that a challenger may have (5 % bound; against the synthetic baseline, the mean)",
+        "maximum loss of average precision that a challenger may have "
+        "(5 % bound; against the synthetic baseline, the mean)",
     )
     retrain_after_days: float = variable(
         "RETRAIN_AFTER_DAYS",
