@@ -246,7 +246,9 @@ def load_features(path: Path | None) -> FeatureList:
     try:
         document = json.loads(read_regular(path, NAMED_LIMIT_BYTES).decode())
     except OSError as error:
-        raise BadFeatureList(f"{path}: cannot be read ({error.strerror})") from error
+        raise BadFeatureList(
+            f"{path}: cannot be read ({error.strerror}); restore it, or let FEATURES_FILE name the feature list"
+        ) from error
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
         raise BadFeatureList(f"{path}: is not JSON ({error})") from error
     try:

@@ -91,7 +91,7 @@ def alone_with(location: str | Path) -> Iterator[None]:
     cannot be reached.
     """
     if isinstance(location, Path):
-        with alone_with_file(location):
+        with _alone_with_file(location, "stop it first"):
             yield
         return
     engine = open_engine(location)
@@ -113,14 +113,18 @@ def alone_with_file(location: str | Path) -> Iterator[None]:
 
     Raises StoreInUse at once if one has it open, NotAFile if the store is no file.
     """
+    way_out = "stop it first, or let TRAIN_DB name a file of its own, because training reads both"
+    with _alone_with_file(location, way_out):
+        yield
+
+
+@contextlib.contextmanager
+def _alone_with_file(location: str | Path, way_out: str) -> Iterator[None]:
     try:
         with _store_locked(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
     except BlockingIOError as error:
-        raise StoreInUse(
-            f"{location}: a running API has this store open; stop it first (or let TRAIN_DB name a file of its own: "
-            "training reads both)"
-        ) from error
+        raise StoreInUse(f"{location}: a running API has this store open; {way_out}") from error
 
 
 @contextlib.contextmanager

@@ -92,7 +92,10 @@ def test_a_list_that_is_gone_is_named(checkout: Path) -> None:
     with pytest.raises(BadFeatureList) as missing:
         load_features(features_file(settings()))
 
-    assert str(missing.value) == f"{checkout / 'features.json'}: cannot be read (No such file or directory)"
+    assert str(missing.value) == (
+        f"{checkout / 'features.json'}: cannot be read (No such file or directory); "
+        "restore it, or let FEATURES_FILE name the feature list"
+    )
 
 
 def test_postgresql_remembers_nothing_on_this_machine() -> None:

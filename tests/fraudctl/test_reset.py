@@ -112,7 +112,7 @@ def test_a_running_api_or_job_stops_it(fraudctl: Fraudctl, used: dict[str, str],
     with promoter(models_dir):
         changed = fraudctl("reset", "--yes", env=used, exit_code=1)
 
-    assert "a running API has this store open; stop it first" in served.stderr
+    assert served.stderr.endswith("requests.db: a running API has this store open; stop it first\n")
     assert "another job is changing the models" in changed.stderr
     assert files(tmp_path) == before
 
