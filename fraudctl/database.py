@@ -108,7 +108,9 @@ def restore(source: Path, replace: bool, unencrypted: bool) -> None:
     Stop the API first. --replace deletes everything that is there now. An encrypted backup needs BACKUP_KEY_FILE.
 
     \b
-      fraudctl db restore backups/2026-08-22.tar.gz --replace
+      fraudctl db restore backups/2026-08-22.tar.gz --replace   # stop the API first
+
+    \b
       kubectl exec -i job/admin -- fraudctl db restore /dev/stdin --replace < 2026-08-22.tar.gz
     """
     from jobs.upkeep.restore import restore as put_back
@@ -155,7 +157,7 @@ def copy(replace: bool) -> None:
     Stop the API first. The command compares counts and digests before it commits.
 
     \b
-      DATABASE_URL=postgresql://fraud:secret@db/fraud fraudctl db copy
+      DATABASE_URL=postgresql://fraud:secret@db.example/fraud fraudctl db copy   # stop the API first
     """
     here = installation()
     if here.settings.database_url is None:

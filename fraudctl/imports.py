@@ -43,10 +43,12 @@ def import_command(file: Path, start: datetime | None, ignored: tuple[str, ...],
     unknown). Optional: Time (seconds) or ts (a time), transaction_id.
 
     \b
-      fraudctl import creditcard.csv
+      fraudctl import creditcard.csv   # stop the API first
       fraudctl import history.csv.gz --start 2026-01-01 --ignore shop
       fraudctl import history.parquet
-      TRAIN_DB=data/history.db fraudctl import history.csv   # while the API runs
+      TRAIN_DB=data/history.db fraudctl import creditcard.csv   # while the API runs
+
+    \b
       kubectl exec -i job/admin -- fraudctl import /dev/stdin < history.csv.gz
 
     Only rows that are not stored yet come in: a transaction is known by its transaction_id and time, without an id by
@@ -86,8 +88,8 @@ def import_db_command(file: Path, without_labels: bool, ignored: tuple[str, ...]
     """Import the table `requests` of an older installation's SQLite file into TRAIN_DB.
 
     \b
-      fraudctl import-db old/requests.db
-      fraudctl import-db old/requests.db --without-labels
+      fraudctl import-db old/requests.db   # stop the API first
+      fraudctl import-db older/requests.db --without-labels
 
     A Class that is filled becomes a true label; if it was copied from the model's own decisions, add --without-labels.
     Its scores stay behind, because their model and threshold are unknown.

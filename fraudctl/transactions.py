@@ -46,7 +46,7 @@ def score(file: Path, out: Path | None, run: str | None) -> None:
     The columns are those of `fraudctl import`; Class is optional, and other columns are ignored.
 
     \b
-      fraudctl score new.csv
+      fraudctl score new.csv   # while the API runs
       fraudctl score new.csv.gz --out scored.csv
       fraudctl score new.parquet --out scored.parquet
 

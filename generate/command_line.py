@@ -22,6 +22,13 @@ _EXIT_CODES = """\
 The API, the jobs and `fraudctl` use the same codes, defined in `fraud_detection/exit_codes.py`. The message says more.
 """
 
+_NOT_RUN = {
+    "kubectl": "needs a cluster",
+    "fraudctl mlflow": "serves until you stop it",
+    "fraudctl db backup before.tar.gz\nfraudctl reset": "deletes what the next examples need",
+}
+"""Examples that no test of documents runs, by how they begin, with the reason."""
+
 
 def command_line(program: click.Group, program_name: str) -> str:
     """Return the document: a list of all commands, the exit codes, then a section for each command."""
@@ -63,4 +70,5 @@ def _paragraphs(command: click.Command) -> list[str]:
 
 def _example(part: str) -> str:
     lines = inspect.cleandoc(part.removeprefix("\b"))
-    return f"```bash\n{lines}\n```"
+    mark = next((f"<!-- not run: {why} -->\n" for begin, why in _NOT_RUN.items() if lines.startswith(begin)), "")
+    return f"{mark}```bash\n{lines}\n```"
