@@ -206,13 +206,13 @@ class ApiSettings(SharedSettings):
         "RATE_LIMIT_PER_SECOND",
         Integer(0, 1_000_000),
         0,
-        "requests per second that the tokens of one name may send; beyond it the API answers 429; 0 is no limit",
+        "requests per second that the tokens of one name may send; beyond it the API replies 429; 0 is no limit",
     )
     max_in_flight: int = variable(
         "MAX_IN_FLIGHT",
         Integer(1, 10_000),
         256,
-        "maximum requests in flight; beyond it the API answers 503 with Retry-After",
+        "maximum requests in flight; beyond it the API replies 503 with Retry-After",
     )
     retention_days: int = variable(
         "RETENTION_DAYS",
