@@ -10,8 +10,8 @@ LINES_PER_SECOND = 10
 class LineBudget:
     """The lines that may be written in one second of the clock: so many for each name, so that no name hides another.
 
-    Whoever brings no valid token shares one name. `tell_left_out` is called for each name that had more lines than that
-    in an earlier second, with their number, when the next line of any name is asked for.
+    All requests without a valid token share one name. When the next line of any name is asked for in a later second,
+    `tell_left_out` receives each name that exceeded its lines, and by how many.
     """
 
     def __init__(self, tell_left_out: Callable[[str, int], object]) -> None:

@@ -314,7 +314,7 @@ def read_secret_file(variable: str, path: Path) -> str:
 def open_file_warning(variable: str, path: Path) -> str | None:
     """Return what to say about a file of secrets that belongs to this user and is open to others, None if it is not.
 
-    A file of another user is none of ours: a Secret of Kubernetes is read as its group, one of Compose as any user.
+    If it belongs to another user, this one reads it as its group (a Secret of Kubernetes) or as any user (of Compose).
     """
     try:
         state = path.stat()
