@@ -32,7 +32,7 @@ class Api(flask.Flask):
 
     def __init__(self, health: Health, served: ServedModel, writer: Writer, metrics: Metrics) -> None:
         super().__init__("api", static_folder=None)
-        self.url_map.merge_slashes = False  # a path with // is unknown: a redirect would be a page of HTML
+        self.url_map.merge_slashes = False  # a path with // inside is unknown: a redirect would be a page of HTML
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # a method that docs/openapi.yaml does not name is 405
         self.health = health
         self.served = served
