@@ -368,6 +368,60 @@ def test_idle_strangers_shut_out_neither_new_clients_nor_a_known_one(connect: Co
         one.sock.close()
 
 
+ANSWERS_LATER = """
+import json, pathlib, gevent
+
+folder = pathlib.Path(__file__).parent
+
+class Application:
+    def watch_connections(self, connections):
+        self.connections = connections
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/later":
+            with (folder / "waiting").open("a") as waiting:
+                waiting.write(".")
+            while not (folder / "go").exists():
+                gevent.sleep(0.01)
+        body = json.dumps({"open": self.connections.states().total(), "ended": self.connections.ended}).encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+application = Application()
+"""
+
+
+def test_room_is_made_later_if_every_place_was_at_work(
+    connect: Connect, sqlite_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "answers_later.py").write_text(ANSWERS_LATER)
+    environment = {**sqlite_environment, "PYTHONPATH": str(tmp_path)}
+    now, later = (f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ("now", "later"))
+    places = 60
+    few = ["prlimit", f"--nofile={2 * places}:{2 * places}"]
+    server = launch(environment, tmp_path / "log", "answers_later:application", under=few)
+    try:
+        server.wait_until(server.is_listening)
+        kept = [connect(server)]
+        server.wait_until(lambda: json.loads(kept[0].send(now).answer()[2])["open"] == 1)
+        (tmp_path / "waiting").touch()
+        (worker,) = psutil.Process(server.process.pid).children()
+        worker.suspend()  # so that every request has arrived when its connection is accepted
+        kept += [connect(server) for _ in range(places - 1)]
+        last = connect(server)
+        for connection in (*kept, last):
+            connection.send(later)
+        worker.resume()
+        server.wait_until(lambda: (tmp_path / "waiting").read_text() == "." * places)
+        (tmp_path / "go").touch()
+
+        assert json.loads(last.answer()[2])["ended"].get("crowded") == 1
+        assert [connection.answer()[0] for connection in kept] == [200] * places
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
 def test_other_clients_are_served_beside_slow_bodies(connect: Connect, small_server: Server) -> None:
     slow = [connect(small_server) for _ in range(20)]
     rests = [one.begin() for one in slow]
