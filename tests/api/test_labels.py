@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from api.app import Api
 from api.labels import InvalidLabels, read_labels
 from fraud_detection.store import labels as stored_labels
 from fraud_detection.store.labels import NewLabel
@@ -50,6 +51,18 @@ def test_a_label_is_remembered_with_its_source(each_client: FlaskClient, authori
         f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000000Z",
     )
     assert each_client.get("/transactions/one", headers=authorized).get_json()["is_fraud"] is None
+
+
+def test_labels_report_their_progress_so_that_they_end_with_their_caller(
+    api: Api, client: FlaskClient, authorized: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(client, authorized, "t")
+    steps = []
+    monkeypatch.setattr(api.writer, "go_on", lambda: steps.append("before the labels, or among them"))
+
+    assert label(client, authorized, BY_ID)[0] == 200
+
+    assert len(steps) > 1
 
 
 def test_repeating_labels_changes_nothing(each_client: FlaskClient, authorized: dict[str, str]) -> None:

@@ -99,14 +99,10 @@ def test_a_database_that_lost_pages_after_a_checkpoint_is_named(sqlite_store: St
         files.require_unchanged()
 
 
-def test_a_descriptor_that_was_closed_and_used_again_is_found_anew(
-    sqlite_store: Store, database: Path, tmp_path: Path
-) -> None:
-    files = OpenFiles(database)
-    sqlite_store.engine.dispose()
+def test_a_descriptor_that_was_closed_and_used_again_is_found_anew(sqlite_store: Store, tmp_path: Path) -> None:
+    assert isinstance(sqlite_store.location, Path)
     with sqlite_store.engine.connect() as first:
-        files.forget_closed_log()
-        files.note_reopened_log()
+        files = OpenFiles(sqlite_store.location)  # which finds the descriptors of the first connection
         with sqlite_store.engine.connect():
             first.invalidate()
             others = [(tmp_path / f"{number}").open("wb") for number in range(20)]

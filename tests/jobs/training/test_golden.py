@@ -62,6 +62,18 @@ def test_both_decisions_are_there_if_fraud_is_rare_and_takes_three_features() ->
     assert min(made.scores) < 0.4 <= max(made.scores)
 
 
+def test_both_decisions_are_there_if_no_mixture_of_ordinary_values_looks_like_fraud() -> None:
+    rows = np.random.default_rng(5).normal(size=(4000, 8))
+    rows[:20] += 4
+    features = FeatureList(tuple(Feature(f"f{place}") for place in range(8)))
+    forest = RandomForestClassifier(20, max_features=None, min_samples_leaf=5, random_state=1)
+    onnx = to_onnx(forest.fit(rows, rows.min(axis=1) > 1), features)
+
+    made = golden(onnx, rows, seed=1)
+
+    assert min(made.scores) < 0.4 <= max(made.scores)
+
+
 def test_few_rows_are_enough() -> None:
     rows, is_fraud = made_up(24, seed=4)
     onnx = to_onnx(LogisticRegression().fit(rows, is_fraud), FEATURES)
