@@ -52,19 +52,19 @@ def forget(identifier: str, here: Installation) -> Forgotten:
         here.stores(read_only=False, may_be_none=True) as stores,
     ):
         delete_abandoned(here.models_dir, UNPACKED)  # a killed restore leaves the whole backup there
-        keys: set[tuple[str, int]] = set()
+        # The key that it may be itself: references also hold rows that RETENTION_DAYS has deleted from the stores.
+        keys: set[tuple[str, int | None]] = {decisions.key_in(identifier)}
         for store in stores:
             with store.begin() as connection:
                 keys.update(decisions.rows_of(store, connection, identifier))
-        if keys:
-            _forget_in_references(here.models_dir, keys, done)
+        _forget_in_references(here.models_dir, keys, done)
         done.golden = renew_golden(here)
         for store in stores:
             _forget_in_store(store, identifier, done)
     return done
 
 
-def _forget_in_references(models_dir: Path, keys: set[tuple[str, int]], done: Forgotten) -> None:
+def _forget_in_references(models_dir: Path, keys: set[tuple[str, int | None]], done: Forgotten) -> None:
     for version in versions(models_dir):
         try:
             # its own features: an older version may have other features than the installation
@@ -99,6 +99,12 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings, *, now: dateti
     """Return a text that says what was erased and what stays; a backup is kept for so many nights."""
     if done.rows == 0:
         lines = [f"{identifier}: nothing is stored under this id."]
+        if not done.references:
+            lines.append(
+                "If RETENTION_DAYS has deleted the transaction, the reference of a model may still hold its features, "
+                "without the id of your client. Run this command with the request_id and row that the API answered, "
+                "as REQUEST_ID:ROW, to delete it there."
+            )
     else:
         lines = [
             f"{identifier}: erased {counted(done.rows, 'stored row')} with features and scores, "
@@ -115,6 +121,12 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings, *, now: dateti
     ]
     if settings.database_url:
         lines.append("PostgreSQL keeps erased rows in its files until VACUUM has run.")
+    else:
+        lines.append(
+            "NOT searched: unused parts of a database that an earlier release restored from a backup. They may hold "
+            "rows that were erased before it. To write the database anew, stop the API, then run `fraudctl db backup` "
+            "and `fraudctl db restore --replace`."
+        )
     if done.golden.versions or done.golden.runs:
         lines.append(
             "Replaced golden rows of an earlier release, which held values of transactions, in "
@@ -125,7 +137,8 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings, *, now: dateti
         f"Out of reach: backups made until {now:%Y-%m-%d}. If you make one every night and keep {nights}, the last of "
         f"them is deleted on {now + timedelta(days=nights):%Y-%m-%d}. Delete other copies and exports yourself.",
         "A model keeps what it learned: a threshold of a forest lies between the values of two training rows. An "
-        "adopted model of another kind, such as nearest neighbours, may hold whole rows. The next retraining no longer "
-        "uses this transaction.",
+        "adopted model of another kind, such as nearest neighbours, may hold whole rows: `fraudctl models show` says "
+        "so. Of a model that an earlier release adopted it is unknown until you adopt its file again. The next "
+        "retraining no longer uses this transaction.",
     ]
     return "\n".join(lines)

@@ -196,10 +196,21 @@ def _names(store: Store, identifier: str) -> tuple[sa.ColumnElement[bool], sa.Co
     """Return what selects the rows whose transaction_id it is, and those of the request or row that it names."""
     requests = store.tables.requests
     by_client = requests.c.transaction_id == identifier
+    request_id, row = key_in(identifier)
+    by_us = requests.c.request_id == request_id
+    return by_client, by_us if row is None else sa.and_(by_us, requests.c.row_index == row)
+
+
+def key_in(identifier: str) -> tuple[str, int | None]:
+    """Return request id and row of an identifier as `find` reads it; the row is None if it names all of the request.
+
+    >>> key_in("0198c2a5-8f1e:7"), key_in("order-1001")
+    (('0198c2a5-8f1e', 7), ('order-1001', None))
+    """
     request_id, _, row = identifier.rpartition(":")
     if request_id and row.isdecimal() and len(row) <= 9:
-        return by_client, sa.and_(requests.c.request_id == request_id, requests.c.row_index == int(row))
-    return by_client, requests.c.request_id == identifier
+        return request_id, int(row)
+    return identifier, None
 
 
 def _decision(store: Store, connection: sa.Connection, row: sa.RowMapping) -> Decision:

@@ -38,15 +38,19 @@ def read_reference(version_dir: Path, features: FeatureList) -> Matrix:
     return np.array([row[2:] for row in _rows(version_dir, features)], dtype=np.float64).reshape(-1, len(features))
 
 
-def forget_in_reference(models_dir: Path, version: str, features: FeatureList, keys: set[tuple[str, int]]) -> int:
+def forget_in_reference(
+    models_dir: Path, version: str, features: FeatureList, keys: set[tuple[str, int | None]]
+) -> int:
     """Rewrite a version's reference without some transactions, (request_id, row_index); return how many it held.
 
-    The caller holds the promoter's lock. Raises ModelRefused if the file cannot be read.
+    A row_index of None stands for every row of the request. The caller holds the promoter's lock.
+
+    Raises ModelRefused if the file cannot be read.
     """
     if not (models_dir / version / REFERENCE).exists():  # `collect` takes it out of old versions
         return 0
     rows = _read(models_dir / version / REFERENCE, features)
-    kept = [row for row in rows if (row[0], row[1]) not in keys]
+    kept = [row for row in rows if keys.isdisjoint({(row[0], row[1]), (row[0], None)})]
     if len(kept) < len(rows) or not _fits_manifest(models_dir / version):
         replace_file(models_dir, version, REFERENCE, _build(features, kept))
     return len(rows) - len(kept)

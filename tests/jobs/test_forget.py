@@ -103,6 +103,25 @@ def test_a_row_that_was_scored_without_an_id_is_erased_as_well(
     assert (rest.rows, rest.labels, rest.references) == (1, 1, {version: 1})
 
 
+def test_a_row_whose_retention_is_over_is_found_in_references_by_its_request_id(
+    store: Store, model: Model, job_settings: JobSettings
+) -> None:
+    here = Installation(job_settings, store.features)
+    request_id = append(store, ["gone", "gone", "gone"])
+    version = with_reference(store, job_settings.models_dir, model.version)
+    with store.begin() as connection:
+        transfer.clear(store, connection)
+
+    by_client = forget("gone", here)
+    by_row = forget(f"{request_id}:1", here)
+    by_request = forget(request_id, here)
+
+    assert (by_client.references, by_row.references, by_request.references) == ({}, {version: 1}, {version: 2})
+    assert "as REQUEST_ID:ROW, to delete it there" in tell("gone", by_client, job_settings, now=TODAY, nights=7)
+    assert "as REQUEST_ID:ROW" not in tell(request_id, by_request, job_settings, now=TODAY, nights=7)
+    assert len(read_reference(job_settings.models_dir / version, store.features)) == 0
+
+
 def test_nothing_of_it_remains_in_the_files(
     sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
 ) -> None:
@@ -258,6 +277,7 @@ def test_says_that_there_was_nothing(store: Store, job_settings: JobSettings) ->
 
     assert story.startswith("nobody: nothing is stored under this id.")
     assert ("VACUUM" in story) == (job_settings.database_url is not None)
+    assert ("NOT searched: unused parts of a database" in story) == (job_settings.database_url is None)
 
 
 def test_waits_for_no_retraining(sqlite_store: Store, sqlite_environment: dict[str, str]) -> None:
