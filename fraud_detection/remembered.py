@@ -7,9 +7,12 @@ from fraud_detection.settings import SharedSettings
 
 
 def features_file(settings: SharedSettings) -> Path | None:
-    """Return the file of the feature list: FEATURES_FILE, or else what is remembered; None is the default list."""
+    """Return the file of the feature list: FEATURES_FILE, or else what is remembered; None is the default list.
+
+    What is remembered counts with PostgreSQL too, because `fraudctl db copy` fills it from the SQLite store.
+    """
     link = remembered_features(settings)
-    if settings.features_file is not None or settings.database_url is not None or not os.path.lexists(link):
+    if settings.features_file is not None or not os.path.lexists(link):
         return settings.features_file
     return Path(os.path.realpath(link))  # a message about it names the file, not the link
 

@@ -98,8 +98,19 @@ def test_a_list_that_is_gone_is_named(checkout: Path) -> None:
     )
 
 
-def test_postgresql_remembers_nothing_on_this_machine() -> None:
+POSTGRESQL = "postgresql://user:password@host/database"
+
+
+def test_what_an_sqlite_store_remembers_counts_when_it_is_copied_to_postgresql(checkout: Path) -> None:
     write_list("features.json")
     remember_features(settings(FEATURES_FILE="features.json"))
 
-    assert features_file(settings(DATABASE_URL="postgresql://user:password@host/database")) is None
+    assert features_file(settings(DATABASE_URL=POSTGRESQL)) == checkout / "features.json"
+
+
+def test_postgresql_remembers_nothing_on_this_machine() -> None:
+    write_list("features.json")
+
+    remember_features(settings(FEATURES_FILE="features.json", DATABASE_URL=POSTGRESQL))
+
+    assert list(Path("data").iterdir()) == []
