@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from api.scopes import needs
+from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT
 from fraud_detection.features import Feature, FeatureList
 
 # The page loads nothing from other addresses, and this policy makes the browser enforce that.
@@ -82,12 +83,22 @@ def openapi_document(features: FeatureList) -> dict[str, Any]:
     }
     properties = dict(zip(features.names, numbers, strict=True))
     schemas["NamedTransaction"] = _by_name("The features of one transaction, by name.", properties, named)
+    media = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    if features.scales_amounts:
+        with_amount = {name: properties[name] for name in features.names if name != SCALED_AMOUNT}
+        with_amount[PLAIN_AMOUNT] = {"title": PLAIN_AMOUNT, "description": "in units of the currency", "type": "number"}
+        paid = {name: named.get(name, 149.62) for name in with_amount}
+        description = schemas["TransactionWithAmount"]["description"]
+        schemas["TransactionWithAmount"] = _by_name(description, with_amount, paid)
+        media["examples"]["with_amount"]["value"] = {"data": [paid]}
+    else:
+        del schemas["TransactionWithAmount"], media["examples"]["with_amount"]
+        schemas["PredictRequest"]["properties"]["data"]["items"]["anyOf"].pop()
     stored = {
         name: {key: value for key, value in number.items() if key not in {"minimum", "maximum"}}
         for name, number in properties.items()
     }
     schemas["StoredTransaction"] = _by_name(schemas["StoredTransaction"]["description"], stored, named)
-    media = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     media["examples"]["one_row"]["value"] = {"data": [example]}
     media["examples"]["with_ids"]["value"] = {"data": [named], "transaction_ids": ["payment-4711"]}
     return document

@@ -18,6 +18,7 @@ from api.strict_json import parse_in_turn, read_body
 from api.writer import Writer
 from fraud_detection.contract import IDEMPOTENCY_KEY, MAX_ROWS, TRANSACTION_ID, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.store.decisions import ScoredRequest, StoredReply
 
 _ERROR = "fraud.error"
@@ -71,9 +72,10 @@ def in_front_of(
         body = read_body(environ)
         with admission:
             body_sha256 = None if key is None else hashlib.sha256(body).hexdigest()
-            matrix, transaction_ids = read_transactions(parse_in_turn(body), features)
-            del body  # hundreds of requests may wait for the writer, and it is most of their memory
-            model = served.current
+            document = parse_in_turn(body)
+            model = served.current  # read once, so that the model that scores also says how to scale amounts
+            matrix, transaction_ids = read_transactions(document, features, model.manifest.amount_scaling)
+            del body, document  # hundreds of requests may wait for the writer, and they are most of their memory
             scored = ScoredRequest(
                 request_id=request_id(environ),
                 ts=arrived_at(environ),
@@ -134,8 +136,10 @@ def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], byte
     return headers, body
 
 
-def read_transactions(document: object, features: FeatureList) -> tuple[Matrix, list[str | None]]:
-    """Return the rows of a body and the client's ids for them, None if it gave none.
+def read_transactions(
+    document: object, features: FeatureList, amount_scaling: AmountScaling | None = None
+) -> tuple[Matrix, list[str | None]]:
+    """Return the rows of a body, with every Amount scaled, and the client's ids for them, None if it gave none.
 
     Raises InvalidTransactions.
     """
@@ -146,7 +150,7 @@ def read_transactions(document: object, features: FeatureList) -> tuple[Matrix, 
     rows = document["data"]
     if isinstance(rows, list) and len(rows) > MAX_ROWS:
         raise InvalidTransactions(f"expected at most {MAX_ROWS} rows in data, got {len(rows)}")
-    matrix = features.to_matrix(rows)
+    matrix = features.to_matrix(rows, amount_scaling)
     return matrix, _transaction_ids(document.get("transaction_ids"), len(matrix))
 
 

@@ -31,6 +31,8 @@ TRANSACTION_ID_FORM = "1 to 128 visible ASCII characters, no leading /"
 STORED_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """The form of an id that a label may name. Earlier versions also stored transaction ids with a leading /."""
 
+PLAIN_AMOUNT = "Amount"
+"""The field or column of an amount in units of the currency."""
 SCALED_AMOUNT = "Amount_scaled"
 """The feature that a plain Amount becomes."""
 AMOUNT_SCALING = "amount_scaling"

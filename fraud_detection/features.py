@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_detection.contract import SCALED_AMOUNT
+from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT
+from fraud_detection.counted import counted
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import NAMED_LIMIT_BYTES, read_regular
+from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.public_ranges import PUBLIC_RANGES
 from fraud_detection.schema import RESERVED_NAMES
 
@@ -97,6 +99,11 @@ class FeatureList:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def scales_amounts(self) -> bool:
+        """Return whether a row by name may carry Amount in place of Amount_scaled."""
+        return SCALED_AMOUNT in self.names and PLAIN_AMOUNT not in self.names
+
+    @cached_property
     def digest(self) -> str:
         """Return the sha256 of the names in order, to which a store and a model belong; bounds do not count."""
         return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()
@@ -111,10 +118,11 @@ class FeatureList:
         """Return the upper bounds, one per feature."""
         return np.array([feature.maximum for feature in self.features])
 
-    def to_matrix(self, rows: object) -> Matrix:
+    def to_matrix(self, rows: object, amount_scaling: AmountScaling | None = None) -> Matrix:
         """Check parsed JSON and return it as a Matrix.
 
-        Each row is a list in feature order or an object that names every feature; the two do not mix.
+        Each row is a list in feature order or an object that names every feature; the two do not mix. An object may
+        carry Amount in place of the feature Amount_scaled, which then comes from `amount_scaling`.
 
         Raises InvalidTransactions, naming row and feature, for anything but finite numbers in range.
 
@@ -131,7 +139,7 @@ class FeatureList:
         if not isinstance(rows, list) or not rows:
             raise InvalidTransactions("expected a list of at least one row")
         if isinstance(rows[0], dict):
-            rows = [self._in_order(index, row) for index, row in enumerate(rows)]
+            rows = [self._in_order(index, row, amount_scaling) for index, row in enumerate(rows)]
         width = len(self.features)
         for index, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != width or not _NUMBER_TYPES.issuperset(map(type, row)):
@@ -169,15 +177,62 @@ class FeatureList:
             inside |= is_older[:, np.newaxis] & (np.abs(matrix) <= LIMIT)
         return ~inside
 
-    def _in_order(self, index: int, row: object) -> list[object]:
+    def _in_order(self, index: int, row: object, scaling: AmountScaling | None) -> list[object]:
         if not isinstance(row, dict):
             raise InvalidTransactions(f"row {index}: row 0 is an object, so every row must be one")
-        missing = [name for name in self.names if name not in row]
-        if missing:
-            raise InvalidTransactions(f"row {index}: feature {missing[0]} is missing")
-        if len(row) != len(self.features):
-            raise InvalidTransactions(f"row {index}: expected the {len(self.features)} features and no other field")
+        if PLAIN_AMOUNT in row and PLAIN_AMOUNT not in self.names:
+            row = self._with_scaled_amount(index, row, scaling)
+        if row.keys() != self._name_set:
+            raise InvalidTransactions(f"row {index}: {self._wrong_names(row)}")
         return [row[name] for name in self.names]
+
+    @cached_property
+    def _name_set(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    def _with_scaled_amount(self, index: int, row: dict[str, Any], scaling: AmountScaling | None) -> dict[str, Any]:
+        if not self.scales_amounts:
+            raise InvalidTransactions(
+                f"row {index}: Amount is not a feature here; the API scales an amount only for the feature "
+                "Amount_scaled"
+            )
+        if SCALED_AMOUNT in row:
+            raise InvalidTransactions(f"row {index}: expected either Amount or Amount_scaled, got both")
+        if scaling is None:
+            raise InvalidTransactions(
+                f"row {index}: the current model does not say how to scale Amount; send Amount_scaled"
+            )
+        amount = row[PLAIN_AMOUNT]
+        if type(amount) not in _NUMBER_TYPES:
+            raise InvalidTransactions(f"row {index}, Amount: expected a number, got {_json_type(amount)}")
+        scaled = scaling.scaled(_to_float(amount))
+        feature = self.features[self.names.index(SCALED_AMOUNT)]
+        if not feature.minimum <= scaled <= feature.maximum:
+            lowest, highest = (
+                bound * scaling.standard_deviation + scaling.mean for bound in (feature.minimum, feature.maximum)
+            )
+            raise InvalidTransactions(
+                f"row {index}, Amount: expected a finite number from {lowest:g} to {highest:g}, which is Amount_scaled "
+                f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(scaled)}"
+            )
+        return {**{name: value for name, value in row.items() if name != PLAIN_AMOUNT}, SCALED_AMOUNT: scaled}
+
+    def _wrong_names(self, row: dict[str, Any]) -> str:
+        missing = [
+            f"{name} (or Amount)" if name == SCALED_AMOUNT and self.scales_amounts else name
+            for name in self.names
+            if name not in row
+        ]
+        # A name that no feature can have is not repeated: a client's key can hold anything.
+        unknown = [
+            name if _NAME.fullmatch(name) else "a name that no feature can have"
+            for name in row
+            if name not in self._name_set
+        ]
+        wrong = [
+            f"{kind}: {_first_few(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
+        return f"expected {counted(len(self.features), 'feature')} by name; {'; '.join(wrong)}"
 
     def _complaint(self, index: int, row: object) -> str:
         if not isinstance(row, list):
@@ -191,6 +246,11 @@ class FeatureList:
 
     def _ends(self) -> str:
         return self.names[0] if len(self.names) == 1 else f"{self.names[0]} to {self.names[-1]}"
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
 
 
 def _to_float(value: Any) -> float:

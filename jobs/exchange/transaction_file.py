@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from fraud_detection.clock import TIME_FORM, stored_time, timestamp
-from fraud_detection.contract import SCALED_AMOUNT, TRANSACTION_ID_FORM
+from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT, TRANSACTION_ID_FORM
 from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.cell import read_id, read_truth
@@ -89,7 +89,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     repeated = next((name for name, count in Counter(header).items() if name and count > 1), None)
     if repeated is not None:
         raise repeated_column(where, repeated)
-    wanted = ["Amount" if _to_be_scaled(name, places) else name for name in features.names]
+    wanted = [PLAIN_AMOUNT if _to_be_scaled(name, places) else name for name in features.names]
     missing = [name for name in wanted if name not in places]
     if missing:
         raise BadTransactionFile(
@@ -115,7 +115,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
 
 
 def _to_be_scaled(name: str, places: Collection[str]) -> bool:
-    return name == SCALED_AMOUNT and name not in places and "Amount" in places
+    return name == SCALED_AMOUNT and name not in places and PLAIN_AMOUNT in places
 
 
 def _known(*places: int | None) -> list[int]:

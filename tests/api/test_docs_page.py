@@ -15,6 +15,7 @@ from api.docs_page import blueprint, openapi_document
 from api.errors import ANSWERS
 from fraud_detection.features import Feature, FeatureList, default_features
 from fraud_detection.schema import SOURCES
+from jobs.synthetic.statistics import PUBLIC_SCALING
 from tests.support.project import ROOT
 
 SOURCE = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
@@ -53,13 +54,14 @@ def test_the_document_of_an_installation_is_about_its_features(features: Feature
     validator = against(document, request["schema"])
     for example in request["examples"].values():
         validator.validate(example["value"])
-        features.to_matrix(example["value"]["data"])
+        features.to_matrix(example["value"]["data"], PUBLIC_SCALING)
     wrong: Any
     for wrong in (
         [features.minimums.tolist()[:-1]],
         [[*features.minimums.tolist(), 0.0]],
         [(features.maximums + 1).tolist()],
         [{}],
+        [dict(zip(features.names, features.minimums.tolist(), strict=True)) | {"Amount": 1.0}],
         [features.minimums.tolist(), dict(zip(features.names, features.minimums.tolist(), strict=True))],
         [],
     ):

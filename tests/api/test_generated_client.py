@@ -45,6 +45,10 @@ def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, st
         listed = call("transactions.predict", client, body=models.PredictRequest([row], [identifier]))
         by_name = call("transactions.predict", client, body=models.PredictRequest([named]), idempotency_key="once")
         repeated = call("transactions.predict", client, body=models.PredictRequest([named]), idempotency_key="once")
+        with_amount = models.TransactionWithAmount.from_dict(
+            {**dict(zip(names[:-1], row[:-1], strict=True)), "Amount": 5.0}
+        )
+        paid = call("transactions.predict", client, body=models.PredictRequest([with_amount], ["paid"]))
         moment = datetime.now(UTC)
         labels = [
             models.NewLabel(True, models.NewLabelSource.CHARGEBACK, moment, transaction_id=identifier),
@@ -52,6 +56,7 @@ def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, st
         ]
         labelled = call("transactions.add_labels", client, body=models.LabelsRequest(labels))
         found = call("transactions.show_transaction", client, id=identifier)
+        stored = call("transactions.show_transaction", client, id="paid")
         unknown = call("transactions.show_transaction", client, id="unknown")
         model = call("service.show_model", client)
         health = call("service.show_health", client)
@@ -63,8 +68,9 @@ def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, st
     assert (found.request_id, found.is_fraud, found.labels[0].reported_at) == (listed.request_id, True, moment)
     assert found.features.to_dict() == named.to_dict()
     assert unknown.error.code == "unknown_transaction"
+    assert (stored.request_id, stored.features.amount_scaled) == (paid.request_id, (5.0 - 88.35) / 250.12)
     assert model.version == health.model_version == listed.model_version
-    assert "fraud_rows_stored_total 2.0" in metrics
+    assert "fraud_rows_stored_total 3.0" in metrics
 
 
 def call(operation: str, client: Any, **parameters: Any) -> Any:

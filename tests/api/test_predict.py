@@ -77,7 +77,7 @@ def test_rows_may_be_objects_that_name_every_feature(
     [
         ({"V3": None}, "row 1, feature V3: expected a number, got null"),
         ({"V3": 1e10}, "row 1, feature V3: expected a finite number from -305.6 to 38.7"),
-        ({"V29": 1.0}, "row 1: expected the 29 features and no other field"),
+        ({"V29": 1.0}, "row 1: expected 29 features by name; unknown: V29"),
     ],
 )
 def test_a_wrong_field_of_an_object_is_named(
@@ -93,6 +93,25 @@ def test_a_wrong_field_of_an_object_is_named(
 
     assert answer.status_code == 422
     assert answer.get_json()["error"]["message"] == message
+
+
+def test_an_amount_is_scaled_as_get_model_says_and_stored_as_amount_scaled(
+    client: FlaskClient, authorized: dict[str, str], reader: Store, features: FeatureList
+) -> None:
+    paid = dict(zip(features.names[:-1], ROWS[0][:-1], strict=True)) | {"Amount": 149.62}
+    key = {"Idempotency-Key": "paid"}
+    scaling = client.get("/model", headers=authorized).get_json()["amount_scaling"]
+    scaled = (149.62 - scaling["mean"]) / scaling["standard_deviation"]
+
+    first = client.post("/predict", json={"data": [paid], "transaction_ids": ["paid"]}, headers=authorized | key)
+    again = client.post("/predict", json={"data": [paid], "transaction_ids": ["paid"]}, headers=authorized | key)
+    listed = client.post("/predict", json={"data": [[*ROWS[0][:-1], scaled]]}, headers=authorized)
+
+    with reader.begin() as connection:
+        (decision,) = decisions.find(reader, connection, "paid")
+    assert (first.status_code, again.data, again.headers["Idempotency-Replayed"]) == (200, first.data, "true")
+    assert first.get_json()["fraud_probability"] == listed.get_json()["fraud_probability"]
+    assert decision.features == dict(zip(features.names, [*ROWS[0][:-1], scaled], strict=True))
 
 
 def test_a_wider_list_with_the_same_names_takes_over_store_and_model(

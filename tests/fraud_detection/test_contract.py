@@ -36,7 +36,7 @@ def test_the_openapi_document_gives_the_same_limits_and_forms() -> None:
     schemas, predict = OPENAPI["components"]["schemas"], OPENAPI["paths"]["/predict"]["post"]
     [key] = [each for each in predict["parameters"] if each["name"] == "Idempotency-Key"]
 
-    assert {kind["maxItems"] for kind in schemas["PredictRequest"]["properties"]["data"]["oneOf"]} == {MAX_ROWS}
+    assert schemas["PredictRequest"]["properties"]["data"]["maxItems"] == MAX_ROWS
     assert schemas["LabelsRequest"]["properties"]["labels"]["maxItems"] == MAX_LABELS
     found = schemas["Decision"]["allOf"][1]["properties"]
     assert (found["labels"]["maxItems"], found["others"]["maxItems"]) == (MAX_FOUND, MAX_FOUND - 1)

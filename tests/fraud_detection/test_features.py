@@ -17,6 +17,8 @@ from fraud_detection.features import (
     default_features,
     load_features,
 )
+from fraud_detection.model.manifest import AmountScaling
+from jobs.exchange.transaction_file import pages, read_layout
 from jobs.synthetic.statistics import PUBLIC_SCALING
 from tests.support.no_files import FOLDER_PIPE_AND_DEVICE
 
@@ -79,8 +81,20 @@ def test_a_stored_row_is_judged_by_the_bounds_of_its_version() -> None:
             "row 0, feature amount: expected a finite number from 0 to 1000. If the value is right, set FEATURES_FILE "
             "to a list with the same names and wider bounds; `fraudctl features show --json` prints the present list",
         ),
-        ([{"amount": 1}], "row 0: feature age_days is missing"),
-        ([{"amount": 1, "age_days": 2, "x": 3}], "row 0: expected the 2 features and no other field"),
+        ([{"amount": 1}], "row 0: expected 2 features by name; missing: age_days"),
+        ([{"amount": 1, "age": 2}], "row 0: expected 2 features by name; missing: age_days; unknown: age"),
+        (
+            [{"amount": 1, "age_days": 2, "x": 3, "4111 1111": 4}],
+            "row 0: expected 2 features by name; unknown: x, a name that no feature can have",
+        ),
+        (
+            [{"amount": 1, "age_days": 2, **dict.fromkeys("rstuvwxyz", 0)}],
+            "row 0: expected 2 features by name; unknown: r, s, t, u, v and 4 more",
+        ),
+        (
+            [{"amount": 1, "age_days": 2, "Amount": 3}],
+            "row 0: Amount is not a feature here; the API scales an amount only for the feature Amount_scaled",
+        ),
         ([{"amount": 1, "age_days": 2}, [1, 2]], "row 1: row 0 is an object, so every row must be one"),
         ([[1, 2], {"amount": 1, "age_days": 2}], "row 1: expected a list of 2 numbers, got an object"),
     ],
@@ -90,6 +104,79 @@ def test_refuses_what_is_no_transaction_and_names_row_and_feature(rows: object, 
         TWO.to_matrix(rows)
 
     assert str(refused.value) == message
+
+
+SCALING = AmountScaling(mean=88.35, standard_deviation=250.12)
+WITH_AMOUNT = FeatureList((Feature("V1"), Feature("Amount_scaled", -10, 10)))
+WITH_BOTH = FeatureList((Feature("Amount"), Feature("Amount_scaled")))
+
+
+def test_an_amount_is_scaled_bit_by_bit_as_an_import_scales_it(tmp_path: Path) -> None:
+    cents = np.random.default_rng(5).integers(0, 200_000, size=2000)
+    amounts = [f"{number / 100:.2f}" for number in cents]
+    path = tmp_path / "history.csv"
+    path.write_text("V1,Amount,Class\n" + "".join(f"0.5,{amount},0\n" for amount in amounts))
+    rows = json.loads(f'[{", ".join(f"""{{"Amount": {amount}, "V1": 0.5}}""" for amount in amounts)}]')
+
+    read = pages(path, WITH_AMOUNT, read_layout(path, WITH_AMOUNT), scaling=SCALING)
+
+    imported = np.vstack([page.matrix for page in read])
+    assert WITH_AMOUNT.to_matrix(rows, SCALING).tobytes() == imported.tobytes()
+
+
+def test_rows_with_amount_and_with_scaled_amount_may_stand_in_one_request() -> None:
+    rows = [{"V1": 1, "Amount": 88.35}, {"Amount_scaled": 2, "V1": 3}]
+
+    assert WITH_AMOUNT.to_matrix(rows, SCALING).tolist() == [[1, 0], [3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"Amount": 1, "Amount_scaled": 1, "V1": 1}, "expected either Amount or Amount_scaled, got both"),
+        ({"Amount": 1}, "expected 2 features by name; missing: V1"),
+        ({"V1": 1}, "expected 2 features by name; missing: Amount_scaled (or Amount)"),
+        ({"V1": 1, "amount": 1}, "expected 2 features by name; missing: Amount_scaled (or Amount); unknown: amount"),
+    ],
+)
+def test_the_names_of_a_row_with_an_amount_are_checked(row: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidTransactions) as refused:
+        WITH_AMOUNT.to_matrix([row], SCALING)
+
+    assert str(refused.value) == f"row 0: {message}"
+
+
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        (True, "expected a number, got a boolean"),
+        ("149.62", "expected a number, got a string"),
+        (None, "expected a number, got null"),
+        ([], "expected a number, got a list"),
+        (float("inf"), "expected a finite number from -2412.85 to 2589.55, which is Amount_scaled from -10 to 10"),
+        (-(10**400), "expected a finite number from -2412.85 to 2589.55, which is Amount_scaled from -10 to 10"),
+        (
+            2590,
+            "expected a finite number from -2412.85 to 2589.55, which is Amount_scaled from -10 to 10. If the value",
+        ),
+    ],
+)
+def test_an_amount_that_cannot_be_scaled_is_refused_as_it_was_sent(amount: object, message: str) -> None:
+    with pytest.raises(InvalidTransactions) as refused:
+        WITH_AMOUNT.to_matrix([{"V1": 1, "Amount": amount}], SCALING)
+
+    assert str(refused.value).startswith(f"row 0, Amount: {message}")
+
+
+def test_an_amount_needs_a_model_that_says_how_to_scale_it() -> None:
+    with pytest.raises(InvalidTransactions, match="row 0: the current model does not say how to scale Amount"):
+        WITH_AMOUNT.to_matrix([{"V1": 1, "Amount": 1}])
+
+
+def test_an_amount_that_is_a_feature_itself_is_not_scaled() -> None:
+    assert WITH_BOTH.to_matrix([{"Amount_scaled": 1, "Amount": 2}], SCALING).tolist() == [[2, 1]]
+    with pytest.raises(InvalidTransactions, match=r"missing: Amount_scaled$"):
+        WITH_BOTH.to_matrix([{"Amount": 2}], SCALING)
 
 
 def test_accepts_subnormals_negative_zero_and_integers() -> None:
