@@ -2,3 +2,5 @@
 
 Nothing in here serves HTTP, trains a model, reports metrics or reads a pickle; `make lint` proves it.
 """
+
+VERSION = "0.1.0"

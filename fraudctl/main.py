@@ -6,9 +6,22 @@ import re
 import click
 import sqlalchemy as sa
 
+from fraud_detection import VERSION
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.file_modes import share_with_group
-from fraudctl import audit, database, feature_list, imports, loop, models, service, tokens, training_runs, transactions
+from fraudctl import (
+    audit,
+    database,
+    feature_list,
+    imports,
+    loop,
+    models,
+    service,
+    status,
+    tokens,
+    training_runs,
+    transactions,
+)
 
 
 class Fraudctl(click.Group):
@@ -62,6 +75,7 @@ def _of_a_path(error: OSError) -> str:
 
 
 @click.group(cls=Fraudctl, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="fraudctl")
 def main() -> None:
     """Score transactions, label them, watch drift, retrain, and inspect everything that happened.
 
@@ -80,6 +94,18 @@ def main() -> None:
     share_with_group()
 
 
-for subject in (service, imports, transactions, loop, models, training_runs, audit, database, feature_list, tokens):
+for subject in (
+    service,
+    status,
+    imports,
+    transactions,
+    loop,
+    models,
+    training_runs,
+    audit,
+    database,
+    feature_list,
+    tokens,
+):
     for command in subject.COMMANDS:
         main.add_command(command)

@@ -1,17 +1,32 @@
 """Commands on model versions: models list, show, promote, rollback, adopt."""
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from fraud_detection.counted import counted
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import shown
 from fraud_detection.model.read import ModelRefused, current_version, journal, read_manifest, versions
 from fraudctl.arguments import FILE, ask, seekable
 from fraudctl.caller import actor, api_to_ask, installation
-from jobs.reporting.lineage import journal_line
 
+_COLUMNS = "{:<32}  {:<19}  {:>9}  {:>6}  {:>9}  {:<7}  {}"
+
+
+def _versions(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the versions that the shell offers after a Tab: none if a setting is wrong, because Tab shows no error."""
+    del context, param
+    with contextlib.suppress(ExpectedError):
+        return [version for version in versions(installation().settings.models_dir) if version.startswith(incomplete)]
+    return []
+
+
+VERSION = click.argument("version", shell_complete=_versions)
+VERSION_OR_CURRENT = click.argument("version", required=False, shell_complete=_versions)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
 
 
@@ -22,9 +37,17 @@ def models() -> None:
 
 @models.command("list")
 def list_versions() -> None:
-    """List every kept version, the oldest first; an arrow marks the current one."""
+    """List every kept version, the oldest first; an arrow marks the current one.
+
+    The figures are those of its judgement, on labelled transactions that it was not trained on.
+    """
+    from jobs.reporting.version import measured, metric
+
     models_dir = installation().settings.models_dir
     current = current_version(models_dir)
+    click.echo(
+        _COLUMNS.format("   VERSION", "CREATED (UTC)", "AV. PREC.", "RECALL", "PRECISION", "VERDICT", "TRAINED ON")
+    )
     for version in versions(models_dir):
         mark = "->" if version == current else "  "
         try:
@@ -34,26 +57,40 @@ def list_versions() -> None:
             continue
         rows = sum(manifest.rows.values())
         learned = f"{counted(rows, 'row')}, {manifest.rows.get('fraud', 0):,} fraud" if rows else "rows unknown"
-        click.echo(f"{mark} {version}  {manifest.created[:19]}  trained on {manifest.trained_on} ({learned})")
+        verdict = manifest.verdict or {}
+        figures = measured(manifest)
+        click.echo(
+            _COLUMNS.format(
+                f"{mark} {version}",
+                manifest.created[:19],
+                *(metric(figures.get(name)) for name in ("average_precision", "recall", "precision")),
+                str(verdict.get("decision", "-")),
+                f"{manifest.trained_on} ({learned})",
+            )
+        )
 
 
 @models.command()
-@click.argument("version", required=False)
-def show(version: str | None) -> None:
-    """Print the manifest of a version and its history. Without VERSION: the current one."""
+@VERSION_OR_CURRENT
+@AS_JSON
+def show(version: str | None, *, as_json: bool) -> None:
+    """Show how a version was trained, judged and promoted. Without VERSION: the current one."""
+    from jobs.reporting.version import tell
+
     models_dir = installation().settings.models_dir
     chosen = _kept(version, models_dir) if version else current_version(models_dir)
     if chosen is None:
         raise ModelRefused("missing", f"{models_dir}: there is no current model; `fraudctl bootstrap` installs one")
     manifest = read_manifest(models_dir / chosen)
-    click.echo(manifest.to_json(), nl=False)
-    for entry in journal(models_dir):
-        if entry.get("version") == chosen:
-            click.echo(journal_line(entry))
+    if as_json:
+        click.echo(manifest.to_json(), nl=False)
+        return
+    history = [entry for entry in journal(models_dir) if entry.get("version") == chosen]
+    click.echo(tell(chosen, manifest, history, is_current=chosen == current_version(models_dir)))
 
 
 @models.command()
-@click.argument("version")
+@VERSION
 @REASON
 def promote(version: str, reason: str) -> None:
     """Promote a kept version without asking the gate; the command verifies it first.

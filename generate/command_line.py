@@ -15,7 +15,15 @@ _INTRODUCTION = """\
 
 One command line for the whole system. In a checkout `fraudctl` stands for `.venv/bin/python -m fraudctl`; the jobs
 image has the command under this name. Every command explains itself with `--help`. [Variables](configuration.md)
-configure it.
+configure it. `fraudctl status` shows where you are and what is next, `fraudctl --version` the version.
+
+**Completion with the Tab key.** In a checkout, first install the command into `.venv/bin`, and put that on the PATH:
+`.venv/bin/python -m pip install --no-deps --editable .`, then `. .venv/bin/activate`. Then add the line of your shell
+to a file that it reads when it starts:
+
+- bash, `~/.bashrc`: `eval "$(_FRAUDCTL_COMPLETE=bash_source fraudctl)"`
+- zsh, `~/.zshrc`: `eval "$(_FRAUDCTL_COMPLETE=zsh_source fraudctl)"`
+- fish, `~/.config/fish/config.fish`: `_FRAUDCTL_COMPLETE=fish_source fraudctl | source`
 """
 
 _EXIT_CODES = """\

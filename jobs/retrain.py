@@ -182,7 +182,8 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     labels = selection.fingerprint()
     if not force and last is not None and last.labels == labels:
         told = f"Nothing was trained, because no label is new since the last judgement on {last.at:%Y-%m-%d}."
-        return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
+        advice = "Label newer transactions, or import history."
+        return Retraining("skipped", f"{told} {serving} {advice}", label_coverage=coverage)
 
     # Before the work, because a model that cannot be recorded or rolled out must not be promoted.
     tracking = tracking_of(here)
@@ -192,7 +193,12 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
         told = "Training produced the current model again, because no label is new in the training window."
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
     verdict = verdict_on(challenger, selection, served, here.settings)
-    facts = {"labels": labels, "drift": None if drift is None else drift.sha256, "label_source": selection.label_source}
+    facts = {
+        "labels": labels,
+        "drift": None if drift is None else drift.sha256,
+        "label_source": selection.label_source,
+        "measured": None if selection.label_source == "derived" else challenger.evaluation.summary,
+    }
     judged = Judged(selection, challenger, verdict, with_verdict(challenger.manifest, verdict, facts))
     done = _decide(judged, here, tracking, served=served, reason=reason, api=api, now=now)
     if done.outcome == "promoted":

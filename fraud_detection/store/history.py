@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,26 @@ class DecisionCount:
     threshold: float
     rows: int
     alerts: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The number of transactions, of those that are scored, labelled, and frauds, and the time of the newest."""
+
+    rows: int
+    scored: int
+    labelled: int
+    frauds: int
+    newest: str | None
+
+    @classmethod
+    def together(cls, parts: Iterable["Counts"]) -> "Counts":
+        """Add counts."""
+        known = list(parts)
+        rows, scored, labelled, frauds = (
+            sum(getattr(part, name) for part in known) for name in ("rows", "scored", "labelled", "frauds")
+        )
+        return cls(rows, scored, labelled, frauds, max((part.newest for part in known if part.newest), default=None))
 
 
 @contextlib.contextmanager
@@ -159,6 +179,34 @@ def _label_sources(store: Store, connection: sa.Connection) -> dict[tuple[str, i
             known = counting.get(key)
             counting[key] = label if known is None else label_that_counts((known, label))
     return {key: label.source for key, label in counting.items()}
+
+
+def counts_by_age(store: Store, connection: sa.Connection, until: Mapping[str, str]) -> dict[str | None, Counts]:
+    """Count transactions by age group, from one scan; groups without any are left out.
+
+    `until` has the name of each group with the time of its newest transaction, the youngest group first. Transactions
+    newer than that of the youngest group are under None.
+    """
+    requests = store.tables.requests
+    group = sa.case(*((requests.c.ts <= ts, name) for name, ts in reversed(list(until.items()))))
+    # Grouped outside, because the name of a group could be that of a feature.
+    rows = sa.select(
+        group.label("age_group"), requests.c.ts, requests.c.fraud_probability, requests.c["Class"]
+    ).subquery()
+    counts = connection.execute(
+        sa.select(
+            rows.c.age_group,
+            sa.func.count(),
+            sa.func.count(rows.c.fraud_probability),
+            sa.func.count(rows.c["Class"]),
+            sa.func.coalesce(sa.func.sum(rows.c["Class"]), 0),
+            sa.func.max(rows.c.ts),
+        ).group_by(rows.c.age_group)
+    )
+    return {
+        name: Counts(total, scored, labelled, int(frauds), newest)
+        for name, total, scored, labelled, frauds, newest in counts
+    }
 
 
 def decision_counts(

@@ -161,6 +161,8 @@ class DriftFinding:
     """What the newest drift_result.json requests."""
 
     sha256: str
+    state: State | None
+    """None if the file names no state of ours."""
     retrain: bool
     reference_digest: str | None
     """Digest of the model whose reference was compared."""
@@ -173,7 +175,10 @@ def read_finding(path: Path) -> DriftFinding | None:
         found = json.loads(content)
         provenance = found["provenance"] or {}
         return DriftFinding(
-            hashlib.sha256(content).hexdigest(), bool(found["retrain"]), provenance.get("reference_digest")
+            hashlib.sha256(content).hexdigest(),
+            state=found.get("state") if found.get("state") in STATES else None,
+            retrain=bool(found["retrain"]),
+            reference_digest=provenance.get("reference_digest"),
         )
     except FileNotFoundError:
         return None

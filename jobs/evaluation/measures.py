@@ -44,6 +44,11 @@ class Evaluation:
         """Return the number of transactions at or above the threshold."""
         return self.true_positives + self.false_positives
 
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """Return the figures by which people compare models."""
+        return {"average_precision": self.average_precision, "recall": self.recall, "precision": self.precision}
+
 
 def evaluate(
     scores: Numbers,

@@ -1,6 +1,5 @@
 """Shows where a decision came from: the model, its training, its promotion, and labels since."""
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from fraud_detection.store import decisions
 from fraud_detection.store.decisions import Decision
 from fraud_detection.store.labels import Label, label_that_counts
 from jobs.installation import Installation
+from jobs.reporting.version import escaped, journal_line, step, training
 
 
 class UnknownDecision(ExpectedError):
@@ -88,16 +88,16 @@ def tell(found: Lineage) -> str:
     decision = found.decision
     name = decision.transaction_id or f"{decision.request_id}:{decision.row_index}"
     lines = [
-        f"Transaction {_escaped(name)}",
-        _step("stored", f"{decision.ts} UTC as row {decision.row_index} of request {decision.request_id}"),
-        _step("features", ", ".join(f"{feature}={value:g}" for feature, value in decision.features.items())),
-        _step("decision", _decision(decision)),
-        *(_step("label", _label(label, decision.labels)) for label in decision.labels),
+        f"Transaction {escaped(name)}",
+        step("stored", f"{decision.ts} UTC as row {decision.row_index} of request {decision.request_id}"),
+        step("features", ", ".join(f"{feature}={value:g}" for feature, value in decision.features.items())),
+        step("decision", _decision(decision)),
+        *(step("label", _label(label, decision.labels)) for label in decision.labels),
     ]
     if decision.is_fraud is not None and not decision.labels:
-        lines.append(_step("label", f"{_truth(decision.is_fraud)}: Class was set in the table by hand"))
+        lines.append(step("label", f"{_truth(decision.is_fraud)}: Class was set in the table by hand"))
     elif decision.is_fraud is None:
-        lines.append(_step("label", "none: no label has arrived"))
+        lines.append(step("label", "none: no label has arrived"))
     if found.version is not None:
         lines += _model(found)
     return "\n".join(lines)
@@ -124,55 +124,10 @@ def _truth(is_fraud: bool) -> str:
 def _model(found: Lineage) -> list[str]:
     service = "the current version" if found.is_in_service else "no longer current"
     lines = [
-        _step("model", f"{found.version}, {service}"),
-        _step("sha256", str(found.decision.model_digest)),
+        step("model", f"{found.version}, {service}"),
+        step("sha256", str(found.decision.model_digest)),
     ]
     if found.manifest is None:
-        return [*lines, _step("trained", "unknown: this version is no longer kept")]
-    manifest = found.manifest
-    window = "" if manifest.training_window is None else " from {} to {}".format(*manifest.training_window)
-    rows = ", ".join(f"{count:,} {name}" for name, count in manifest.rows.items()) or "an unknown number of rows"
-    lines.append(_step("trained", f"{manifest.created} on {rows}{window}; seed {manifest.seed}"))
-    lines.append(_step("labels", _training_labels(manifest)))
-    if manifest.parent is not None:
-        lines.append(_step("replaced", manifest.parent))
-    if manifest.verdict is not None:
-        lines.append(_step("verdict", str(manifest.verdict.get("decision", "none"))))
-        lines += [
-            _step("passed" if check["passed"] else "failed", check["sentence"])
-            for check in manifest.verdict.get("checks", [])
-        ]
-    return [*lines, *(_step("journal", journal_line(entry)) for entry in found.journal)]
-
-
-def _training_labels(manifest: Manifest) -> str:
-    meaning = {
-        "synthetic": "none: synthetic transactions (the baseline)",
-        "labels": "true labels",
-        "derived": "DERIVED: an earlier model's own decisions, never judged against the truth",
-        "unknown": "unknown: the model was adopted",
-    }[manifest.trained_on]
-    sources = ", ".join(f"{count:,} {source}" for source, count in manifest.label_sources.items())
-    return f"{meaning}{f' ({sources})' if sources else ''}"
-
-
-def journal_line(entry: dict[str, Any]) -> str:
-    """Return an entry of the journal of promotions as one line for a person."""
-    reason = f": {entry['reason']}" if entry.get("reason") else ""
-    return _escaped(f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}")
-
-
-def _step(name: str, text: str) -> str:
-    return textwrap.fill(
-        _escaped(text),
-        width=112,
-        initial_indent=f"  {name:<10}",
-        subsequent_indent=" " * 12,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _escaped(text: str) -> str:
-    """Return text that begins no line of its own and sends nothing to the terminal but letters."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+        return [*lines, step("trained", "unknown: this version is no longer kept")]
+    lines += training(found.manifest)
+    return [*lines, *(step("journal", journal_line(entry)) for entry in found.journal)]

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -214,6 +215,6 @@ class Judged:
         )
 
 
-def with_verdict(manifest: Manifest, verdict: Verdict, facts: dict[str, str | None]) -> Manifest:
-    """Return the manifest with the verdict and the facts by which the next run finds it again."""
+def with_verdict(manifest: Manifest, verdict: Verdict, facts: dict[str, Any]) -> Manifest:
+    """Return the manifest with the verdict, and facts such as those by which the next run finds it again."""
     return dataclasses.replace(manifest, verdict={**verdict.to_dict(), **facts})

@@ -14,11 +14,12 @@ from jobs.drift.report import DriftFinding
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judgement of a challenger: when, on which labels, and which drift report requested it."""
+    """The judgement of a challenger: when, on which labels, which drift report requested it, and how it ended."""
 
     at: datetime
     labels: str
     drift: str | None
+    decision: str | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def last_judgement(journal: Sequence[Mapping[str, Any]]) -> Judgement | None:
             taken_back.discard(entry.get("version"))
         verdict = entry.get("verdict") or {}
         if "labels" in verdict and not (entry.get("event") == "promoted" and entry.get("version") in taken_back):
-            return Judgement(parse_timestamp(entry["at"]), verdict["labels"], verdict.get("drift"))
+            return Judgement(
+                parse_timestamp(entry["at"]), verdict["labels"], verdict.get("drift"), verdict.get("decision")
+            )
     return None
 
 
@@ -113,8 +116,8 @@ def after_judgement(served: Manifest | None, settings: JobSettings, now: datetim
         now + timedelta(days=days) for days in (settings.retrain_cooldown_days, settings.retrain_after_days)
     )
     return (
-        f"The cooldown ends on {cooldown:%Y-%m-%d} (RETRAIN_COOLDOWN_DAYS): from then on drift starts the next "
-        f"retraining. Without drift it is due on {regular:%Y-%m-%d}. It needs labels that are new by then."
+        f"Drift can start the next retraining from {cooldown:%Y-%m-%d} on, when the cooldown ends "
+        f"(RETRAIN_COOLDOWN_DAYS). Without drift it is due on {regular:%Y-%m-%d}. It also needs labels that are new."
     )
 
 

@@ -160,7 +160,7 @@ def _require_enough(parts: Split, label_source: str, served: Manifest | None, se
             "held_frauds",
             f"Of {counted(training.frauds + holdout.frauds, 'known fraud')}, {holdout.frauds:,} are among the newest "
             f"transactions, which judge a new model, and {training.frauds:,} can train it; {MIN_TRAINING_FRAUDS} are "
-            f"needed to train. {_LABEL}",
+            "needed to train. Label frauds among older transactions, or import older history (`fraudctl import FILE`).",
         )
     genuine, judging = len(training) - training.frauds, len(holdout) - holdout.frauds
     if genuine < MIN_TRAINING_FRAUDS or judging == 0:

@@ -1,7 +1,9 @@
 """Every command explains itself, and an expected error is one line."""
 
+import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 
 from fraud_detection.environment import BadSetting
 from fraudctl.main import Fraudctl, main
+from tests.support.project import ROOT
 
 
 def failing(error: Exception) -> Fraudctl:
@@ -79,6 +82,24 @@ def test_an_empty_argument_is_refused_and_nothing_is_written(
     assert (result.exit_code, result.stdout) == (2, "")
     assert "an argument is empty; leave it out, or look whether a variable of your shell is set" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    result = CliRunner().invoke(main, ["--version"])
+
+    assert result.stdout == f"fraudctl, version {project['version']}\n"
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {"_FRAUDCTL_COMPLETE": "bash_complete", "COMP_WORDS": "fraudctl models pro", "COMP_CWORD": "2"}
+
+    completed = subprocess.run(
+        [sys.executable, "-m", "fraudctl"], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+
+    assert completed.stdout == "plain,promote\n"
 
 
 def test_a_bug_shows_its_traceback() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from fraud_detection.model.files import CURRENT, PICKLE
 from fraud_detection.model.read import Model, current_version, journal, read_manifest
 from fraud_detection.model.write import promote
 from fraud_detection.store import Store
+from fraudctl.main import main
 from tests.support.bad_models import BAD_STATES, Spoil
 from tests.support.command_line import Fraudctl
 
@@ -28,7 +31,12 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
 ) -> None:
     models_dir = Path(sqlite_environment["MODEL_PATH"]).parent
     old = models_dir.with_name("old.pkl")
-    newer = make_version(models_dir, seed=1, rows={"fraud": 12, "genuine": 3456}, label_sources={"import": 3468})
+    check = {"name": "recall", "passed": True, "sentence": "It flags more."}
+    measured = {"average_precision": 0.8954, "recall": 0.9, "precision": None}
+    verdict = {"decision": "promote", "checks": [check], "measured": measured}
+    newer = make_version(
+        models_dir, seed=1, rows={"fraud": 12, "genuine": 3456}, label_sources={"import": 3468}, verdict=verdict
+    )
     (models_dir / "20270101T000000Z-0123456789ab").mkdir()
     old.write_bytes((models_dir / model.version / PICKLE).read_bytes())
 
@@ -37,24 +45,48 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     )
     listed = fraudctl("models", "list", env=sqlite_environment)
     shown = fraudctl("models", "show", env=sqlite_environment)
+    manifest = fraudctl("models", "show", "--json", env=sqlite_environment)
     shown_by_path = fraudctl("models", "show", f"{newer}/", env=sqlite_environment)
     back = fraudctl("models", "rollback", env=sqlite_environment)
     nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
     adopted = fraudctl("models", "adopt", old, "--trust", env=sqlite_environment)
 
     assert promoted.stdout == f"{newer} is the current version.\n"
-    assert f"   {model.version}  2026-01-01 00:00:00  trained on labels (rows unknown)\n" in listed.stdout
-    assert f"-> {newer}  2026-01-01 00:00:01  trained on labels (3,468 rows, 12 fraud)\n" in listed.stdout
+    assert [line.split(maxsplit=8) for line in listed.stdout.splitlines()[1:3]] == [
+        [model.version, "2026-01-01", "00:00:00", "-", "-", "-", "-", "labels", "(rows unknown)"],
+        ["->", newer, "2026-01-01", "00:00:01", "0.895", "0.900", "-", "promote", "labels (3,468 rows, 12 fraud)"],
+    ]
+    assert len({line.index("labels") for line in listed.stdout.splitlines()[1:3]}) == 1
     assert "   20270101T000000Z-0123456789ab  damaged: " in listed.stdout
-    manifest, _, told = shown.stdout.rpartition("\n}\n")
-    assert json.loads(manifest + "\n}")["label_sources"] == {"import": 3468}
+    assert json.loads(manifest.stdout)["label_sources"] == {"import": 3468}
     assert shown_by_path.stdout == shown.stdout
-    assert " promoted by fraudctl (" in told
-    assert "): it is better\\nfor us\n" in told
+    assert shown.stdout.startswith(f"Version {newer}, the current one\n")
+    assert "  measured  average precision 0.895, recall 0.900, precision -\n" in shown.stdout
+    assert "  passed    It flags more.\n" in shown.stdout
+    assert re.search(r"  journal   .* promoted by fraudctl \(.*\): it is better\\nfor us\n", shown.stdout)
     assert back.stdout == f"{model.version} is the current version again.\n"
     assert "no other version served before" in nothing.stderr
     assert "is the current version: the RandomForestClassifier of old.pkl. On " in adopted.stdout
     assert read_manifest(models_dir / CURRENT).trained_on == "unknown"
+
+
+def test_the_shell_completes_versions(
+    fraudctl: Fraudctl,
+    models_dir: Path,
+    model: Model,
+    sqlite_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = ShellComplete(main, {}, "fraudctl", "_FRAUDCTL_COMPLETE")
+    for name, value in sqlite_environment.items():
+        monkeypatch.setenv(name, value)
+
+    found = [[item.value for item in shell.get_completions(["models", "show"], begun)] for begun in ("2026", "3")]
+    monkeypatch.setenv("FRAUD_THRESHOLD", "much")
+    with_a_wrong_setting = shell.get_completions(["models", "promote"], "")
+
+    assert found == [[model.version], []]
+    assert with_a_wrong_setting == []
 
 
 def test_a_model_is_adopted_from_standard_input(
@@ -146,7 +178,8 @@ def test_commands_say_of_a_bad_state_what_it_is(
     listed = fraudctl("models", "list", env=sqlite_environment)
     checked = fraudctl("db", "check", env=sqlite_environment, exit_code=3)
 
-    assert len(listed.stdout.splitlines()) == (1 if spoil is shutil.rmtree else 2)
+    _, *lines = listed.stdout.splitlines()
+    assert len(lines) == (1 if spoil is shutil.rmtree else 2)
     assert reason != "manifest" or f"{version}  damaged: {version}: manifest.json is not one of ours" in listed.stdout
     assert "model: " in checked.stdout
 

@@ -70,6 +70,8 @@ def test_the_first_real_model_is_trained_judged_registered_and_served(
     assert manifest.holdout.rows == 300
     assert manifest.verdict is not None
     assert manifest.verdict["decision"] == "promote"
+    assert done.figures is not None
+    assert manifest.verdict["measured"] == done.figures.challenger.summary
     assert read_reference(installation.models_dir / model.version, FEATURES).shape == (700, 3)
     assert installation.events() == ["promoted", "verified"]
 
@@ -98,7 +100,7 @@ def test_the_paragraph_of_a_promotion_says_to_an_analyst_what_happened(installat
     assert "A new model learned from 700 transactions (70 frauds) from 20" in done.paragraph
     assert "judged on 300 later transactions with 30 frauds. The new model flags 9" in done.paragraph
     assert f"The new model now serves as {done.version}, the first model of this installation. " in done.paragraph
-    assert "(RETRAIN_COOLDOWN_DAYS): from then on drift starts the next retraining." in done.paragraph
+    assert "when the cooldown ends (RETRAIN_COOLDOWN_DAYS)." in done.paragraph
 
 
 def test_it_works_the_same_on_both_databases(
@@ -240,7 +242,7 @@ def test_a_worse_model_is_rejected_with_its_numbers_and_the_old_one_stays(
 
     assert (done.outcome, done.exit_code) == ("rejected", 0)
     assert "The new model was not good enough: Average precision changes by -" in done.paragraph
-    assert "keeps serving. No action is needed. The cooldown ends on " in done.paragraph
+    assert "keeps serving. No action is needed. Drift can start the next retraining from " in done.paragraph
     assert re.search(r"The current model flags [\d.]+% of these frauds \(recall\), and [\d.]+% of ", done.paragraph)
     assert trained.served().digest == champion
     assert trained.events() == ["promoted", "verified", "judged"]

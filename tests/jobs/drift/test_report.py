@@ -101,7 +101,7 @@ def test_what_a_report_asks_for_is_read_back(tmp_path: Path) -> None:
     path.write_text(to_json(REPORT))
 
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert read_finding(path) == DriftFinding(sha256, retrain=True, reference_digest="aa")
+    assert read_finding(path) == DriftFinding(sha256, "drift", retrain=True, reference_digest="aa")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"retrain": true}', '{"retrain": true, "provenance": 1}'])

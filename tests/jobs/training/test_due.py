@@ -34,8 +34,12 @@ def decide(
     answered: str | None = None,
     drift: str | None = None,
 ) -> Due:
-    last = None if judged_days_ago is None else Judgement(NOW - timedelta(days=judged_days_ago), "labels", answered)
-    finding = None if drift is None else DriftFinding(drift, retrain=True, reference_digest=DIGEST)
+    last = (
+        None
+        if judged_days_ago is None
+        else Judgement(NOW - timedelta(days=judged_days_ago), "labels", answered, "reject")
+    )
+    finding = None if drift is None else DriftFinding(drift, "drift", retrain=True, reference_digest=DIGEST)
     return due(served, last, finding, SETTINGS, NOW)
 
 
@@ -74,7 +78,7 @@ def test_training_is_due_by_the_table(served: Manifest | None, facts: dict[str, 
 
 
 def test_drift_from_a_former_model_makes_no_training_due() -> None:
-    finding = DriftFinding("a", retrain=True, reference_digest="another model")
+    finding = DriftFinding("a", "drift", retrain=True, reference_digest="another model")
 
     decision = due(manifest(), None, finding, SETTINGS, NOW)
 
@@ -82,7 +86,7 @@ def test_drift_from_a_former_model_makes_no_training_due() -> None:
 
 
 def test_a_report_that_asks_for_nothing_makes_nothing_due() -> None:
-    finding = DriftFinding("a", retrain=False, reference_digest=DIGEST)
+    finding = DriftFinding("a", "drift", retrain=False, reference_digest=DIGEST)
 
     decision = due(manifest(), None, finding, SETTINGS, NOW)
 
@@ -92,7 +96,7 @@ def test_a_report_that_asks_for_nothing_makes_nothing_due() -> None:
 def test_a_judgement_says_when_the_next_retraining_can_follow() -> None:
     told = after_judgement(manifest(), SETTINGS, NOW)
 
-    assert "The cooldown ends on 2026-06-08 (RETRAIN_COOLDOWN_DAYS)" in told
+    assert "from 2026-06-08 on, when the cooldown ends (RETRAIN_COOLDOWN_DAYS)." in told
     assert "Without drift it is due on 2026-07-01." in told
     assert decide(manifest(), judged_days_ago=7, drift="b").is_due
     assert not decide(manifest(), judged_days_ago=6.9, drift="b").is_due
@@ -109,10 +113,10 @@ def test_the_last_judgement_is_the_newest_line_with_a_verdict_of_a_retraining() 
 
     journal = [
         line("promoted", 1, {"labels": "old", "drift": "x"}),
-        line("judged", 2, {"labels": "new", "drift": None}),
+        line("judged", 2, {"labels": "new", "drift": None, "decision": "reject"}),
         line("promoted", 3, None),
         {"event": "verified", "at": "2026-01-04T00:00:00+00:00"},
     ]
 
-    assert last_judgement(journal) == Judgement(datetime(2026, 1, 2, tzinfo=UTC), "new", None)
+    assert last_judgement(journal) == Judgement(datetime(2026, 1, 2, tzinfo=UTC), "new", None, "reject")
     assert last_judgement(journal[2:]) is None

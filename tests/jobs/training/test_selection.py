@@ -186,7 +186,12 @@ def test_an_empty_store_is_called_empty() -> None:
     ("is_fraud", "minimum", "outcome", "message"),
     [
         ([1, 0] * 50, "10", "held_rows", "Of 100 labelled transactions, the newest 30 judge a new model and 70 can"),
-        ([0] * 700 + [1, 0] * 150, "50", "held_frauds", "Of 150 known frauds, 150 are among the newest"),
+        (
+            [0] * 700 + [1, 0] * 150,
+            "50",
+            "held_frauds",
+            "and 0 can train it; 10 are needed to train. Label frauds among older",
+        ),
         (
             [1] * 700 + [1, 0] * 150,
             "50",
