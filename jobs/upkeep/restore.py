@@ -177,8 +177,8 @@ def verify(folder: Path, features: FeatureList) -> Backup:
     backup = _description(folder)
     if backup.features_digest != features.digest:
         raise BadBackup(
-            f"the backup belongs to another feature list than this installation; set FEATURES_FILE to its {FEATURES}, "
-            "or leave it empty if the backup has no such file"
+            f"the backup belongs to another feature list than this installation; set FEATURES_FILE to its {FEATURES}. "
+            "If it has no such file, leave FEATURES_FILE empty, and delete what is here with `fraudctl reset` first"
         )
     found = describe_files(folder)
     for name in sorted({*backup.files, *found}):

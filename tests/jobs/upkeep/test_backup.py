@@ -595,7 +595,9 @@ def test_refuses_a_backup_of_other_features(
     settings = JobSettings.from_env({**sqlite_environment, "FEATURES_FILE": str(tmp_path / "features.json")})
     back_up(tmp_path / "backup", Installation(settings, sqlite_store.features), now=NOW)
 
-    with pytest.raises(BadBackup, match=r"another feature list .* set FEATURES_FILE to its features\.json"):
+    with pytest.raises(
+        BadBackup, match=r"set FEATURES_FILE to its features\.json\. If it has no such file, .* `fraudctl reset` first"
+    ):
         restore(tmp_path / "backup", Installation(settings, FeatureList((Feature("amount"),))), actor="test")
 
     assert (tmp_path / "backup" / "features.json").exists()
