@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import struct
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from fraud_detection.model.manifest import Golden
 from fraud_detection.model.read import load, read_manifest
 from fraud_detection.model.write import replace_golden
 from fraud_detection.store import history
+from jobs.detect_drift import detect_drift
 from jobs.forget import forget
 from jobs.training.export import score
 from jobs.upkeep.backup import back_up
-from tests.support.installation import FEATURES, NOW, SmallInstallation
+from tests.support.environment import TOKEN
+from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
+from tests.support.service import post, service
 
 
 def values_of(installation: SmallInstallation) -> set[float]:
@@ -83,6 +88,7 @@ def test_a_run_without_a_version_is_scored_by_its_own_model(of_an_earlier_releas
 
 
 def test_no_file_of_the_installation_holds_a_forgotten_transaction(of_an_earlier_release: SmallInstallation) -> None:
+    """The API runs all the time and logs all that it ever does."""
     installation = of_an_earlier_release
     golden = read_manifest(installation.models_dir / CURRENT).golden
     with installation.here.stores(read_only=False) as (store,), store.begin() as connection:
@@ -90,18 +96,49 @@ def test_no_file_of_the_installation_holds_a_forgotten_transaction(of_an_earlier
         (row, *_) = np.flatnonzero(np.isin(found.matrix, golden.rows).any(axis=1))
         key = (table.c.request_id == str(found.request_id[row])) & (table.c.row_index == int(found.row_index[row]))
         connection.execute(sa.update(table).where(key).values(transaction_id="order-4711"))
+    values = found.matrix[row].tolist()
     traces = [b"order-4711"]
-    for value in found.matrix[row].tolist():
+    for value in values:
         traces += [repr(value).encode(), struct.pack("<d", value), struct.pack(">d", value), struct.pack("<f", value)]
-    before = holding(installation.folder, traces)
+    installation.variables |= {"DRIFT_MIN_ROWS": "50"}
+    environment = {**installation.environment, "API_TOKEN": TOKEN, "LOG_LEVEL": "DEBUG", "ACCESS_LOG": "all"}
+    api = service(environment, installation.folder / "api.log")
 
-    forget("order-4711", installation.here)
-    back_up(installation.folder / "backup", installation.here, now=NOW)
+    with api.running(), api.connection() as client:
+        asked = {"data": [values] * 3, "transaction_ids": ["order-4711"] * 3}
+        label = {"transaction_id": "order-4711", "is_fraud": False, "source": "analyst"}
+        assert post(client, "/predict", asked, {"Idempotency-Key": "once"})[0] == 200
+        assert post(client, "/predict", {"data": [[*values, values[0]]]})[0] == 422
+        assert post(client, "/labels", {"labels": [label]})[0] == 200
+        installation.score(made_up(100, seed=3)[0], age_days=1)
+        detect_drift(installation.settings, NOW)
+        before = holding(installation.folder, traces)
+
+        done = forget("order-4711", installation.here)
+        back_up(installation.folder / "backup", installation.here, now=NOW)
+        back_up(installation.folder / "backup.tar.gz", installation.here, now=NOW)
+        assert holding(installation.folder, traces) == set()
 
     assert {"requests.db", MANIFEST} <= before
+    assert (done.rows, done.labels, done.idempotency_keys) == (4, 5, 1)
     assert holding(installation.folder, traces) == set()
+    searched = {path.name for path, _ in contents(installation.folder)}
+    assert {"api.log", "drift_result.json", "scores.png", "mlflow.db", "promotions.jsonl"} <= searched
+    assert "POST /predict" in api.log.read_text()
 
 
 def holding(folder: Path, traces: list[bytes]) -> set[str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.name for path in files if any(trace in path.read_bytes() for trace in traces)}
+    return {path.name for path, content in contents(folder) if any(trace in content for trace in traces)}
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Give every file below a folder, and those in its archives, with its content."""
+    for path in folder.rglob("*"):
+        if path.name.endswith(".tar.gz"):
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content is not None:
+                        yield path / member.name, content.read()
+        elif path.is_file():
+            yield path, path.read_bytes()
