@@ -1,7 +1,8 @@
-"""A client that openapi-python-client writes from GET /openapi.json scores, labels and looks up."""
+"""A client that openapi-python-client writes from GET /openapi.json works, as does the Python of docs/clients.md."""
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.environment import TOKEN
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.stories
 
@@ -71,6 +73,20 @@ def test_a_generated_client_scores_labels_and_looks_up(running_api: dict[str, st
     assert (stored.request_id, stored.features.amount_scaled) == (paid.request_id, (5.0 - 88.35) / 250.12)
     assert model.version == health.model_version == listed.model_version
     assert "fraud_rows_stored_total 3.0" in metrics
+
+
+def test_the_python_of_the_page_for_clients_works_as_printed(running_api: dict[str, str], generated: Path) -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    for block in blocks:
+        program = block.replace("http://127.0.0.1:5000", running_api["API_URL"])
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(generated.parent), "API_TOKEN": TOKEN}
+        printed = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert re.fullmatch(r"\[[\d.]+\]\n", printed.stdout), f"{block}\n{printed}"
+    assert len(blocks) == 2
 
 
 def call(operation: str, client: Any, **parameters: Any) -> Any:
