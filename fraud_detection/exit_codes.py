@@ -18,7 +18,11 @@ class ExitCode(IntEnum):
     DONE = 0, "Done, or no action was needed."
     FAILED = 1, "The program failed, and the message says why. If something did not respond, run it again."
     BAD_CONFIGURATION = 2, "A variable, an option or an argument is wrong: correct what the message names."
-    UNUSABLE = 3, "Data, features or model cannot be used: the message says what does not fit."
+    UNUSABLE = (
+        3,
+        "Database, data or model cannot be used: the message says why. "
+        "A retraining exits with 1 if the database did not respond.",
+    )
     RESTORED = 4, "A new model did not serve, so the previous version was restored: find the cause first."
     STORAGE_FAILED = 70, "Only the API: the disk failed twice in a row, or the database vanished while it was open."
 

@@ -148,7 +148,7 @@ class ApiSettings(SharedSettings):
     """What the API reads."""
 
     api_token: str = variable(
-        "API_TOKEN", checked_token, REQUIRED, "bearer token that may everything: it opens every endpoint", secret=True
+        "API_TOKEN", checked_token, REQUIRED, "bearer token that opens every endpoint", secret=True
     )
     api_token_file: Path | None = variable(
         "API_TOKEN_FILE", Path, None, "file with this token; the API reads it again within 10 s when it changes"

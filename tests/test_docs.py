@@ -1,5 +1,6 @@
 """Variables, commands, endpoints, links and tests that documents name exist, with the facts that they state."""
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from jobs.detect_drift import PERIOD
 from jobs.drift import compare, distance
 from jobs.evaluation import gate
 from jobs.evaluation.measures import RESAMPLES
+from jobs.training import challenger
 from tests.support.project import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -162,19 +164,23 @@ def test_operations_state_the_rules_of_drift_and_gate_with_their_numbers() -> No
         f"transactions of {PERIOD.days} days",
         f"(*D* at least {distance.DRIFTED_D:g})",
         f"three features are warned (*D* at least {distance.WARNED_D:g})",
-        f"p below {distance.CHANCE:g}",
+        f"p below\n{distance.CHANCE:g}, for features after the correction of Benjamini and Hochberg",
+        "for the alert rate by Fisher's exact test",
         f"is {compare.DRIFTED_ALERT_RATIO:g} times",
+        "and the threshold is still that of the hold-out",
         f"at least {compare.SCORE_PSI_DRIFT:g}, with {compare.SCORE_PSI_ROWS:,} scored rows",
-        f"PSI of its scores is at least {compare.SCORE_PSI_WARN:g}",
+        f"in either window, a feature is warned or the PSI of the scores is at least {compare.SCORE_PSI_WARN:g}",
     ):
         assert fact in drift
     for fact in (
         f"the {gate.LOWER_BOUND:.0%} bound of {RESAMPLES:,} resamples".replace("%", " %"),
         f"lower by at most {gate.RECALL_LOSS:g}",
         f"at most {gate.ALERT_GROWTH:g} times",
+        f"it flags {1 / challenger.ALERT_RATIO:g} to {challenger.ALERT_RATIO:g} times as many",
     ):
         assert fact in rules
-    checks = re.findall(r'Check\("(\w+)"', (ROOT / "jobs" / "evaluation" / "gate.py").read_text(encoding="utf-8"))
+    sources = inspect.getsource(gate) + inspect.getsource(challenger)
+    checks = re.findall(r'\bCheck\(\s*"(\w+)"', sources)
     assert set(re.findall(r"^\| `(\w+)`", rules, re.MULTILINE)) == set(checks)
 
 

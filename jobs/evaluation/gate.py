@@ -1,4 +1,4 @@
-"""Decides whether a new model may replace the current one, on labelled transactions; it rejects when in doubt."""
+"""Decides whether a new model may replace the current one, on labelled transactions; in doubt it may not."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

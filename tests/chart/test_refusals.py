@@ -153,7 +153,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"auth": {"metricsTokenKey": "api-token"}},
-        "auth.metricsTokenKey is the key of a token that may everything: name another key, whose token opens only "
+        "auth.metricsTokenKey is the key of a token that opens everything: name another key, whose token opens only "
         "/metrics and /model",
     ),
     ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another port"),

@@ -105,7 +105,7 @@
 - auth.previousTokenKey is the key of the current token: name another key, which need not exist yet
 {{- end }}
 {{- if has (include "fraud-detection.metricsTokenKey" .) (list .Values.auth.tokenKey .Values.auth.previousTokenKey) }}
-- auth.metricsTokenKey is the key of a token that may everything: name another key, whose token opens only /metrics and /model
+- auth.metricsTokenKey is the key of a token that opens everything: name another key, whose token opens only /metrics and /model
 {{- end }}
 {{- if eq (int $api.port) (int $api.probePort) }}
 - api.probePort is {{ $api.probePort }}, the port of the API itself: set another port
