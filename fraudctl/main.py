@@ -12,6 +12,7 @@ from fraud_detection.file_modes import share_with_group
 from fraudctl import (
     audit,
     database,
+    demo,
     feature_list,
     imports,
     loop,
@@ -97,6 +98,7 @@ def main() -> None:
 for subject in (
     service,
     status,
+    demo,
     imports,
     transactions,
     loop,

@@ -38,7 +38,8 @@ def serve(first_time: bool) -> None:
     Without API_TOKEN, the API uses the token in .api_token, which --first-time creates and only you can read.
     """
     if first_time and not os.environ.get("API_TOKEN") and not os.environ.get("API_TOKEN_FILE") and not token_was_made():
-        _make_token(TOKEN_FILE)
+        write_token(TOKEN_FILE)
+        click.echo(f"Created a token in {TOKEN_FILE} (only you can read it)", err=True)
     environ = environment()
     settings = ApiSettings.from_env(environ)
     if first_time:
@@ -114,12 +115,12 @@ def _make_baseline(here: Installation) -> None:
     )
 
 
-def _make_token(path: Path) -> None:
+def write_token(path: Path) -> None:
+    """Write a new token that only this user can read."""
     path.unlink(missing_ok=True)  # an empty one: its writer was killed
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
-    click.echo(f"Created a token in {path} (only you can read it)", err=True)
 
 
 def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: FeatureList, model: Model) -> str:

@@ -2,25 +2,23 @@
 
 import contextlib
 import http.client
-import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fraud_detection.exit_codes import ExpectedError
 from jobs.rollout.artifacts import DATABASE, artifacts_uri
+from jobs.rollout.own_server import end, interrupted_by_signals
 from jobs.rollout.telemetry import NO_TELEMETRY
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5051  # compose.yaml publishes its MLflow server on 5050
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 _STARTS_WITHIN_SECONDS = 180
-_STOPS_WITHIN_SECONDS = 15
 
 
 class CannotOpen(ExpectedError):
@@ -38,7 +36,7 @@ def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready:
     if not (folder / DATABASE).exists():
         raise CannotOpen(f"{folder / DATABASE}: does not exist. `fraudctl retrain` records the first run.")
     _require_free(port)
-    with _interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="fraud-mlflow-") as scratch:
+    with interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="fraud-mlflow-") as scratch:
         server = subprocess.Popen(  # noqa: S603  this installation's own Python
             _command(folder, port),
             cwd=scratch,
@@ -52,7 +50,7 @@ def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready:
         except KeyboardInterrupt:
             return
         finally:
-            _end(server)
+            end(server)
 
 
 def _require_free(port: int) -> None:
@@ -90,17 +88,6 @@ def _environment(environ: Mapping[str, str], scratch: str) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell ignores them."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _wait_until_it_answers(server: "subprocess.Popen[bytes]", port: int) -> None:
     deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
     while time.monotonic() < deadline:
@@ -117,14 +104,3 @@ def _wait_until_it_answers(server: "subprocess.Popen[bytes]", port: int) -> None
 
 def _ended_by_itself(status: int) -> CannotOpen:
     return CannotOpen(f"MLflow's server stopped with status {status}. Its own messages are above.")
-
-
-def _end(server: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
-    server.terminate()  # does nothing if it has ended
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        server.wait(_STOPS_WITHIN_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
