@@ -113,7 +113,7 @@ class Demo:
 
             again = self._scored(client, "retrained", self._changed(self._transactions(A_DAY)))
             digest = client.served_model().digest
-        self._end(f"Served: GET /model answers with digest {digest[:12]}…, the sha256 of models/current/model.onnx.")
+        self._end(f"Served: GET /model names digest {digest[:12]}…, the sha256 of models/current/model.onnx.")
         self._tell("")
         self._tell("On transactions that the model had not seen        recall   precision   average precision")
         for what, scored in (

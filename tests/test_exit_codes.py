@@ -23,6 +23,7 @@ OTHER_THAN_1 = {
     "KubernetesRefused": 2,
     "ModelRefused": 3,
     "NotAFile": 3,
+    "NotEmpty": 2,
     "NotConfirmed": 2,
     "Restored": 4,
     "StoreVanished": 3,
