@@ -85,7 +85,8 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
 
 
 def api_of(folder: Path) -> str:
-    return re.findall("API_URL=(.*)", (folder / ENVIRONMENT).read_text())[0] + "/health"
+    (url,) = re.findall("API_URL=(.*)", (folder / ENVIRONMENT).read_text())
+    return f"{url}/health"
 
 
 def processes_of(folder: Path) -> list[bytes]:
