@@ -64,5 +64,5 @@ def _write_files(folder: Path, sample: Sample) -> None:
     for name in ("old", "older"):
         (folder / name).mkdir()
         with contextlib.closing(sqlite3.connect(folder / name / "requests.db")) as old, old:
-            scaled = few.rename(columns={"Amount": "Amount_scaled"}).drop(columns="Time")
+            scaled = few.assign(Amount_scaled=(few.Amount - 88) / 250).drop(columns=["Time", "Amount"])
             scaled.assign(transaction_id=[f"{name}-{row}" for row in few.index]).to_sql("requests", old, index=False)
