@@ -49,6 +49,7 @@ def new(name: str, scopes: tuple[Scope, ...], file: Path) -> None:
     """Make a token, add it to the file under NAME, and print it once.
 
     \b
+      export API_TOKENS_FILE=tokens
       fraudctl token new checkout --scope predict
       fraudctl token new helpdesk --scope read --scope label
     """
