@@ -39,6 +39,10 @@ class Metrics:
         self._predictions = self._counter("predictions", "Transactions scored, by decision.", "decision")
         self._flagged = self._predictions.labels("flagged")
         self._passed = self._predictions.labels("passed")
+        self.suspicious_rows = self._counter(
+            "fraud_suspicious_rows",
+            "Transactions scored with a value outside the range in which its feature was seen.",
+        )
         self._scores = ScoreHistogram()
         self.registry.register(self._scores)
         self._seconds = self._histogram(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Never
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -30,6 +31,17 @@ class InvalidIdempotencyKey(Exception):
 
 class IdempotencyKeyReused(Exception):
     """An Idempotency-Key that was used before with another body."""
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """The transactions of a request."""
+
+    matrix: Matrix
+    suspicious_rows: int
+    """How many have a value that was never seen, although it is within its bounds."""
+    transaction_ids: list[str | None]
+    """The client's id of each, None if it gave none."""
 
 
 def in_front_of(
@@ -74,17 +86,17 @@ def in_front_of(
             body_sha256 = None if key is None else hashlib.sha256(body).hexdigest()
             document = parse_in_turn(body)
             model = served.current  # read once, so that the model that scores also says how to scale amounts
-            matrix, transaction_ids = read_transactions(document, features, model.manifest.amount_scaling)
+            sent = read_transactions(document, features, model.manifest.amount_scaling)
             del body, document  # hundreds of requests may wait for the writer, and they are most of their memory
             scored = ScoredRequest(
                 request_id=request_id(environ),
                 ts=arrived_at(environ),
-                matrix=matrix,
-                fraud_probability=model.score(matrix).tolist(),
+                matrix=sent.matrix,
+                fraud_probability=model.score(sent.matrix).tolist(),
                 threshold=threshold,
                 model_version=model.version,
                 model_digest=model.digest,
-                transaction_ids=transaction_ids,
+                transaction_ids=sent.transaction_ids,
                 idempotency_key=key,
                 body_sha256=body_sha256,
             )
@@ -95,6 +107,8 @@ def in_front_of(
             headers, reply = _reply(stored_before)
             return [*headers, ("Idempotency-Replayed", "true")], reply
         metrics.count_predictions(scored.fraud_probability, sum(scored.is_flagged))
+        if sent.suspicious_rows:
+            metrics.suspicious_rows.inc(sent.suspicious_rows)
         return _reply(scored)
 
     return answer
@@ -138,8 +152,8 @@ def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], byte
 
 def read_transactions(
     document: object, features: FeatureList, amount_scaling: AmountScaling | None = None
-) -> tuple[Matrix, list[str | None]]:
-    """Return the rows of a body, with every Amount scaled, and the client's ids for them, None if it gave none.
+) -> Transactions:
+    """Return the rows of a body, with every Amount scaled, and the client's ids for them.
 
     Raises InvalidTransactions.
     """
@@ -150,8 +164,8 @@ def read_transactions(
     rows = document["data"]
     if isinstance(rows, list) and len(rows) > MAX_ROWS:
         raise InvalidTransactions(f"expected at most {MAX_ROWS} rows in data, got {len(rows)}")
-    matrix = features.to_matrix(rows, amount_scaling)
-    return matrix, _transaction_ids(document.get("transaction_ids"), len(matrix))
+    matrix = features.to_numbers(rows, amount_scaling)
+    return Transactions(matrix, features.check(matrix), _transaction_ids(document.get("transaction_ids"), len(matrix)))
 
 
 def _transaction_ids(identifiers: object, rows: int) -> list[str | None]:

@@ -30,6 +30,7 @@ PUBLIC_BOUNDS_REVISION = 5
 _BOUND_TIMES_RANGE = 10  # a bound must stop broken feeds, not rare customers
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_BOUNDS = ("minimum", "maximum", "seen_minimum", "seen_maximum")
 _NUMBER_TYPES = frozenset({float, int})  # excludes bool, so True is no number
 
 
@@ -45,12 +46,15 @@ class InvalidTransactions(Exception):
 
 @dataclass(frozen=True)
 class Feature:
-    """One number of a transaction, with the range outside which the API rejects a value."""
+    """One number of a transaction, with the bounds outside which the API rejects a value."""
 
     name: str
     minimum: float = -LIMIT
     maximum: float = LIMIT
     description: str = ""
+    seen_minimum: float = -LIMIT
+    """The smallest value in known transactions; a row below it is suspicious."""
+    seen_maximum: float = LIMIT
 
 
 def name_problem(name: str) -> str | None:
@@ -88,6 +92,11 @@ class FeatureList:
                     f"feature {feature.name}: expected {-LIMIT:g} <= minimum < maximum <= {LIMIT:g}, "
                     f"got {feature.minimum:g} and {feature.maximum:g}"
                 )
+            if not feature.seen_minimum <= feature.seen_maximum:
+                raise BadFeatureList(
+                    f"feature {feature.name}: expected seen_minimum <= seen_maximum, "
+                    f"got {feature.seen_minimum:g} and {feature.seen_maximum:g}"
+                )
             seen.add(lowered)
 
     def __len__(self) -> int:
@@ -118,6 +127,14 @@ class FeatureList:
         """Return the upper bounds, one per feature."""
         return np.array([feature.maximum for feature in self.features])
 
+    @cached_property
+    def _seen_minimums(self) -> NDArray[np.float64]:
+        return np.array([max(feature.seen_minimum, feature.minimum) for feature in self.features])
+
+    @cached_property
+    def _seen_maximums(self) -> NDArray[np.float64]:
+        return np.array([min(feature.seen_maximum, feature.maximum) for feature in self.features])
+
     def to_matrix(self, rows: object, amount_scaling: AmountScaling | None = None) -> Matrix:
         """Check parsed JSON and return it as a Matrix.
 
@@ -136,6 +153,15 @@ class FeatureList:
         ...
         fraud_detection.features.InvalidTransactions: row 0, feature age_days: expected a number, got ...
         """
+        matrix = self.to_numbers(rows, amount_scaling)
+        self.check(matrix)
+        return matrix
+
+    def to_numbers(self, rows: object, amount_scaling: AmountScaling | None = None) -> Matrix:
+        """Return parsed JSON as `to_matrix` does, but before `check`: the numbers may be outside their bounds.
+
+        Raises InvalidTransactions.
+        """
         if not isinstance(rows, list) or not rows:
             raise InvalidTransactions("expected a list of at least one row")
         if isinstance(rows[0], dict):
@@ -148,14 +174,17 @@ class FeatureList:
             matrix = np.array(rows, dtype=np.float64)
         except OverflowError:  # an integer beyond the range of float64
             matrix = np.array([[_to_float(value) for value in row] for row in rows], dtype=np.float64)
-        return self.within_bounds(matrix)
+        return matrix
 
-    def within_bounds(self, matrix: Matrix) -> Matrix:
-        """Return numbers in the order of the features when each is finite and in range.
+    def check(self, matrix: Matrix) -> int:
+        """Return how many rows are suspicious: a value was never seen, although it is within its bounds.
 
-        Raises InvalidTransactions, naming row and feature of the first that is not.
+        Raises InvalidTransactions, naming row and feature of the first value that is not finite and within its bounds.
         """
         # NaN compares as false, so the one comparison finds it, infinities and values out of range.
+        was_seen = (matrix >= self._seen_minimums) & (matrix <= self._seen_maximums)
+        if np.count_nonzero(was_seen) == was_seen.size:  # of a few rows it takes a tenth of the time of all()
+            return 0
         accepted = (matrix >= self.minimums) & (matrix <= self.maximums)
         if not accepted.all():
             index, place = (int(number) for number in np.argwhere(~accepted)[0])
@@ -164,7 +193,7 @@ class FeatureList:
                 f"row {index}, feature {feature.name}: expected a finite number "
                 f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(matrix[index, place])}"
             )
-        return matrix
+        return int(np.count_nonzero(~was_seen.all(axis=1)))
 
     def outside(self, matrix: Matrix, schema_version: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which values of stored rows lie outside the bounds by which their version accepted the rows.
@@ -288,6 +317,8 @@ def default_features() -> FeatureList:
                 minimum=round(_BOUND_TIMES_RANGE * lowest, 1),
                 maximum=round(_BOUND_TIMES_RANGE * highest, 1),
                 description=amount if name == SCALED_AMOUNT else f"principal component {name[1:]}",
+                seen_minimum=lowest,
+                seen_maximum=highest,
             )
             for name, (lowest, highest) in PUBLIC_RANGES.items()
         )
@@ -297,7 +328,8 @@ def default_features() -> FeatureList:
 def load_features(path: Path | None) -> FeatureList:
     """Read a FEATURES_FILE; None is the default list.
 
-    Its format: `{"features": [{"name": "…", "minimum"?: 0, "maximum"?: 1, "description"?: "…"}, …]}`.
+    Its format: `{"features": [{"name": "…", "minimum"?: 0, "maximum"?: 9, "description"?: "…", "seen_minimum"?: 1,
+    "seen_maximum"?: 2}, …]}`.
 
     Raises BadFeatureList, naming the file.
     """
@@ -327,11 +359,14 @@ def _entries(document: object) -> Sequence[object]:
 def _feature(place: int, entry: object) -> Feature:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
         raise BadFeatureList(f'feature {place}: expected an object with a "name"')
-    unknown = sorted(set(entry) - {"name", "minimum", "maximum", "description"})
+    unknown = sorted(set(entry) - {"name", "description", *_BOUNDS})
     if unknown:
-        raise BadFeatureList(f"feature {place}: expected name, minimum, maximum and description, got {unknown[0]!r}")
+        raise BadFeatureList(
+            f"feature {place}: expected name, minimum, maximum, description, seen_minimum and seen_maximum, "
+            f"got {unknown[0]!r}"
+        )
     bounds = {}
-    for bound in ("minimum", "maximum"):
+    for bound in _BOUNDS:
         if bound in entry:
             if type(entry[bound]) not in _NUMBER_TYPES:
                 raise BadFeatureList(f"feature {place}: expected a number as {bound}, got {_json_type(entry[bound])}")

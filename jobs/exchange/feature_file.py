@@ -1,5 +1,6 @@
 """Writes a first FEATURES_FILE from a table: names from its header, generous bounds from its values."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -134,16 +135,10 @@ def _outward(value: float, towards: Callable[[float], int]) -> float:
 
 def to_json(features: FeatureList) -> str:
     """Render a FEATURES_FILE with one line per feature."""
-    lines = [
-        json.dumps(
-            {
-                "name": feature.name,
-                "minimum": feature.minimum,
-                "maximum": feature.maximum,
-                "description": feature.description,
-            },
-            ensure_ascii=False,
-        )
-        for feature in features.features
-    ]
+    lines = []
+    for feature in features.features:
+        entry = dataclasses.asdict(feature)
+        if (feature.seen_minimum, feature.seen_maximum) == (-LIMIT, LIMIT):  # not known
+            del entry["seen_minimum"], entry["seen_maximum"]
+        lines.append(json.dumps(entry, ensure_ascii=False))
     return '{"features": [\n  ' + ",\n  ".join(lines) + "\n]}\n"

@@ -232,14 +232,15 @@ class _Parser:
             place = self.layout.amount_place
             numbers[:, place] = self.scaling.scaled(numbers[:, place])
         try:
-            return self.features.within_bounds(numbers)
+            self.features.check(numbers)
         except InvalidTransactions:
             for row in range(len(numbers)):
                 try:
-                    self.features.within_bounds(numbers[row : row + 1])
+                    self.features.check(numbers[row : row + 1])
                 except InvalidTransactions as error:
                     raise self.bad(chunk, row, str(error).removeprefix("row 0, ")) from error
             raise
+        return numbers
 
     def truths(self, chunk: Chunk, texts: dict[int, list[str]]) -> list[bool | None]:
         if self.layout.class_place is None:

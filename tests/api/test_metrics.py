@@ -39,7 +39,7 @@ class Scrape:
 
 
 def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str, str], scrape: Scrape) -> None:
-    sent = {"data": [ROW, [3.0] * 29, ROW]}
+    sent = {"data": [ROW, [3.0] * 29, [*ROW[:-1], 100.0]]}
 
     scores = client.post("/predict", json=sent, headers=authorized).get_json()["fraud_probability"]
 
@@ -53,6 +53,7 @@ def test_what_was_answered_is_counted(client: FlaskClient, authorized: dict[str,
     for bound in (0.01, 0.4, 1.0):
         at_most = sum(score <= bound for score in scores)
         assert figures[f"fraud_probabilities_bucket le={bound}"] == at_most
+    assert figures["fraud_suspicious_rows_total"] == 2
     assert figures["fraud_rows_stored_total"] == 3
     assert figures["fraud_commit_seconds_count"] == 1
     assert figures["fraud_request_seconds_count handler=predict status=2xx"] == 1

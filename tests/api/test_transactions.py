@@ -12,7 +12,7 @@ from fraud_detection.features import FeatureList
 
 
 def score(client: FlaskClient, authorized: dict[str, str], first: float, *transaction_ids: str | None) -> str:
-    rows = [[first + place] + [0.0] * 28 for place in range(len(transaction_ids))]
+    rows = [[first + place / 10] + [0.0] * 28 for place in range(len(transaction_ids))]
     answer = client.post("/predict", json={"data": rows, "transaction_ids": transaction_ids}, headers=authorized)
     identifier: str = answer.get_json()["request_id"]
     return identifier
@@ -69,7 +69,7 @@ def test_a_row_is_found_by_its_request(client: FlaskClient, authorized: dict[str
     row = client.get(f"/transactions/{request_id}:2", headers=authorized).get_json()
 
     assert (whole["row"], [other["row"] for other in whole["others"]]) == (0, [1, 2])
-    assert (row["row"], row["features"]["V1"], row["others"]) == (2, 3.0, [])
+    assert (row["row"], row["features"]["V1"], row["others"]) == (2, 1.2, [])
 
 
 @pytest.mark.parametrize("identifier", ["a/b", "a//b/", "50%", "a?b", "a#b", "';--", "x" * 128])

@@ -49,6 +49,16 @@ def test_an_unscaled_amount_in_the_place_of_the_scaled_one_is_refused_with_the_w
         default_features().to_matrix([[0.0] * 28 + [5000.0]])
 
 
+def test_no_real_row_is_suspicious_and_one_that_was_never_seen_is(real_data: Path) -> None:
+    layout = read_layout(real_data, default_features(), strict=False)
+    matrix = np.vstack([page.matrix for page in pages(real_data, default_features(), layout, scaling=PUBLIC_SCALING)])
+    unscaled = np.array([[0.0] * 29, [0.0] * 28 + [500.0], [3.0] * 28 + [500.0]])
+
+    assert default_features().check(matrix) == 0
+    assert default_features().check(unscaled) == 2
+    assert TWO.check(np.array([[1000.0, -1e9]])) == 0
+
+
 def test_a_stored_row_is_judged_by_the_bounds_of_its_version() -> None:
     rows, before, since = np.array([[0.0] * 28 + [5000.0]]), np.array([4]), np.array([5])
     wider = FeatureList(tuple(Feature(name, -6000, 6000) for name in default_features().names))
@@ -204,13 +214,17 @@ def test_bounds_may_change_without_another_digest_and_names_may_not() -> None:
         ('{"features": [], "x": 1}', 'expected {"features"'),
         ('{"features": []}', "expected 1 to 500 features, got 0"),
         ('{"features": ["V1"]}', 'feature 0: expected an object with a "name"'),
-        ('{"features": [{"name": "a", "unit": "EUR"}]}', "feature 0: expected name, minimum, maximum and description"),
+        ('{"features": [{"name": "a", "unit": "EUR"}]}', "feature 0: expected name, minimum, maximum, description, "),
         ('{"features": [{"name": "1st"}]}', "feature 0: expected a name of letters"),
         ('{"features": [{"name": "Class"}]}', "feature 0: 'Class' is a column of every store"),
         ('{"features": [{"name": "a"}, {"name": "A"}]}', "feature 1: 'A' appears twice"),
         (
             '{"features": [{"name": "a", "minimum": 2, "maximum": 1}]}',
             "feature a: expected -1e+09 <= minimum < maximum",
+        ),
+        (
+            '{"features": [{"name": "a", "seen_minimum": 2, "seen_maximum": 1}]}',
+            "feature a: expected seen_minimum <= seen_maximum, got 2 and 1",
         ),
         ('{"features": [{"name": "a", "minimum": true}]}', "feature 0: expected a number as minimum, got a boolean"),
         ('{"features": [{"name": "a", "maximum": "9"}]}', "feature 0: expected a number as maximum, got a string"),
@@ -245,7 +259,10 @@ def test_a_features_file_that_is_no_file_is_named_and_never_waited_for(
 
 def test_reads_a_features_file(tmp_path: Path) -> None:
     path = tmp_path / "features.json"
-    entry = {"name": "amount", "minimum": 0, "maximum": 1000, "description": "in euro"}
+    entry = {"name": "amount", "minimum": 0, "maximum": 1000, "description": "in euro", "seen_maximum": 9}
     path.write_text(json.dumps({"features": [entry, {"name": "age_days"}]}))
 
-    assert load_features(path).features == (Feature("amount", 0, 1000, "in euro"), Feature("age_days"))
+    assert load_features(path).features == (
+        Feature("amount", 0, 1000, "in euro", seen_maximum=9),
+        Feature("age_days"),
+    )
