@@ -1,4 +1,4 @@
-"""Ends a server that a command has started, whatever ends the command: Ctrl-C, SIGTERM or an error."""
+"""Ends a server that a command has started, whatever ends it: Ctrl-C, SIGTERM, a closed terminal or an error."""
 
 import contextlib
 import os
@@ -11,8 +11,11 @@ _STOPS_WITHIN_SECONDS = 30  # the API finishes its requests within 20
 
 @contextlib.contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell ignores them."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell ignores them, and SIGHUP unless nohup does."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # the terminal was closed
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
@@ -22,7 +25,7 @@ def interrupted_by_signals() -> Iterator[None]:
 
 def end(server: "subprocess.Popen[bytes]") -> None:
     """End a server that was started in a session of its own, with all its processes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave processes behind
     server.terminate()  # does nothing if it has ended
     with contextlib.suppress(subprocess.TimeoutExpired):
