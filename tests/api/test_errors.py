@@ -144,7 +144,8 @@ def test_no_message_repeats_what_was_sent(lasting_client: FlaskClient, authorize
         for path, body, headers in (
             ("/predict", {"data": [[text, *row[1:]]]}, {}),
             ("/predict", {"data": [row], text: 1}, {}),
-            ("/predict", {"data": [{text: 1}]}, {}),
+            ("/predict", {"data": [{f"{text} ": 1}]}, {}),
+            ("/predict", {"data": [{"V1": text, "Amount": text}]}, {}),
             ("/predict", {"data": [row], "transaction_ids": [f"{text} "]}, {}),
             ("/predict", {"data": [row]}, {"Idempotency-Key": f"{text} {text}"}),
             ("/predict", {"data": [row]}, {"Content-Encoding": text}),

@@ -31,6 +31,7 @@ SEED = 20260822
 IN_PROCESS = 18_000
 THROUGH_A_SOCKET = 2_000
 CANARY = "CANARY7f3a"
+NO_NAME = f"{CANARY} "  # an unknown field is named in the answer, unless no feature can have its name
 MEMORY_GROWTH_BYTES = 50 * 1024 * 1024
 
 FEATURES = default_features()
@@ -159,8 +160,8 @@ def wrong_shape(rng: random.Random) -> Case:
             f'{{"data": {named}}}', document([as_list(numbers[1:])]), document([as_list([*numbers, "1"])]),
             document([whole, named]), document([named, whole]), document([whole] * 1001), document([whole, "[]"]),
             document([as_object(FEATURES.names[1:], numbers[1:])]),
-            document([as_object([*FEATURES.names, CANARY], [*numbers, "1"])]),
-            document([as_object([CANARY, *FEATURES.names[1:]], numbers)]),
+            document([as_object([*FEATURES.names, NO_NAME], [*numbers, "1"])]),
+            document([as_object([NO_NAME, *FEATURES.names[1:]], numbers)]),
             document([whole], f', "data": [{whole}]'),
             document([as_object([*FEATURES.names, FEATURES.names[0]], [*numbers, "1"])]),
             document([whole], f', "{CANARY}": 1'), document([whole], ', "data": []'), document([whole]) + CANARY,
