@@ -66,6 +66,30 @@ def _column(role: Role, name: str, kind: sa.types.TypeEngine[Any], **options: An
     return sa.Column(name, kind, info={"role": role}, **options)
 
 
+def _columns_of_labels() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("id", ID, primary_key=True),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("row_index", sa.Integer, nullable=False),
+        sa.Column("is_fraud", sa.Integer, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("reporter", sa.Text, nullable=False),
+        sa.Column("reported_at", sa.Text, nullable=False),
+        sa.Column("received_at", sa.Text, nullable=False),
+        _since(4, sa.Column("token_name", sa.Text)),
+    ]
+
+
+def _since(revision: int, column: sa.Column[Any]) -> sa.Column[Any]:
+    """Mark a column that stores of earlier revisions do not have."""
+    column.info["since"] = revision
+    return column
+
+
+def _of_revision(revision: int, columns: list[sa.Column[Any]]) -> list[sa.Column[Any]]:
+    return [column for column in columns if column.info.get("since", 1) <= revision]
+
+
 RESERVED_NAMES = frozenset(column.name.lower() for column in columns_of_requests([]))
 """Names in lower case that no feature may have, because SQLite ignores case in column names."""
 
@@ -81,7 +105,7 @@ def tables(feature_names: Sequence[str], revision: int = REVISION) -> Tables:
     requests = sa.Table(
         "requests",
         metadata,
-        *columns_of_requests(feature_names),
+        *_of_revision(revision, columns_of_requests(feature_names)),
         sa.UniqueConstraint("request_id", "row_index"),
         sa.CheckConstraint("fraud_probability BETWEEN 0 AND 1", name="a_probability"),
         sa.CheckConstraint(
@@ -103,15 +127,7 @@ def tables(feature_names: Sequence[str], revision: int = REVISION) -> Tables:
     labels = sa.Table(
         "labels",
         metadata,
-        sa.Column("id", ID, primary_key=True),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("row_index", sa.Integer, nullable=False),
-        sa.Column("is_fraud", sa.Integer, nullable=False),
-        sa.Column("source", sa.Text, nullable=False),
-        sa.Column("reporter", sa.Text, nullable=False),
-        sa.Column("reported_at", sa.Text, nullable=False),
-        sa.Column("received_at", sa.Text, nullable=False),
-        *([sa.Column("token_name", sa.Text)] if revision >= 4 else []),
+        *_of_revision(revision, _columns_of_labels()),
         sa.ForeignKeyConstraint(["request_id", "row_index"], ["requests.request_id", "requests.row_index"]),
         sa.UniqueConstraint("request_id", "row_index", "is_fraud", "source", "reporter", "reported_at"),
         sa.CheckConstraint("is_fraud IN (0, 1)", name="a_truth"),

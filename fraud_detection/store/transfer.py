@@ -33,7 +33,7 @@ def import_history(
     The values of a row stand in the order of `names_of(requests, Role.ROW, Role.FEATURE, Role.LABEL)`.
     """
     places = names_of(store.tables.requests, Role.ROW, Role.FEATURE, Role.LABEL)
-    said = [name for name in _carried(store, "labels") if name != "token_name"]
+    said = ["request_id", "row_index", "is_fraud", "source", "reporter", "reported_at", "received_at"]
     imported = 0
     for page in pages:
         rows: list[tuple[object, ...]] = []

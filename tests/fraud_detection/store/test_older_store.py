@@ -4,26 +4,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store, decisions, history, labels, transfer, upkeep
 from fraud_detection.store.known import KnownRows
 from fraud_detection.store.transfer import ImportedRows
 from jobs.upkeep.copy_store import copy_stores
+from tests.support.older_store import make_older_store
 from tests.support.transactions import CLOCK, label, scored
 
 REQUEST = scored(3, transaction_ids=["one", "two", None])
 
 
 @pytest.fixture
-def older(store: Store) -> Iterator[Store]:
+def older(location: str | Path, features: FeatureList) -> Iterator[Store]:
     """A store as the revision before token_name left it, with a label."""
-    with store.begin() as connection:
-        decisions.append(store, connection, [REQUEST])
-        labels.add(store, connection, [label(REQUEST, 0)], REQUEST.ts)
-        connection.exec_driver_sql("ALTER TABLE labels DROP COLUMN token_name")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
-    opened = Store.open(store.location, store.features)
+    opened = make_older_store(3, location, features)
+    decided = {
+        "request_id": REQUEST.request_id,
+        "ts": REQUEST.ts,
+        "threshold": REQUEST.threshold,
+        "model_version": REQUEST.model_version,
+        "model_digest": REQUEST.model_digest,
+        "schema_version": 3,
+    }
+    rows = [
+        {
+            **decided,
+            **dict(zip(features.names, REQUEST.matrix[index].tolist(), strict=True)),
+            "row_index": index,
+            "fraud_probability": REQUEST.fraud_probability[index],
+            "is_flagged": int(REQUEST.is_flagged[index]),
+            "transaction_id": transaction_id,
+        }
+        for index, transaction_id in enumerate(REQUEST.transaction_ids)
+    ]
+    with opened.begin() as connection:
+        connection.execute(sa.insert(opened.tables.requests), rows)
+        labels.add(opened, connection, [label(REQUEST, 0)], REQUEST.ts)
     yield opened
     opened.close()
 
