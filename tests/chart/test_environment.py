@@ -8,6 +8,7 @@ import pytest
 
 from fraud_detection.features import load_features
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings
+from generate.variables import DECIDED_BY_THE_PLACE, chart_name
 from tests.chart.helm import Helm, Manifest, Pod, named, pods
 
 THREADS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
@@ -69,7 +70,13 @@ def test_a_container_gets_the_variables_that_its_program_reads(
 
 
 def test_every_variable_is_a_key_of_a_configmap_save_secrets(helm: Helm) -> None:
-    manifests = helm.render(EVERYTHING)
+    optional = {
+        chart_name(variable): "set"
+        for settings in (ApiSettings, JobSettings)
+        for variable in settings.variables()
+        if variable.default is None and variable.name not in DECIDED_BY_THE_PLACE
+    }
+    manifests = helm.render(EVERYTHING | {"config": optional})
     by_file = SECRETS | {f"{name}_FILE" for name in SECRETS} | {"API_TOKENS_FILE"}
 
     for suffix, settings in (("api", ApiSettings), ("jobs", JobSettings)):

@@ -184,7 +184,7 @@ def test_a_drift_result_of_before_decides_whether_a_retraining_starts(
     result.write_text(json.dumps(json.loads(result.read_text()) | {"retrain": True}))
     drifted = fraudctl("retrain", env=at_any_time)
 
-    assert calm.stdout.startswith("skipped: No retraining is due: no drift was reported")
+    assert calm.stdout.startswith("skipped: No retraining is due: the last drift report asks for none")
     assert drifted.stdout.startswith("skipped: No label is new since")
 
 
