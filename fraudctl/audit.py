@@ -47,9 +47,12 @@ def forget(transaction: str, keep: int) -> None:
     """
     from jobs.forget import forget as erase
     from jobs.forget import tell as told
+    from jobs.progress import step
 
     here = installation()
-    click.echo(told(transaction, erase(transaction, here), here.settings, now=datetime.now(UTC), nights=keep))
+    with step("erasing"):
+        erased = erase(transaction, here)
+    click.echo(told(transaction, erased, here.settings, now=datetime.now(UTC), nights=keep))
 
 
 COMMANDS = (lineage, forget)

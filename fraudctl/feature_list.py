@@ -93,8 +93,9 @@ def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
       export FEATURES_FILE=features.json
     """
     from jobs.exchange.feature_file import draft_of, to_json
+    from jobs.progress import step
 
-    with seekable(file) as path:
+    with seekable(file) as path, step(f"reading {path.name}"):
         draft = draft_of(path, left_out=left_out)
     if draft.perhaps_the_truth:
         click.echo(

@@ -111,7 +111,6 @@ def _make_baseline(here: Installation) -> None:
         statistics_for(here),
         threshold=here.settings.fraud_threshold,
         now=datetime.now(UTC),
-        progress=sys.stderr.isatty(),
     )
 
 

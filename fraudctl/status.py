@@ -15,12 +15,15 @@ def status(*, as_json: bool) -> None:
 
     The API may run or not. The command changes nothing, and exits with 3 if something cannot be read.
     """
+    from jobs.progress import step
     from jobs.reporting.status import status as look
     from jobs.reporting.status import tell
 
     here = installation()
     has_token = any(environment().get(name) for name in ("API_TOKEN", "API_TOKEN_FILE"))
-    found = look(here, client_settings() if has_token else None, datetime.now(UTC))
+    client = client_settings() if has_token else None
+    with step("looking"):
+        found = look(here, client, datetime.now(UTC))
     click.echo(found.to_json() if as_json else tell(found), nl=not as_json)
     if found.problems:
         raise click.exceptions.Exit(ExitCode.UNUSABLE)

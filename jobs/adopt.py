@@ -15,6 +15,7 @@ from fraud_detection.model.write import discard, write_version
 from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.rollout.promotion import put_into_service, tracking_of
 from jobs.rollout.running_api import RunningApi
 from jobs.rollout.tracking import Tracking
@@ -60,7 +61,8 @@ def adopt(
     KubernetesRefused, KubernetesAway, NoAnswer.
     """
     rows = _rows_to_compare(_stored(here)[0], here)
-    converted = convert(path, here.features, rows)  # before the lock, so that it delays no retraining
+    with step(f"converting {path.name}"):  # before the lock, so that it delays no retraining
+        converted = convert(path, here.features, rows)
     files, notes = dict(converted.files), list(converted.notes)
     reason = f"adopted {path.name}"
     if converted.keeps_rows:

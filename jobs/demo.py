@@ -87,7 +87,6 @@ class Demo:
             statistics_for(self._here),
             threshold=self._here.settings.fraud_threshold,
             now=now,
-            progress=True,
         )
 
     def go_round(self, api: RunningApi) -> RetrainOutcome:

@@ -28,6 +28,7 @@ from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, read_finding, to_json, unable_to_compare
 from jobs.drift.windows import consecutive_windows, first_reference, newest_transactions, other_model_serves
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.reporting.pushgateway import Run, push_drift
 from jobs.training.due import due, last_judgement
 
@@ -62,7 +63,8 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
         raise BadSetting(f"DRIFT_RESULT: {problem}")
     started = time.time()
     here, now = Installation.of(settings), now or datetime.now(UTC)
-    report = _attempt(here, now)
+    with step("comparing transactions"):
+        report = _attempt(here, now)
     settings.drift_result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(settings.drift_result, to_json(report).encode())
     logger.info("drift: %s", tell(report, here, now))

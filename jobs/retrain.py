@@ -27,6 +27,7 @@ from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
 from jobs.reporting.pushgateway import Run, push_retrain
@@ -192,7 +193,8 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     if served is not None and challenger.digest == served.digest:
         told = "Training produced the current model again, because no label is new in the training window."
         return Retraining("skipped", f"{told} {serving}", label_coverage=coverage)
-    verdict = verdict_on(challenger, selection, served, here.settings)
+    with step("judging the new model"):
+        verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {
         "labels": labels,
         "drift": None if drift is None else drift.sha256,
@@ -225,14 +227,15 @@ def _decide(
     tried = explanation.what_was_tried(judged.challenger, judged.selection)
     next_one = after_judgement(None if served is None else served.manifest, here.settings, now)
     rejected = explanation.rejected(tried, verdict, served, next_one)
-    run_id = tracking.log_run(
-        f"{manifest.created[:16]} {verdict.decision}",
-        params=run_record.params(judged.challenger, judged.selection, here.settings),
-        metrics=run_record.metrics(judged.challenger),
-        tags={"decision": verdict.decision, "digest": digest, "trained_on": manifest.trained_on, "reason": reason},
-        files=run_record.files(judged.challenger, manifest, judged.selection),
-        description=explanation.pending(tried, verdict) if verdict.decision == "promote" else rejected,
-    )
+    with step("recording the training in MLflow"):
+        run_id = tracking.log_run(
+            f"{manifest.created[:16]} {verdict.decision}",
+            params=run_record.params(judged.challenger, judged.selection, here.settings),
+            metrics=run_record.metrics(judged.challenger),
+            tags={"decision": verdict.decision, "digest": digest, "trained_on": manifest.trained_on, "reason": reason},
+            files=run_record.files(judged.challenger, manifest, judged.selection),
+            description=explanation.pending(tried, verdict) if verdict.decision == "promote" else rejected,
+        )
     if verdict.decision != "promote":
         record(here.models_dir, "judged", digest=digest, actor=ACTOR, reason=reason, verdict=manifest.verdict)
         outcome: RetrainOutcome = "rejected" if verdict.decision == "reject" else "held_frauds"

@@ -41,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
             now=datetime.now(UTC),
             rows=given.rows,
             seed=given.seed,
-            progress=True,
         )
     except ExpectedError as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not

@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2
-from tqdm import tqdm
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
 from fraud_detection.contract import TRANSACTION_ID_FORM
@@ -27,6 +26,7 @@ from jobs.exchange.cell import read_id, read_number, read_truth, text_of
 from jobs.exchange.import_file import Imported, import_rows, latest_time, remember_import
 from jobs.exchange.table import CHUNK_ROWS, MAX_CELL
 from jobs.installation import Installation
+from jobs.progress import bar
 
 SCORES = frozenset({"fraud_probability", "fraud_prob", "probability", "proba", "prob", "score", "fraud_score"})
 """Names under which older installations stored their scores."""
@@ -190,12 +190,12 @@ class _Rows:
         done = 0
         with _reading(self.path):
             read = self.old.execution_options(stream_results=True).execute(self.table.query())
-        with tqdm(total=self.count, desc=self.path.name, unit=" rows", delay=1, disable=None, leave=False) as bar:
+        with bar(total=self.count, desc=self.path.name, unit=" rows") as drawn:
             while rows := self.next_rows(read):
                 self.digest.update(repr([tuple(row) for row in rows]).encode())
                 yield self.page(clock, rows, done)
                 done += len(rows)
-                bar.update(len(rows))
+                drawn.update(len(rows))
 
     def next_rows(self, read: sa.CursorResult[Any]) -> Sequence[sa.Row[Any]]:
         self.deadline.restart()

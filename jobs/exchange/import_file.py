@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
-from tqdm import tqdm
 
 from fraud_detection.clock import Clock, timestamp
 from fraud_detection.contract import AMOUNT_SCALING
@@ -24,6 +23,7 @@ from fraud_detection.store.transfer import ImportedRows
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import PUBLIC_START, Layout, Page, amount_scaling_of, pages, read_layout
 from jobs.installation import Installation
+from jobs.progress import bar
 
 
 class AlreadyImported(ExpectedError):
@@ -193,9 +193,7 @@ def latest_time(now: datetime) -> str:
 
 def _with_progress(path: Path, layout: Layout, read: Iterable[Page], latest: str) -> Iterator[ImportedRows]:
     clock = Clock()
-    with tqdm(
-        total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
-    ) as bar:
+    with bar(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as drawn:
         for page in read:
             for line, ts in zip(page.lines, page.ts, strict=True):
                 if ts > latest:
@@ -203,7 +201,7 @@ def _with_progress(path: Path, layout: Layout, read: Iterable[Page], latest: str
                         f"{path}, {layout.unit} {line}: expected a time that is not in the future, got {ts[:19]}"
                     )
             yield imported_rows(page, clock)
-            bar.update(page.bytes_read - bar.n)
+            drawn.update(page.bytes_read - drawn.n)
 
 
 def imported_rows(page: Page, clock: Clock) -> ImportedRows:

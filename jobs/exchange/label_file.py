@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fraud_detection.clock import TIME_FORM, stored_time
 from fraud_detection.contract import LABEL_SOURCES, MAX_BODY_BYTES, MAX_LABELS, TOO_MANY_ROWS
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
 from jobs.exchange.table import BadTransactionFile, other_separator
+from jobs.progress import bar
 
 _MIDNIGHT = "00:00:00.000000"
 _MAX_LABELS_OF_A_FILE = 400_000  # about 400 MB, because contradictions are looked for before the first one is sent
@@ -72,7 +71,7 @@ def label_file(path: Path, client: ApiClient, *, source: str) -> LabelledFile:
     read, empty = _read(path, source)
     batches = _batches(_counting(read))
     sent = sum(len(batch.labels) for batch in batches)
-    progress = tqdm(batches, desc=path.name, unit=" requests", delay=1, disable=None, leave=False)
+    progress = bar(batches, desc=path.name, unit=" requests")
     new = sum(_send(path, client, batch.places, batch.labels) for batch in progress)
     return LabelledFile(sent, new, empty, len(read) - sent)
 

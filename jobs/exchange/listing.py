@@ -3,12 +3,11 @@
 from contextlib import closing
 from typing import BinaryIO, TextIO
 
-from tqdm import tqdm
-
 from fraud_detection.schema import columns_of_requests
 from fraud_detection.store import history
 from jobs.exchange.write_table import TableWriter
 from jobs.installation import Installation
+from jobs.progress import bar
 
 
 def write_transactions(
@@ -36,7 +35,7 @@ def write_transactions(
     written = 0
     with closing(store), history.snapshot(store) as connection, TableWriter(out, columns) as table:
         rows = history.listing(store, connection, unlabelled_only=unlabelled_only, since=since, limit=limit)
-        for row in tqdm(rows, desc="writing", unit=" rows", delay=1, disable=None, leave=False):
+        for row in bar(rows, desc="writing", unit=" rows"):
             table.add([row[name] for name in columns])
             written += 1
     return written

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from tqdm import tqdm
-
 from jobs.exchange.api_client import ApiClient, Scored, rows_per_request
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import Page, pages, read_layout
 from jobs.exchange.write_table import TableWriter
+from jobs.progress import bar
 
 COLUMNS = {
     "line": int,
@@ -72,9 +71,7 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
     total = ScoredFile()
     with (
         contextlib.nullcontext() if out is None else TableWriter(out, COLUMNS) as table,
-        tqdm(
-            total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=1, disable=None, leave=False
-        ) as bar,
+        bar(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as drawn,
     ):
         for page in pages(path, served.features, layout, scaling=served.amount_scaling):
             for part in _parts(page, rows_per_request(served.features)):
@@ -85,7 +82,7 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
                 if table is not None:
                     for row in _rows(part, scored):
                         table.add(row)
-            bar.update(page.bytes_read - bar.n)
+            drawn.update(page.bytes_read - drawn.n)
     return total
 
 

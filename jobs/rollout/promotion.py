@@ -9,6 +9,7 @@ from fraud_detection.model.files import PICKLE, shown
 from fraud_detection.model.read import ModelRefused, ModelUndecided, current_version, read_manifest, read_version
 from fraud_detection.model.write import promote, record
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
 from jobs.rollout.tracking import Tracking, TrackingFailed
 
@@ -65,13 +66,15 @@ def put_into_service(
     NotRecorded if it serves but MLflow failed; ModelRefused if it is not whole, and as
     `require_rollout`, both before anything has changed.
     """
-    read_version(here.models_dir / version, here.features)
+    with step(f"checking {shown(version)}"):
+        read_version(here.models_dir / version, here.features)
     require_rollout(here.settings, api)
     if description is not None:
         tracking.describe(read_manifest(here.models_dir / version).digest, description)
     previous = current_version(here.models_dir)
     promote(here.models_dir, version, actor=actor, reason=reason, event=event, verdict=verdict)
-    _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
+    with step("waiting until it serves"):
+        _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
 
 
 def finish_promotion(

@@ -33,7 +33,6 @@ def seed_baseline(
     now: datetime,
     rows: int = ROWS,
     seed: int = 1,
-    progress: bool = False,
 ) -> Manifest:
     """Train on `rows` synthetic transactions, hold out as many, and write the version directory `out` whole.
 
@@ -47,7 +46,7 @@ def seed_baseline(
         raise FileExistsError(f"{out} exists and is not a baseline; name another folder with --out")
     training = synthetic(rows, seed, statistics=statistics)
     heldout = synthetic(rows, seed + 1, statistics=statistics)
-    forest = fit(training.matrix, training.is_fraud, seed, progress=progress)
+    forest = fit(training.matrix, training.is_fraud, seed)
     files = export(forest, features)
     require_parity(files, heldout.matrix)
     files[REFERENCE] = reference_bytes(_as_history(training), features, seed)

@@ -4,6 +4,7 @@ from typing import BinaryIO, TextIO
 
 from jobs.exchange.write_table import TableWriter
 from jobs.installation import Installation
+from jobs.progress import bar
 from jobs.synthetic.statistics import statistics_for
 from jobs.synthetic.transactions import synthetic
 
@@ -21,6 +22,9 @@ def write_demo_data(
     made = synthetic(rows, seed, fraud_share=fraud_share, statistics=statistics_for(here))
     columns = {"transaction_id": str, **dict.fromkeys(here.features.names, float), "Class": int}
     with TableWriter(out, columns) as table:
-        for place, (numbers, is_fraud) in enumerate(zip(made.matrix.tolist(), made.is_fraud.tolist(), strict=True)):
+        drawn = bar(
+            zip(made.matrix.tolist(), made.is_fraud.tolist(), strict=True), desc="writing", unit=" rows", total=rows
+        )
+        for place, (numbers, is_fraud) in enumerate(drawn):
             table.add([f"demo-{seed}-{place}", *(float(f"{number:.6g}") for number in numbers), int(is_fraud)])
     return int(made.is_fraud.sum())

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList, Matrix
@@ -12,6 +11,7 @@ from fraud_detection.model.files import CURRENT
 from jobs.drift.reference import read_reference
 from jobs.exchange.api_client import ApiClient, rows_per_request
 from jobs.installation import Installation
+from jobs.progress import bar
 
 
 class UnknownFeature(ExpectedError):
@@ -67,7 +67,7 @@ def simulate_drift(
     transaction_id = f"drill-{run}"
     flagged = 0
     size = rows_per_request(here.features)
-    for start in tqdm(range(0, rows, size), desc="sending", unit=" requests", delay=1, disable=None, leave=False):
+    for start in bar(range(0, rows, size), desc="sending", unit=" requests"):
         part = matrix[start : start + size]
         scored = client.score(part.tolist(), [transaction_id] * len(part), idempotency_key=f"{transaction_id}-{start}")
         flagged += sum(scored.is_flagged)

@@ -22,6 +22,7 @@ from jobs.drift.reference import reference_bytes
 from jobs.evaluation.gate import Champion, Check, Verdict, judge
 from jobs.evaluation.measures import Evaluation, Numbers, evaluate
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.training.export import (
     TOLERANCE,
     export,
@@ -77,8 +78,9 @@ def train(
     """
     training, holdout = selection.training, selection.holdout
     validation = _validate(selection, here.settings.fraud_threshold)
-    forest = fit(training.history.matrix, training.is_fraud, SEED, progress=True)
-    files = export(forest, here.features)
+    forest = fit(training.history.matrix, training.is_fraud, SEED)
+    with step("converting the new model"):
+        files = export(forest, here.features)
     # All transactions of a window, not only the labelled ones: the reference must look like traffic, and people
     # label what looks like fraud.
     ends = training.history.ts[-1]
@@ -118,7 +120,7 @@ def _validate(selection: Selection, threshold: float) -> Evaluation:
     training = selection.training
     rows = np.arange(len(training))
     fitted, tested = train_test_split(rows, test_size=VALIDATION_SHARE, stratify=training.is_fraud, random_state=SEED)
-    forest = fit(training.history.matrix[fitted], training.is_fraud[fitted], SEED, progress=True)
+    forest = fit(training.history.matrix[fitted], training.is_fraud[fitted], SEED)
     scores = forest.predict_proba(training.history.matrix[tested])[:, 1]
     return evaluate(scores, training.is_fraud[tested], threshold=threshold, days=training.days, seed=SEED)
 

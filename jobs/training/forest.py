@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
-from tqdm import tqdm
 
 from fraud_detection.features import Matrix
+from jobs.progress import bar
 
 TREES = 100
 _STEP = 10  # trees between two movements of the progress bar
@@ -24,10 +24,10 @@ class OneClass(Exception):
     """Labels that cannot train a model: all transactions are of one class."""
 
 
-def fit(matrix: Matrix, is_fraud: NDArray[np.bool_], seed: int, *, progress: bool = False) -> RandomForestClassifier:
+def fit(matrix: Matrix, is_fraud: NDArray[np.bool_], seed: int) -> RandomForestClassifier:
     """Return a forest trained on every row; equal rows, labels and seed give an equal forest.
 
-    `is_fraud` has shape (n,). `progress` draws a bar where a terminal shows it.
+    `is_fraud` has shape (n,).
 
     Raises OneClass.
     """
@@ -43,11 +43,10 @@ def fit(matrix: Matrix, is_fraud: NDArray[np.bool_], seed: int, *, progress: boo
         warm_start=True,
     )
     labels = is_fraud.astype(np.int64)
-    # disable=None: only on a terminal
-    with tqdm(total=TREES, desc="training", unit=" trees", disable=None if progress else True) as bar:
+    with bar(total=TREES, desc="training", unit=" trees") as drawn:
         for trees in range(_STEP, TREES + 1, _STEP):
             forest.set_params(n_estimators=trees).fit(matrix, labels)
-            bar.update(_STEP)
+            drawn.update(_STEP)
     # Threads cost more than they save on a few rows, and the order in which they finish moves the last digit.
     forest.set_params(n_jobs=None, warm_start=False)
     return forest

@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
-from tqdm import tqdm
 
 from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.store import history
 from fraud_detection.store.history import History
 from jobs.installation import Installation
+from jobs.progress import step
 
 
 def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
@@ -21,8 +21,8 @@ def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
     Raises DatabaseRefused, also when none of the stores exists.
     """
     parts, scalings = [], []
-    with here.stores() as stores:
-        for store in tqdm(stores, desc="reading", unit=" stores", delay=1, disable=None, leave=False):
+    with here.stores() as stores, step("reading transactions"):
+        for store in stores:
             with history.snapshot(store) as connection:
                 parts.append(history.read(store, connection))
                 scalings.append(store.get_meta(connection, AMOUNT_SCALING))

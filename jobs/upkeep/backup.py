@@ -18,8 +18,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from fraud_detection.clock import timestamp
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.sqlite import copy_sqlite
@@ -34,6 +32,7 @@ from fraud_detection.remembered import features_file
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, history, transfer
 from jobs.installation import Installation
+from jobs.progress import bar, step
 from jobs.upkeep.copy_store import copy_contents
 
 if TYPE_CHECKING:
@@ -101,7 +100,8 @@ def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
     ):
         folder = scratch / "backup"
         folder.mkdir(mode=0o700)
-        rows = _copy_databases(folder, here)
+        with step("copying databases"):
+            rows = _copy_databases(folder, here)
         current = _copy_models(folder / MODELS, here.models_dir)
         _copy_mlflow(folder / MLFLOW, here)
         listed = features_file(here.settings)
@@ -110,7 +110,8 @@ def write_backup(target: Path, here: Installation, *, now: datetime) -> Backup:
         backup = Backup(timestamp(now), here.features.digest, rows, current, describe_files(folder))
         description = json.dumps({"format": FORMAT, **asdict(backup)}, indent=2) + "\n"
         write_whole(folder / DESCRIPTION, description.encode())
-        _put(folder, target, keys)
+        with step(f"writing {target.name}"):
+            _put(folder, target, keys)
     return backup
 
 
@@ -184,7 +185,7 @@ def _copy_postgresql(store: Store, target: Path) -> None:
 def _copy_models(folder: Path, models_dir: Path) -> str | None:
     folder.mkdir()
     names = versions(models_dir)
-    for version in tqdm(names, desc="models", unit=" versions", delay=1, disable=None, leave=False):
+    for version in bar(names, desc="models", unit=" versions"):
         shutil.copytree(models_dir / version, folder / version, copy_function=_copy_regular)
     for name in (CURRENT, PICKLE):
         if (models_dir / name).is_symlink():
@@ -224,7 +225,7 @@ def describe_files(folder: Path) -> dict[str, StoredFile]:
     Raises NotAFile for anything that is neither a file nor a folder.
     """
     described = {}
-    for path in tqdm(_files(folder), desc="checksums", unit=" files", delay=1, disable=None, leave=False):
+    for path in bar(_files(folder), desc="checksums", unit=" files"):
         name = path.relative_to(folder).as_posix()
         if name != DESCRIPTION:
             require_file(path, "a backup holds only files, folders and links")

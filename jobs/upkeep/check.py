@@ -13,6 +13,7 @@ from fraud_detection.regular_file import MADE_ANEW, wrong_kind
 from fraud_detection.store import upkeep
 from fraud_detection.vanished import WAYS_OUT, Mark
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.upkeep.backup import keys_of
 
 
@@ -65,9 +66,9 @@ def _check_store(location: str | Path, here: Installation, *, has_vanished: bool
     try:
         store = here.open_store(location)
         with closing(store), reachable(location), store.begin() as connection:
-            return Finding(
-                f"{where} ({counted(store.count_rows(connection), 'row')})", upkeep.problems(store, connection)
-            )
+            with step(f"checking {where}"):
+                problems = upkeep.problems(store, connection)
+            return Finding(f"{where} ({counted(store.count_rows(connection), 'row')})", problems)
     except DatabaseRefused as error:
         if error.reason == "missing" and location == here.settings.train_db != here.settings.latest_db:
             return Finding(f"{where} (no history was imported yet)", [])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from tqdm import tqdm
 
 from fraud_detection.contract import AMOUNT_SCALING
 from fraud_detection.counted import counted
@@ -15,6 +14,7 @@ from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import alone_with
 from fraud_detection.store import FACTS_OF_THE_TABLES, Store, transfer
+from jobs.progress import bar
 
 TABLES = ("requests", "labels", "idempotency")
 """Tables in the order in which they refer to each other."""
@@ -153,9 +153,9 @@ def _verify(store: Store, connection: sa.Connection, expected: dict[str, TableDi
 @contextmanager
 def _bar(what: str, rows: int) -> Iterator[Callable[[str, int], None]]:
     """Show progress by transactions; the other tables have fewer rows or copy faster."""
-    with tqdm(total=rows, desc=what, unit=" rows", delay=1, disable=None, leave=False) as bar:
+    with bar(total=rows, desc=what, unit=" rows") as drawn:
 
         def advance(table: str, done: int) -> None:
-            bar.update(done if table == "requests" else 0)
+            drawn.update(done if table == "requests" else 0)
 
         yield advance

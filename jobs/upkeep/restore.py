@@ -25,6 +25,7 @@ from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store, upkeep
 from fraud_detection.vanished import Mark
 from jobs.installation import Installation
+from jobs.progress import step
 from jobs.upkeep.backup import (
     DESCRIPTION,
     FEATURES,
@@ -80,7 +81,10 @@ def restore(
     Raises BadBackup, CannotDecrypt, BadSetting, WouldOverwrite, StoreInUse, LockHeld, DatabaseRefused, NoRoom.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(unpacked(source, here.settings, beside=here.models_dir, unencrypted=unencrypted))
+        with step(f"unpacking {source.name}"):
+            folder = stack.enter_context(
+                unpacked(source, here.settings, beside=here.models_dir, unencrypted=unencrypted)
+            )
         backup = verify(folder, here.features)
         for location in here.settings.store_locations:
             stack.enter_context(alone_with(location))
@@ -88,7 +92,8 @@ def restore(
         stack.enter_context(here.promoter())
         if not replace:
             _refuse_to_overwrite(here)
-        _restore_databases(folder, here)
+        with step("restoring databases"):
+            _restore_databases(folder, here)
         with room_in(here.mlflow_folder):
             _restore_mlflow(folder / MLFLOW, here)
         erased = _erase_what_is_lacking(folder, here) if replace else []
