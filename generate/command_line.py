@@ -33,6 +33,7 @@ The API, the jobs and `fraudctl` use the same codes, defined in `fraud_detection
 _NOT_RUN = {
     "kubectl": "needs a cluster",
     "fraudctl mlflow": "serves until you stop it",
+    "fraudctl demo\n": "takes minutes, and tests/fraudctl/test_demo.py runs it",
     "fraudctl db backup before.tar.gz\nfraudctl reset": "deletes what the next examples need",
 }
 """Examples that no test of documents runs, by how they begin, with the reason."""
