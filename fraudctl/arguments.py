@@ -1,6 +1,7 @@
 """Argument types, files and questions that several commands share."""
 
 import errno
+import filecmp
 import gzip
 import io
 import os
@@ -19,6 +20,7 @@ from fraud_detection.clock import parse_timestamp
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FORCE = click.option("--force", is_flag=True, help="Replace the file of --out even if it differs.")
 
 
 class Moment(click.ParamType[datetime]):
@@ -40,6 +42,18 @@ class NotConfirmed(ExpectedError):
     """Something that you were not asked about, and that no option confirms."""
 
     exit_code = ExitCode.BAD_CONFIGURATION
+
+
+class WouldReplace(ExpectedError):
+    """A file with other content, which a person may have edited and no option gives up."""
+
+    exit_code = ExitCode.BAD_CONFIGURATION
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"{file}: exists and differs from what would be written, perhaps because someone edited it; add --force to "
+            "replace it, or give --out another name"
+        )
 
 
 def ask(question: str, *, otherwise: str) -> None:
@@ -90,10 +104,12 @@ def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
 
 
 @contextmanager
-def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
+def opened(out: Path | None, *, force: bool = True) -> Iterator[TextIO | BinaryIO]:
     """Give the stream for a table: binary for .parquet, gzipped text for .gz, else plain text.
 
     A file appears, or is replaced, only if the block ends without an error. None is the terminal.
+
+    Raises WouldReplace at the end if the file exists with other content; `force` replaces it.
     """
     if out is None:
         yield sys.stdout
@@ -108,6 +124,8 @@ def opened(out: Path | None) -> Iterator[TextIO | BinaryIO]:
     try:
         with _stream(partial, out) as stream:
             yield stream
+        if not force and target.is_file() and not filecmp.cmp(partial, target, shallow=False):
+            raise WouldReplace(out)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

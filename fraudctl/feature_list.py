@@ -11,7 +11,7 @@ from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.remembered import features_file
-from fraudctl.arguments import FILE, seekable
+from fraudctl.arguments import FILE, FORCE, WouldReplace, seekable
 from fraudctl.caller import installation
 from jobs.installation import Installation
 
@@ -28,7 +28,7 @@ def check(file: Path | None) -> None:
 
     \b
       fraudctl features check
-      fraudctl features check features.json     # before FEATURES_FILE names it
+      fraudctl features check wider.json     # before FEATURES_FILE names it
     """
     settings = installation().settings
     listed = file or features_file(settings)
@@ -59,8 +59,8 @@ def show(*, as_json: bool) -> None:
     file. Store and models stay, because the names are the same.
 
     \b
-      fraudctl features show --json > features.json
-      export FEATURES_FILE=features.json
+      fraudctl features show --json > wider.json
+      export FEATURES_FILE=wider.json
     """
     from jobs.exchange.feature_file import to_json
 
@@ -80,13 +80,15 @@ def show(*, as_json: bool) -> None:
 @features.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@FORCE
 @click.option("--leave-out", "left_out", multiple=True, metavar="COLUMN", help="Column that is no feature; repeatable.")
-def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
+def init(file: Path, out: Path | None, *, force: bool, left_out: tuple[str, ...]) -> None:
     """Write a first FEATURES_FILE from the header and the values of a CSV or Parquet file.
 
     Every column becomes a feature but Class, Time, ts, transaction_id and what is left out. The bounds are generous;
     correct them by hand: a value outside is refused. If columns cannot become features, each is named with a way out,
-    and nothing is written.
+    and nothing is written. An existing file that differs stays, because its bounds may be corrected; --force replaces
+    it.
 
     \b
       fraudctl features init history.csv --leave-out shop --out features.json
@@ -107,6 +109,8 @@ def init(file: Path, out: Path | None, left_out: tuple[str, ...]) -> None:
     if out is None:
         click.echo(text, nl=False)
         return
+    if out.is_file() and not force and out.read_bytes() != text.encode():
+        raise WouldReplace(out)
     out.write_text(text, encoding="utf-8")
     click.echo(f"{out}: {counted(len(draft.features), 'feature')}. Correct the bounds, then:", err=True)
     click.echo(f"  export FEATURES_FILE={shlex.quote(str(out))}", err=True)

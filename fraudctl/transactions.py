@@ -13,7 +13,7 @@ import click
 from fraud_detection.clock import timestamp
 from fraud_detection.contract import LABEL_SOURCES
 from fraud_detection.counted import counted
-from fraudctl.arguments import FILE, Moment, opened, seekable
+from fraudctl.arguments import FILE, FORCE, Moment, opened, seekable
 from fraudctl.caller import client_settings, installation
 from jobs.exchange.api_client import ApiClient
 
@@ -142,13 +142,16 @@ def import_labels(file: Path, source: str) -> None:
 @OUT
 @SINCE
 @LIMIT
-def unlabelled(out: Path | None, since: datetime | None, limit: int | None) -> None:
+@FORCE
+def unlabelled(out: Path | None, since: datetime | None, limit: int | None, *, force: bool) -> None:
     """List decisions without a label, the highest scores first.
+
+    An existing file that differs stays, because you may have filled in labels; --force replaces it.
 
     \b
       fraudctl unlabelled --limit 100 --out todo.csv
     """
-    _write(out, since, limit, unlabelled_only=True)
+    _write(out, since, limit, unlabelled_only=True, force=force)
 
 
 @click.command()
@@ -162,14 +165,16 @@ def export(out: Path | None, since: datetime | None, limit: int | None) -> None:
       fraudctl export --since 2026-08-01 --out august.csv
       fraudctl export --out everything.parquet
     """
-    _write(out, since, limit, unlabelled_only=False)
+    _write(out, since, limit, unlabelled_only=False, force=True)
 
 
-def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool) -> None:
+def _write(
+    out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool, force: bool
+) -> None:
     from jobs.exchange.listing import write_transactions
 
     here = installation()
-    with opened(out) as written:
+    with opened(out, force=force) as written:
         rows = write_transactions(
             written,
             here,

@@ -23,7 +23,7 @@ export API_TOKEN=$(cat .api_token)
 curl -s http://127.0.0.1:5000/predict -H "Authorization: Bearer $API_TOKEN" -H "Content-Type: application/json" \\
   -d "{\\"data\\": [[$(seq -s , 29 | sed 's/[0-9]*/0/g')]], \\"transaction_ids\\": [\\"order-1001\\"]}"
 cp models/rf_model.pkl old/rf_model.pkl
-fraudctl features show --json > features.json
+fraudctl features show --json > wider.json
 """
 
 

@@ -49,6 +49,24 @@ def test_init_warns_of_a_column_that_looks_like_the_truth(fraudctl: Fraudctl, tm
     )
 
 
+def test_init_keeps_corrected_bounds_unless_it_is_forced(fraudctl: Fraudctl, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("amount,Class\n10,0\n30,1\n")
+    command, path = ("features", "init", "history.csv", "--out", "f.json"), tmp_path / "f.json"
+    fraudctl(*command, env={})
+    first = path.read_text()
+    fraudctl(*command, env={})  # nothing changes
+    corrected = first.replace("230.0", "5000.0")
+    path.write_text(corrected)
+
+    refused = fraudctl(*command, env={}, exit_code=2)
+
+    assert refused.stderr.startswith("fraudctl: f.json: exists and differs from what would be written")
+    assert "add --force to replace it, or give --out another name" in refused.stderr
+    assert path.read_text() == corrected != first
+    fraudctl(*command, "--force", env={})
+    assert path.read_text() == first
+
+
 def test_init_reads_a_file_from_standard_input(fraudctl: Fraudctl) -> None:
     refused = fraudctl(
         "features", "init", "/dev/stdin", env={}, answer="amount,shop\n1,corner\n", exit_code=ExitCode.UNUSABLE

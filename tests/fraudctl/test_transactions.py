@@ -48,11 +48,13 @@ def test_the_round_works_with_gzipped_csv_and_parquet_too(
     fraudctl("unlabelled", "--out", f"todo.{ending}", env=running_api)
     labelled = fraudctl("import-labels", f"scored.{ending}", env=running_api)
     again = fraudctl("import-labels", "/dev/stdin", env=running_api, answer=Path(f"scored.{ending}").read_bytes())
+    refused = fraudctl("unlabelled", "--out", f"todo.{ending}", env=running_api, exit_code=2)
     fraudctl("export", "--out", f"all.{ending}", env=running_api)
     fraudctl("export", "--out", "all.csv", env=running_api)
 
     assert labelled.stdout == f"scored.{ending}: 30 labels, 30 of them new; 0 lines without a label.\n"
     assert again.stdout == "stdin: 30 labels, 0 of them new; 0 lines without a label.\n"
+    assert f"todo.{ending}: exists and differs" in refused.stderr
     assert not (set(_table(f"todo.{ending}")["is_fraud"]) - {None, ""})
     plain = _table("all.csv")
     if ending == "parquet":  # numbers are numbers there, to the last bit
