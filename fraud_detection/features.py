@@ -188,10 +188,11 @@ class FeatureList:
         accepted = (matrix >= self.minimums) & (matrix <= self.maximums)
         if not accepted.all():
             index, place = (int(number) for number in np.argwhere(~accepted)[0])
-            feature = self.features[place]
+            feature, value = self.features[place], matrix[index, place]
+            unscaled = _UNSCALED if feature.name == SCALED_AMOUNT and self.scales_amounts and value > 0 else ""
             raise InvalidTransactions(
                 f"row {index}, feature {feature.name}: expected a finite number "
-                f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(matrix[index, place])}"
+                f"from {feature.minimum:g} to {feature.maximum:g}{unscaled}{_way_out(value)}"
             )
         return int(np.count_nonzero(~was_seen.all(axis=1)))
 
@@ -292,6 +293,9 @@ def _to_float(value: Any) -> float:
 def _json_type(value: object) -> str:
     names = {bool: "a boolean", str: "a string", list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+_UNSCALED = ". If it is in units of the currency, send the row by name, with Amount in place of Amount_scaled"
 
 
 def _way_out(value: float) -> str:

@@ -168,9 +168,7 @@ def export(out: Path | None, since: datetime | None, limit: int | None) -> None:
     _write(out, since, limit, unlabelled_only=False, force=True)
 
 
-def _write(
-    out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool, force: bool
-) -> None:
+def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool, force: bool) -> None:
     from jobs.exchange.listing import write_transactions
 
     here = installation()
