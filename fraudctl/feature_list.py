@@ -101,8 +101,9 @@ def init(file: Path, out: Path | None, *, force: bool, left_out: tuple[str, ...]
         draft = draft_of(path, left_out=left_out)
     if draft.perhaps_the_truth:
         click.echo(
-            f"Warning: {', '.join(draft.perhaps_the_truth)}: holds only 0 and 1, or is named like a label. If it says "
-            "which transactions were fraud, rename it Class or leave it out: as a feature it tells the answer.",
+            f"Warning: {', '.join(draft.perhaps_the_truth)}: holds only 0 and 1, or is named like a label. Unless "
+            "it is a category that you encoded, check that it does not say which transactions were fraud. If it does, "
+            "rename it Class or leave it out: as a feature it tells the answer.",
             err=True,
         )
     text = to_json(draft.features)

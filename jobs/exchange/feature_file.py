@@ -27,7 +27,7 @@ class Draft:
 
     features: FeatureList
     perhaps_the_truth: tuple[str, ...]
-    """Features that hold only 0 and 1, or whose name says that they are the label."""
+    """Features that hold 0 and 1 and nothing else, or whose name says that they are the label."""
     has_labels: bool
     """Whether the file has a column Class, which an import needs."""
 
@@ -35,7 +35,8 @@ class Draft:
 def draft_of(path: Path, *, left_out: Collection[str] = ()) -> Draft:
     """Return a feature for each column that is neither left out nor Class, Time, ts or transaction_id.
 
-    The bounds lie ten times the spread beyond the values. If no value is negative, the lower bound is 0.
+    The bounds lie ten times the spread beyond the values. If no value is negative, the lower bound is 0. A column of
+    0 and 1 is bound to them.
 
     Raises BadTransactionFile, whose message lists every problem of the file; raises BadFeatureList.
     """
@@ -60,12 +61,13 @@ def draft_of(path: Path, *, left_out: Collection[str] = ()) -> Draft:
     if not values.rows:
         raise BadTransactionFile(f"{path}: is empty below its header; it holds no transactions")
     names = [header[place] for place in columns]
-    bounds = zip(names, values.lowest.tolist(), values.highest.tolist(), strict=True)
+    are_binary = values.are_binary.tolist()
+    found = zip(names, values.lowest.tolist(), values.highest.tolist(), are_binary, strict=True)
     return Draft(
-        FeatureList(tuple(_feature(name, low, high) for name, low, high in bounds)),
+        FeatureList(tuple(_feature(*each) for each in found)),
         perhaps_the_truth=tuple(
             name
-            for name, is_binary in zip(names, values.are_binary.tolist(), strict=True)
+            for name, is_binary in zip(names, are_binary, strict=True)
             if is_binary or name.lower() in _NAMES_OF_THE_TRUTH
         ),
         has_labels="Class" in header,
@@ -114,7 +116,9 @@ class _Values:
             self._only_0_and_1 &= np.isin(numbers, (0, 1)).all(axis=0)
 
 
-def _feature(name: str, low: float, high: float) -> Feature:
+def _feature(name: str, low: float, high: float, is_binary: bool) -> Feature:
+    if is_binary:
+        return Feature(name, minimum=0.0, maximum=1.0, description="0 or 1")
     span = (high - low) or abs(high) or 1.0
     minimum = 0.0 if low >= 0 else max(-LIMIT, _outward(low - _SPANS * span, math.floor))
     maximum = min(LIMIT, _outward(high + _SPANS * span, math.ceil))

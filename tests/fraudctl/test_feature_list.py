@@ -44,6 +44,7 @@ def test_init_warns_of_a_column_that_looks_like_the_truth(fraudctl: Fraudctl, tm
     drafted = fraudctl("features", "init", "history.csv", "--out", "f.json", env={})
 
     assert drafted.stderr.startswith("Warning: is_fraud: holds only 0 and 1, or is named like a label.")
+    assert "Unless it is a category that you encoded, check that" in drafted.stderr
     assert (
         drafted.stderr.splitlines()[-1] == "  fraudctl features check     # and to import the file, add a column Class"
     )

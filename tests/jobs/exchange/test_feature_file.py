@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fraud_detection.features import load_features
+from fraud_detection.features import Feature, load_features
 from jobs.exchange.feature_file import draft_of, to_json
 from jobs.exchange.table import BadTransactionFile
 
@@ -136,3 +136,5 @@ def test_names_the_columns_that_look_like_the_truth(tmp_path: Path) -> None:
     draft = draft_of(written(tmp_path, *lines))
 
     assert draft.perhaps_the_truth == ("flag", "Label")
+    assert draft.features.features[1] == Feature("flag", 0, 1, description="0 or 1")
+    assert draft.features.features[4].maximum > 1  # a share is no encoded category
