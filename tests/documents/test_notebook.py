@@ -54,11 +54,12 @@ def test_the_notebook_shows_what_it_shows_in_the_documents(used: Path, tmp_path:
     shutil.copytree(used, folder, symlinks=True)
     shutil.copy(NOTEBOOK, folder)
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "MPLCONFIGDIR": str(tmp_path),
     }
 
+    subprocess.run(["fraudctl", "import", "history.parquet"], cwd=folder, env=environment, check=True)
     subprocess.run(["jupyter", "execute", "--inplace", NOTEBOOK.name], cwd=folder, env=environment, check=True)
 
     again = folder / NOTEBOOK.name
