@@ -30,7 +30,7 @@ from jobs.drift.windows import consecutive_windows, first_reference, newest_tran
 from jobs.installation import Installation
 from jobs.progress import step
 from jobs.reporting.pushgateway import Run, push_drift
-from jobs.training.due import due, last_judgement
+from jobs.training.due import last_judgement, next_retraining
 
 PERIOD = timedelta(days=14)  # older transactions say little about today
 
@@ -78,7 +78,7 @@ def tell(report: DriftReport, here: Installation, now: datetime) -> str:
         return paragraph(report, "")
     finding = read_finding(here.settings.drift_result)
     served = here.served_model().manifest
-    return paragraph(report, due(served, last_judgement(here.journal()), finding, here.settings, now).sentence)
+    return paragraph(report, next_retraining(here, served, last_judgement(here.journal()), finding, now).sentence)
 
 
 def _attempt(here: Installation, now: datetime) -> DriftReport:

@@ -42,10 +42,10 @@ from jobs.rollout.promotion import (
 from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Judged, train, verdict_on, with_verdict
-from jobs.training.due import after_judgement, due, last_judgement, rejections_in_a_row
+from jobs.training.due import after_judgement, due, last_judgement, rejections_in_a_row, select_new
 from jobs.training.outcome import Retraining, RetrainOutcome
 from jobs.training.read_history import read_history
-from jobs.training.selection import Held, select
+from jobs.training.selection import Held
 from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
@@ -162,13 +162,8 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     serving = explanation.stays(served)
     drift = read_finding(here.settings.drift_result)
     last = last_judgement(here.journal())
-    is_due = due(
-        None if served is None else served.manifest,
-        last,
-        drift,
-        here.settings,
-        now,
-    )
+    manifest = None if served is None else served.manifest
+    is_due = due(manifest, last, drift, here.settings, now)
     if not is_due.is_due and not force:
         return Retraining("skipped", f"{is_due.sentence} {serving}")
     reason = "asked for" if force else is_due.why
@@ -177,14 +172,9 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     history, scaling = read_history(here)
     coverage = label_coverage(history, now)
     try:
-        selection = select(history, None if served is None else served.manifest, here.settings, now)
+        selection = select_new(history, manifest, None if force else last, here.settings, now)
     except Held as held:
         return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
-    labels = selection.fingerprint()
-    if not force and last is not None and last.labels == labels:
-        told = f"Nothing was trained, because no label is new since the last judgement on {last.at:%Y-%m-%d}."
-        advice = "Label newer transactions, or import history."
-        return Retraining("skipped", f"{told} {serving} {advice}", label_coverage=coverage)
 
     # Before the work, because a model that cannot be recorded or rolled out must not be promoted.
     tracking = tracking_of(here)
@@ -196,7 +186,7 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
     with step("judging the new model"):
         verdict = verdict_on(challenger, selection, served, here.settings)
     facts = {
-        "labels": labels,
+        "labels": selection.fingerprint(),
         "drift": None if drift is None else drift.sha256,
         "label_source": selection.label_source,
         "measured": None if selection.label_source == "derived" else challenger.evaluation.summary,

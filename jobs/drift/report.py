@@ -187,7 +187,7 @@ def read_finding(path: Path) -> DriftFinding | None:
         return None
 
 
-_LABEL = "Label the newest transactions, because a retraining learns only from labelled ones."
+_LABEL = "Label those of the newest transactions that have no label: a retraining learns only from labelled ones."
 _REPAIR = "Repair the feed before the next retraining, which would learn from it."
 _WORDS: dict[State, tuple[str, str]] = {
     "ok": ("Transactions look like the reference of the current model.", "No action is needed."),

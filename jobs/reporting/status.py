@@ -21,7 +21,7 @@ from jobs.drift.report import DriftFinding, State, read_finding
 from jobs.exchange.api_client import ApiAway, ApiClient, ApiRefused
 from jobs.installation import Installation
 from jobs.reporting.version import measured, metric, step
-from jobs.training.due import Due, Judgement, due, last_judgement
+from jobs.training.due import Due, Judgement, last_judgement, next_retraining
 from jobs.training.truth import COVERAGE_AGES
 
 
@@ -115,7 +115,7 @@ def status(here: Installation, client: ClientSettings | None, now: datetime) -> 
         },
         drift=None if finding is None else _drift(finding, here.settings.drift_result, manifest),
         judgement=last,
-        next_retraining=due(manifest, last, finding, here.settings, now) if stores and not problems else None,
+        next_retraining=next_retraining(here, manifest, last, finding, now) if stores and not problems else None,
         problems=problems,
     )
 

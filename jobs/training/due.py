@@ -1,15 +1,22 @@
-"""Decides whether a retraining is due, from the journal, the drift result and their ages, and says it: pure."""
+"""Decides whether a retraining is due, from the journal, the drift result, their ages and the labels, and says it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
 from fraud_detection.clock import CLOCK_DIFFERENCE, parse_timestamp
 from fraud_detection.counted import counted
+from fraud_detection.database import DatabaseRefused
 from fraud_detection.model.manifest import Manifest
 from fraud_detection.settings import JobSettings
+from fraud_detection.store.history import History
 from jobs.drift.report import DriftFinding
+from jobs.installation import Installation
+from jobs.training.read_history import read_history
+from jobs.training.selection import Held, Selection, select
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,40 @@ def rejections_in_a_row(journal: Sequence[Mapping[str, Any]]) -> int:
     return rejections
 
 
+def next_retraining(
+    here: Installation, served: Manifest | None, last: Judgement | None, drift: DriftFinding | None, now: datetime
+) -> Due:
+    """Return what `fraudctl retrain` would do now: `due`, but not while the stored labels can train nothing new.
+
+    If a store cannot be read, the age and drift alone decide: the retraining will say what is wrong with it.
+    """
+    decision = due(served, last, drift, here.settings, now)
+    if not decision.is_due:
+        return decision
+    try:
+        history, _ = read_history(here)
+        select_new(history, served, last, here.settings, now)
+    except Held as held:
+        return Due(False, f"{decision.why}, but nothing can be trained yet. {str(held).rstrip('.')}")
+    except (DatabaseRefused, sa.exc.SQLAlchemyError):
+        pass
+    return decision
+
+
+def select_new(
+    history: History, served: Manifest | None, last: Judgement | None, settings: JobSettings, now: datetime
+) -> Selection:
+    """Select as `select` does; raises Held also if no label is new since the last judgement."""
+    selection = select(history, served, settings, now)
+    if last is not None and last.labels == selection.fingerprint():
+        raise Held(
+            "skipped",
+            f"No label is new since the last judgement on {last.at:%Y-%m-%d}. "
+            "Label newer transactions, or import history.",
+        )
+    return selection
+
+
 def due(
     served: Manifest | None,
     last: Judgement | None,
@@ -86,7 +127,7 @@ def due(
     settings: JobSettings,
     now: datetime,
 ) -> Due:
-    """Decide whether to train.
+    """Decide whether to train, whatever labels there are.
 
     While the synthetic baseline serves, every day; on drift that no judgement answered yet, unless the last one is
     younger than the cooldown; and regularly, RETRAIN_AFTER_DAYS after the last judgement, or after the current model

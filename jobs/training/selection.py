@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Held(Exception):
-    """Too few labels to train or to judge; `outcome` says which, the message what to do."""
+    """Too few labels to train or to judge, or none that is new; `outcome` says which, the message what to do."""
 
     def __init__(self, outcome: RetrainOutcome, message: str) -> None:
         super().__init__(message)

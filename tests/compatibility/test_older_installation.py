@@ -185,7 +185,7 @@ def test_a_drift_result_of_before_decides_whether_a_retraining_starts(
     drifted = fraudctl("retrain", env=at_any_time)
 
     assert calm.stdout.startswith("skipped: No retraining is due: the last drift report asks for none")
-    assert drifted.stdout.startswith("skipped: Nothing was trained, because no label is new since")
+    assert drifted.stdout.startswith("skipped: Nothing was trained. No label is new since")
 
 
 def test_retraining_learns_from_the_rows_of_before_and_promotes(fraudctl: Fraudctl, older: OlderInstallation) -> None:

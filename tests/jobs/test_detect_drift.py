@@ -20,13 +20,16 @@ from fraud_detection.model.manifest import Holdout, holdout_of
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote, replace_file
 from fraud_detection.settings import JobSettings
-from fraud_detection.store import Store, decisions
+from fraud_detection.store import Store, decisions, transfer
 from fraud_detection.store.decisions import ScoredRequest
 from fraud_detection.store.history import History
+from fraud_detection.store.transfer import ImportedRows
 from jobs.detect_drift import detect_drift, tell
 from jobs.drift.reference import reference_bytes
 from jobs.drift.report import DriftReport
 from jobs.installation import Installation
+from jobs.training.read_history import read_history
+from jobs.training.selection import select
 
 NOW = datetime(2030, 3, 1, 12, tzinfo=UTC)
 ANOTHER = "0" * 64  # digest of another model
@@ -100,11 +103,19 @@ class WatchedInstallation:
         with self.store.begin() as connection:
             decisions.append(self.store, connection, requests)
 
-    def judge(self, *, days_ago: float) -> None:
+    def judge(self, *, days_ago: float, labels: str = "some") -> None:
         """Write into the journal that a retraining judged a model."""
-        line = {"at": (NOW - timedelta(days=days_ago)).isoformat(), "event": "judged", "verdict": {"labels": "some"}}
+        line = {"at": (NOW - timedelta(days=days_ago)).isoformat(), "event": "judged", "verdict": {"labels": labels}}
         with (self.models_dir / JOURNAL).open("a") as journal:
             journal.write(json.dumps(line) + "\n")
+
+    def label(self) -> None:
+        """Import 600 labelled transactions from before the two weeks that drift looks at."""
+        moments = [timestamp(NOW - timedelta(days=60) + timedelta(hours=number)) for number in range(600)]
+        truths = [number % 4 == 0 for number in range(600)]
+        history = ImportedRows("history", moments, rows(5, 600), truths, [None] * 600)
+        with self.store.begin() as connection:
+            transfer.import_history(self.store, connection, [history], reporter="test", received_at=timestamp(NOW))
 
     def told(self, **variables: str) -> str:
         """Return the paragraph of a run."""
@@ -276,9 +287,10 @@ def test_a_model_trained_on_synthetic_data_is_a_warning_and_no_first_reference(
 
     assert (report.state, report.reasons[0], report.retrain) == ("warn", "baseline_reference", False)
     assert report.d_since_first is None
-    assert installation.told().endswith(
-        " The next retraining is due: no model that learned from real transactions serves yet."
-    )
+    assert (
+        " No retraining is due: no model that learned from real transactions serves yet, but nothing can be "
+        "trained yet. No true label counts yet, among 1,200 stored transactions. "
+    ) in installation.told()
 
 
 @pytest.mark.parametrize(
@@ -298,13 +310,28 @@ def test_the_paragraph_says_of_drift_what_the_next_retraining_does(
     served = installation.serve()
     installation.remember(served, rows(1, 1400, shift=1), hours_ago=10)
     installation.judge(days_ago=days_ago)
+    installation.label()
 
     assert installation.told().endswith(f" {next_step}")
+
+
+def test_drift_makes_no_retraining_due_while_no_label_is_new(installation: WatchedInstallation) -> None:
+    installation.remember(installation.serve(), rows(1, 1400, shift=1), hours_ago=10)
+    installation.label()
+    here = Installation.of(installation.settings())
+    selection = select(read_history(here)[0], here.served_model().manifest, here.settings, NOW)
+    installation.judge(days_ago=8, labels=selection.fingerprint())
+
+    assert installation.told().endswith(
+        " No retraining is due: drift was reported, but nothing can be trained yet. No label is new since the last "
+        "judgement on 2030-02-21. Label newer transactions, or import history."
+    )
 
 
 def test_a_calm_report_does_not_hide_that_a_retraining_is_due(installation: WatchedInstallation) -> None:
     installation.remember(installation.serve(), rows(1, 1400), hours_ago=10)
     installation.judge(days_ago=31)
+    installation.label()
 
     assert installation.told() == (
         "Transactions look like the reference of the current model. No action is needed. "

@@ -207,7 +207,7 @@ def test_when_no_label_is_new_nothing_is_trained_again(trained: SmallInstallatio
     done = retrain(trained.settings, now=NOW + timedelta(days=31))
 
     assert done.outcome == "skipped"
-    assert "no label is new since the last judgement on " in done.paragraph
+    assert "No label is new since the last judgement on " in done.paragraph
     assert retrain(trained.settings, force=True, now=NOW).outcome == "rejected"
 
 

@@ -79,7 +79,7 @@ def test_what_could_not_be_compared_is_an_error_without_figures() -> None:
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        (REPORT, "The model flags more. Label the newest transactions, because a retraining learns only from labelled"),
+        (REPORT, "The model flags more. Label those of the newest transactions that have no label: a retraining"),
         (replace(REPORT, retrain=False), "Repair the feed before the next retraining, which would learn from it."),
         (replace(REPORT, state="ok", explanation=()), "No action is needed."),
         (replace(REPORT, state="warn"), "it starts no retraining. V1 moved."),
