@@ -1,5 +1,6 @@
 """The reference of the API describes its real answers and the features of the installation."""
 
+import html
 import json
 import re
 from typing import Any
@@ -210,6 +211,27 @@ def test_the_start_leads_a_browser_to_the_page(lasting_client: FlaskClient, acce
 
     assert (answer.status_code, answer.headers["Vary"]) == (status, "Accept")
     assert answer.headers.get("Location") == ("/docs" if status == 303 else None)
+
+
+def test_the_examples_can_be_pasted_in_order(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
+    shown = re.findall(
+        r"<p>([^\n]*)</p>\n<pre>curl -X POST 'http://localhost/(predict|labels)'.*?-d '(.*?)'</pre>",
+        html.unescape(lasting_client.get("/docs").text),
+        re.DOTALL,
+    )
+    *others, (said, _, by_request) = shown
+
+    answers = [
+        lasting_client.post(f"/{path}", data=body, headers=authorized, content_type="application/json")
+        for _, path, body in others
+    ]
+    made_up = json.loads(by_request)
+    made_up["labels"][0]["request_id"] = answers[-2].get_json()["request_id"]
+
+    assert [path for _, path, _ in others] == ["predict", "predict", "predict", "labels"]
+    assert {answer.status_code for answer in answers} == {200}, [answer.text for answer in answers]
+    assert "put in the request_id of a reply to POST /predict" in said
+    assert lasting_client.post("/labels", json=made_up, headers=authorized).status_code == 200
 
 
 def test_only_examples_of_what_needs_a_token_send_one(lasting_client: FlaskClient) -> None:
