@@ -169,7 +169,7 @@ class Store:
                 "other_features",
                 f"{where}: belongs to another feature list ({len(names)} features: {_ends(names)}), this installation "
                 f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
-                "or set LATEST_DB and TRAIN_DB to other files",
+                "set LATEST_DB and TRAIN_DB to other files, or start over: `fraudctl reset` deletes stores and models",
             )
         if revision < REVISION:  # a job of this version can come before the API that migrates
             self.tables = tables(self.features.names, revision)
