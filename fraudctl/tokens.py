@@ -1,5 +1,6 @@
 """Commands on named tokens: token new, rotate, list, remove."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -20,9 +21,10 @@ _FILE = click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="API_TOKENS_FILE",
+    show_envvar=True,
     required=True,
     callback=_checked,
-    help="The file of named tokens; without it, the one that API_TOKENS_FILE names.",
+    help="The file of named tokens.",
 )
 
 
@@ -54,7 +56,8 @@ def new(name: str, scopes: tuple[Scope, ...], file: Path) -> None:
       fraudctl token new helpdesk --scope read --scope label
     """
     add_token(file, name, [scope for scope in SCOPES if scope in scopes], _show)
-    click.echo(f"Added {name} to {file}", err=True)
+    click.echo(f"Added {name} to {file}. Only an API that was started with this variable accepts the token:", err=True)
+    click.echo(f"  export API_TOKENS_FILE={shlex.quote(str(file.absolute()))}", err=True)
 
 
 @token.command()

@@ -36,6 +36,16 @@ def test_new_prints_the_token_alone_and_stores_its_digest(fraudctl: Fraudctl, en
     assert stored.digest == hashlib.sha256(token.encode()).digest()
     assert token not in file.read_text()
     assert token not in made.stderr
+    assert made.stderr.splitlines()[-2:] == [
+        f"Added helpdesk to {file}. Only an API that was started with this variable accepts the token:",
+        f"  export API_TOKENS_FILE={file}",
+    ]
+
+
+def test_without_a_file_the_variable_is_named(fraudctl: Fraudctl) -> None:
+    refused = fraudctl("token", "list", env={}, exit_code=2)
+
+    assert "Missing option '--file' (env var: 'API_TOKENS_FILE')" in refused.stderr
 
 
 def test_a_new_file_is_of_its_owner_alone_and_an_open_one_is_warned_of(
