@@ -38,7 +38,8 @@ def retrain(force: bool) -> None:
       fraudctl retrain --force
 
     The current model stays unless every check passes. With API_URL set, the command waits until that API serves the
-    new model, and otherwise restores the previous version (exit code 4).
+    new model, and otherwise restores the previous version (exit code 4). If no API runs there, the new model becomes
+    current, and the next API to start verifies it. Without API_URL no API is asked.
     """
     from jobs.retrain import retrain as run
 

@@ -232,7 +232,14 @@ def _decide(
         return Retraining(outcome, rejected)
     version = write_version(here.models_dir, files, manifest)
     tracking.register(run_id, digest=digest, version=version)
-    promoted = explanation.promoted(version, tried, verdict, manifest, after_judgement(manifest, here.settings, now))
+    promoted = explanation.promoted(
+        version,
+        tried,
+        verdict,
+        manifest,
+        after_judgement(manifest, here.settings, now),
+        api_url=None if api is None or here.settings.rollout_mode == "none" else api.client.address,
+    )
     put_into_service(
         version,
         here,
