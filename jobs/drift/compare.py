@@ -110,11 +110,12 @@ def compare(
     changes = _feature_drifts(reference.rows, older.rows, newer.rows, features.names, first_reference)
     alert_rate = _alert_rate(reference.holdout, decisions)
     psis = [_score_psi(reference.holdout, each.scores, min_rows) for each in (older, newer)]
+    made = "trained" if reference.is_baseline else "judged"  # no transactions ever judged the baseline
     findings = [
         *_quality_findings(reference.rows, (older, newer), features),
         *_feature_findings(changes),
-        *_alert_findings(alert_rate),
-        *_score_findings(psis, min(len(older.scores), len(newer.scores))),
+        *_alert_findings(alert_rate, made),
+        *_score_findings(psis, min(len(older.scores), len(newer.scores)), made),
     ]
     findings.sort(key=lambda finding: finding.state != "drift")  # stable: the order of the lines above
     if reference.is_baseline:
@@ -123,7 +124,7 @@ def compare(
         findings,
         reference,
         bounds,
-        notes=(INDEPENDENT_ROWS, *_notes(alert_rate, psis)),
+        notes=(INDEPENDENT_ROWS, *_notes(alert_rate, psis, made)),
         features=changes,
         alert_rate=alert_rate,
         score_psi_older=psis[0],
@@ -245,12 +246,12 @@ def _alert_rate(holdout: Holdout | None, now: Decisions) -> AlertRate | None:
     )
 
 
-def _alert_findings(alert_rate: AlertRate | None) -> list[_Finding]:
+def _alert_findings(alert_rate: AlertRate | None, made: str) -> list[_Finding]:
     if alert_rate is None or not alert_rate.is_changed:
         return []
     sentence = (
         f"The model flags {alert_rate.alerts / alert_rate.rows:.3%} of transactions; "
-        f"when it was judged it flagged {alert_rate.holdout_alerts / alert_rate.holdout_rows:.3%}."
+        f"when it was {made} it flagged {alert_rate.holdout_alerts / alert_rate.holdout_rows:.3%}."
     )
     return [_Finding("drift", "alert_rate", True, sentence)]
 
@@ -261,22 +262,22 @@ def _score_psi(holdout: Holdout | None, scores: Numbers, min_rows: int) -> float
     return population_stability_index(holdout.score_bands, holdout_of(scores, holdout.threshold).score_bands)
 
 
-def _score_findings(psis: list[float | None], fewest_scores: int) -> list[_Finding]:
+def _score_findings(psis: list[float | None], fewest_scores: int, made: str) -> list[_Finding]:
     known = [psi for psi in psis if psi is not None]
     if not known or max(known) < SCORE_PSI_WARN:
         return []
-    sentence = f"The score distribution has changed since the model was judged (PSI up to {max(known):.2f})."
+    sentence = f"The score distribution has changed since the model was {made} (PSI up to {max(known):.2f})."
     if len(known) == 2 and min(known) >= SCORE_PSI_DRIFT and fewest_scores >= SCORE_PSI_ROWS:
         return [_Finding("drift", "score", True, sentence)]
     return [_Finding("warn", "score", False, sentence)]
 
 
-def _notes(alert_rate: AlertRate | None, psis: list[float | None]) -> list[str]:
+def _notes(alert_rate: AlertRate | None, psis: list[float | None], made: str) -> list[str]:
     notes = []
     if alert_rate is None:
         notes.append("the alert rate was not compared: this model has no decisions or no hold-out")
     elif alert_rate.threshold_differs:
-        notes.append("the alert rate was not compared: FRAUD_THRESHOLD has changed since the model was judged")
+        notes.append(f"the alert rate was not compared: FRAUD_THRESHOLD has changed since the model was {made}")
     if None in psis:
         notes.append("scores were not compared: this model has too few, here or in its hold-out")
     return notes

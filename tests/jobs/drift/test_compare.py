@@ -253,6 +253,21 @@ def test_a_synthetic_reference_never_says_more_than_warn(shift: dict[int, float]
     assert "Import history or label" in report.explanation[0]
 
 
+def test_a_synthetic_model_was_trained_and_never_judged() -> None:
+    report = judged(
+        rows(1),
+        rows(2),
+        is_baseline=True,
+        holdout=holdout_of(scores(0, 20_000, 0.1), 0.4),
+        scores=(scores(1, 1000, 0.2), scores(2, 1000, 0.2)),
+        decisions=Decisions(50_000, 10_000, (0.4,)),
+    )
+
+    assert report.reasons == ("baseline_reference", "alert_rate", "score")
+    assert "; when it was trained it flagged" in report.explanation[1]
+    assert "The score distribution has changed since the model was trained (PSI" in report.explanation[2]
+
+
 def test_too_few_rows_come_before_the_synthetic_reference() -> None:
     assert judged(rows(1, 10), rows(2, 10), is_baseline=True).state == "insufficient_data"
 
