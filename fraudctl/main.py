@@ -2,6 +2,7 @@
 
 import errno
 import re
+from itertools import pairwise
 
 import click
 import sqlalchemy as sa
@@ -34,11 +35,16 @@ class Fraudctl(click.Group):
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse an empty argument, which would be read as this folder, or as every or no transaction."""
-        if any(re.fullmatch(r"(--[a-z-]+=)?", argument) for argument in args):
-            raise click.UsageError(
-                "an argument is empty; leave it out, or look whether a variable of your shell is set"
-            )
+        """Refuse an empty argument, which would be read as this folder, or as every or no transaction.
+
+        The name of a column may be empty: pandas writes its index under such a name.
+        """
+        for before, argument in pairwise(["", *args]):
+            option = argument.removesuffix("=") or before
+            if re.fullmatch(r"(--[a-z-]+=)?", argument) and option not in _NAME_A_COLUMN:
+                raise click.UsageError(
+                    "an argument is empty; leave it out, or look whether a variable of your shell is set"
+                )
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -61,6 +67,7 @@ class Fraudctl(click.Group):
             ctx.exit(exit_code)
 
 
+_NAME_A_COLUMN = ("--ignore", "--leave-out")
 _ADVICE = {
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder was expected there; give another path, or move it away"),
     errno.ENOENT: "make its folder first, or give another path",

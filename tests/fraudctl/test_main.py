@@ -69,6 +69,7 @@ def test_an_expected_error_is_one_line_and_an_exit_code(error: Exception, exit_c
         ["lineage", ""],
         ["models", "show", ""],
         ["export", "--out="],
+        ["import", "--ignore", "shop", ""],
     ],
     ids=" ".join,
 )
@@ -82,6 +83,28 @@ def test_an_empty_argument_is_refused_and_nothing_is_written(
     assert (result.exit_code, result.stdout) == (2, "")
     assert "an argument is empty; leave it out, or look whether a variable of your shell is set" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["features", "init", "h.csv", "--leave-out", ""],
+        ["features", "init", "h.csv", "--leave-out="],
+        ["import", "h.csv", "--ignore", ""],
+        ["import", "h.csv", "--ignore="],
+    ],
+    ids=" ".join,
+)
+def test_a_column_without_a_name_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    (tmp_path / "h.csv").write_text(",amount,Class\n0,10,0\n1,30,1\n")
+    (tmp_path / "f.json").write_text('{"features": [{"name": "amount"}]}')
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(main, arguments, env={"FEATURES_FILE": "f.json"})
+
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 def test_the_version_is_that_of_the_project() -> None:
