@@ -5,7 +5,7 @@ import re
 
 import flask
 import sqlalchemy as sa
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from api.admission import TooManyInside
 from api.arrival import request_id
@@ -49,7 +49,6 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
 _HEADERS = {429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
 _HTTP_MESSAGES = {
     400: "expected a Host header of at most 63 characters between dots; send host and port of the API's URL",
-    404: "no such path; GET /docs lists all paths",
 }
 
 logger = logging.getLogger(__name__)
@@ -90,6 +89,12 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
         status = error.code or 500
         return answer(status, re.sub(r"\W+", "_", error.name.lower()), _HTTP_MESSAGES.get(status, error.name.lower()))
 
+    def answer_path(_error: NotFound) -> flask.Response:
+        without_slash = flask.request.path.removesuffix("/")
+        is_known = app.url_map.bind("").allowed_methods(without_slash)
+        advice = f"expected {without_slash}, without a slash at the end" if is_known else "GET /docs lists all paths"
+        return answer(404, "not_found", f"no such path; {advice}")
+
     def answer_method(error: MethodNotAllowed) -> flask.Response:
         allowed = sorted(error.valid_methods or ())
         named = " or ".join(method for method in allowed if method != "HEAD")  # which every GET allows too
@@ -108,5 +113,6 @@ def answer_errors(app: flask.Flask, metrics: Metrics) -> None:
     app.register_error_handler(NotStored, answer_not_stored)
     app.register_error_handler(sa.exc.DatabaseError, answer_unreadable)
     app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(NotFound, answer_path)
     app.register_error_handler(MethodNotAllowed, answer_method)
     app.register_error_handler(Exception, answer_unexpected)

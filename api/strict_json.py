@@ -38,8 +38,10 @@ def read_body(environ: WSGIEnvironment) -> bytes:
     Raises UnsupportedBody, BodyTooLarge, BodyIncomplete or BodyTooSlow.
     """
     kind, parameters = parse_options_header(environ.get("CONTENT_TYPE"))
-    if kind.lower() != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8":
+    if kind.lower() != "application/json":
         raise UnsupportedBody("expected Content-Type: application/json")
+    if parameters.get("charset", "utf-8").lower() != "utf-8":
+        raise UnsupportedBody("expected charset=utf-8, or none, in Content-Type: the API reads JSON as UTF-8")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedBody("expected a body without Content-Encoding: the API never decompresses a body")
     declared = get_content_length(environ)

@@ -54,6 +54,24 @@ def test_another_method_is_answered_with_the_expected_one(
     assert answer.get_json()["error"]["message"] == f"expected the method {expected} for this path"
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/predict/", "expected /predict, without a slash at the end"),
+        ("/health/", "expected /health, without a slash at the end"),
+        ("/predict//", "GET /docs lists all paths"),
+        ("/nothing/", "GET /docs lists all paths"),
+        ("/transactions/", "GET /docs lists all paths"),
+    ],
+)
+def test_a_path_with_a_slash_too_many_is_answered_with_the_path(
+    lasting_client: FlaskClient, authorized: dict[str, str], path: str, advice: str
+) -> None:
+    answer = lasting_client.post(headers=authorized, environ_overrides={"PATH_INFO": path})
+
+    assert answer.get_json()["error"]["message"] == f"no such path; {advice}"
+
+
 @pytest.mark.parametrize("host", ["a" * 8000, "a" * 64 + ".example", "..", "example..com"])
 def test_a_host_that_is_none_is_refused_with_advice(lasting_client: FlaskClient, host: str) -> None:
     answer = lasting_client.get("/health", headers={"Host": host})

@@ -230,6 +230,14 @@ def test_only_plain_json_in_utf_8_is_taken(
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (415, "unsupported_body")
 
 
+def test_another_charset_is_named_as_the_fault(lasting_client: FlaskClient, authorized: dict[str, str]) -> None:
+    headers = authorized | {"Content-Type": "application/json; charset=latin-1"}
+
+    answer = lasting_client.post("/predict", data=body_with("0.5"), headers=headers)
+
+    assert answer.get_json()["error"]["message"].startswith("expected charset=utf-8, or none, in Content-Type")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
