@@ -132,7 +132,7 @@ def _how_to_try(settings: ApiSettings, environ: dict[str, str], features: Featur
         where, token = "another terminal", f"$(cat {shlex.quote(str(Path(environ['API_TOKEN_FILE']).absolute()))})"
     url = local_url(settings)
     return f"""
-Serving on {url} (its documentation: {url}/docs). In {where}:
+Starting on {url} (its documentation: {url}/docs), which takes a few seconds. In {where}:
 
 curl -s {shlex.quote(f"{url}/predict")} -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
   -d '{json.dumps({"data": [row.tolist()]})}'

@@ -140,7 +140,7 @@ def test_the_printed_address_can_be_pasted(fraudctl: Fraudctl, fresh: dict[str, 
     printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": "::"}).stdout
 
     url = f"http://[::1]:{fresh['PORT']}"
-    assert f"Serving on {url} (its documentation: {url}/docs)." in printed
+    assert f"Starting on {url} (its documentation: {url}/docs), which takes a few seconds." in printed
     assert f"curl -s '{url}/predict' -H" in printed  # some shells would expand [...]
 
 
@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_made(
         result = fraudctl("serve", "--first-time", env={**fresh, variable: str(port)}, exit_code=2)
 
     assert f"fraudctl: {variable}: {port} on 127.0.0.1 cannot be opened (Address already in use)" in result.stderr
-    assert "Serving" not in result.stdout
+    assert "Starting" not in result.stdout
     assert (Path("models").exists(), started) == (False, [])
 
 
@@ -167,7 +167,7 @@ def test_a_model_that_cannot_serve_is_named_before_serving_is_announced(
     result = fraudctl("serve", "--first-time", env=fresh, exit_code=3)
 
     assert "model.onnx is not the file that the manifest describes" in result.stderr
-    assert "Serving" not in result.stdout
+    assert "Starting" not in result.stdout
     assert started == []
 
 
@@ -188,7 +188,7 @@ def test_a_list_that_is_not_that_of_the_installation_is_named(
     result = fraudctl("serve", "--first-time", env={**fresh, "FEATURES_FILE": "features.json"}, exit_code=3)
 
     assert "this installation has 1 (amount); set FEATURES_FILE to the list of the store" in capfd.readouterr().err
-    assert "Serving" not in result.output
+    assert "Starting" not in result.output
     assert started == []
     fraudctl("features", "check", env=fresh)  # the list that was refused is not remembered
 
