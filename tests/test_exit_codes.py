@@ -27,6 +27,7 @@ OTHER_THAN_1 = {
     "NotConfirmed": 2,
     "Restored": 4,
     "StoreVanished": 3,
+    "WouldReplace": 2,
 }
 """Every other expected error exits with 1."""
 
