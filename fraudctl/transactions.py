@@ -149,7 +149,7 @@ def unlabelled(out: Path | None, since: datetime | None, limit: int | None, *, f
     An existing file that differs stays, because you may have filled in labels; --force replaces it.
 
     \b
-      fraudctl unlabelled --limit 100 --out todo.csv
+      fraudctl unlabelled --limit 100 --out highest.csv
     """
     _write(out, since, limit, unlabelled_only=True, force=force)
 
