@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.database.engine import open_engine
-from fraud_detection.database.sqlite import require_database_file
+from fraud_detection.database.sqlite import erase_file, forget_file, require_database_file
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
 from fraud_detection.model.read import Model, journal, load
@@ -58,11 +58,31 @@ class Installation:
 
     def create_store(self, location: str | Path) -> Store:
         """Open a store to write, creating it or migrating its tables if needed; raises DatabaseRefused."""
-        store = Store.create_or_migrate(
-            location, self.features, allow_network_filesystem=self.settings.allow_network_filesystem
-        )
+        store = self._create(location)
         remember_features(self.settings)
         return store
+
+    @contextlib.contextmanager
+    def store_to_fill(self, location: str | Path) -> Iterator[Store]:
+        """Open a store as `create_store` does for the length of the block; if that fails, a new file is deleted again.
+
+        An empty store would otherwise hold the installation to a feature list that its file did not fit.
+        """
+        new_file = location if isinstance(location, Path) and not location.exists() else None
+        try:
+            with contextlib.closing(self._create(location)) as store:
+                yield store
+        except BaseException:
+            if new_file is not None:
+                erase_file(new_file)
+                forget_file(new_file)
+            raise
+        remember_features(self.settings)
+
+    def _create(self, location: str | Path) -> Store:
+        return Store.create_or_migrate(
+            location, self.features, allow_network_filesystem=self.settings.allow_network_filesystem
+        )
 
     @contextlib.contextmanager
     def stores(self, *, read_only: bool = True, may_be_none: bool = False) -> Iterator[list[Store]]:

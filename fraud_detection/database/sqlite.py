@@ -64,6 +64,12 @@ def remember_file(path: Path) -> None:
     _marker(path).touch()
 
 
+def erase_file(path: Path) -> None:
+    """Delete a file, and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def forget_file(path: Path) -> None:
     """Remove the mark of `remember_file`: an empty store may be created here."""
     _marker(path).unlink(missing_ok=True)

@@ -108,12 +108,9 @@ def import_db(
                 old = stack.enter_context(engine.connect())
                 table = _recognise(path, old, features, ignored, with_labels=with_labels)
             stack.enter_context(alone_with_file(location))
-            store = here.create_store(location)
-            try:
-                with store.begin() as connection:
-                    imported = _copy(_Rows(path, old, table, features, now), store, connection, now, again=again)
-            finally:
-                store.close()
+            store = stack.enter_context(here.store_to_fill(location))
+            with store.begin() as connection:
+                imported = _copy(_Rows(path, old, table, features, now), store, connection, now, again=again)
     finally:
         engine.dispose()
     return ImportedDatabase(imported, table.left_behind)

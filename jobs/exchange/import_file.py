@@ -90,27 +90,22 @@ def import_file(
     """
     features, location = here.features, here.settings.train_location
     layout = read_layout(path, features, ignored=ignored)
-    with alone_with_file(location):
-        store = here.create_store(location)
-        try:
-            with store.begin() as connection:
-                remember_import(store, connection, file_sha256(path), path.name, now, again=again)
-                scaling = _scaling(store, connection, path, layout, here.models_dir)
-                read = _with_progress(
-                    path, layout, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
-                )
-                return import_rows(
-                    store,
-                    connection,
-                    read,
-                    path.name,
-                    now,
-                    again=again,
-                    has_times=layout.has_times,
-                    scaling=scaling,
-                )
-        finally:
-            store.close()
+    with alone_with_file(location), here.store_to_fill(location) as store, store.begin() as connection:
+        remember_import(store, connection, file_sha256(path), path.name, now, again=again)
+        scaling = _scaling(store, connection, path, layout, here.models_dir)
+        read = _with_progress(
+            path, layout, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
+        )
+        return import_rows(
+            store,
+            connection,
+            read,
+            path.name,
+            now,
+            again=again,
+            has_times=layout.has_times,
+            scaling=scaling,
+        )
 
 
 def import_rows(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fraud_detection.database.sqlite import forget_file
+from fraud_detection.database.sqlite import erase_file, forget_file
 from fraud_detection.environment import BadSetting
 from fraud_detection.features import default_features
 from fraud_detection.lock import alone_with, alone_with_models
@@ -17,7 +17,6 @@ from fraud_detection.settings import JobSettings
 from fraud_detection.vanished import Mark
 from jobs.installation import Installation
 from jobs.upkeep.backup import mlflow_paths
-from jobs.upkeep.restore import erase_sqlite
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def delete(paths: list[Path], settings: JobSettings) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            erase_sqlite(path)
+            erase_file(path)
     for store in _stores(settings):
         forget_file(store)
     mark = Mark.of(settings)

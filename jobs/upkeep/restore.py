@@ -12,7 +12,7 @@ from typing import Any
 
 from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
-from fraud_detection.database.sqlite import copy_sqlite, forget_file
+from fraud_detection.database.sqlite import copy_sqlite, erase_file, forget_file
 from fraud_detection.environment import BadSetting
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
@@ -302,16 +302,10 @@ def _erase_what_is_lacking(folder: Path, here: Installation) -> list[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            erase_sqlite(path)
+            erase_file(path)
     for location in stores:  # otherwise the store would count as lost, and imports would be rejected
         forget_file(location)
     return erased
-
-
-def erase_sqlite(path: Path) -> None:
-    """Delete a file, and what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _replace_sqlite(copy: Path, target: Path) -> None:
@@ -322,7 +316,7 @@ def _replace_sqlite(copy: Path, target: Path) -> None:
     partial.chmod(0o660)  # as the API creates it: the API may run as another user of the group
     sync_tree(partial)
     # Delete all of the old one first: SQLite would replay an old write-ahead log into the new file.
-    erase_sqlite(target)
+    erase_file(target)
     partial.rename(target)
     sync_folder(target.parent)
 

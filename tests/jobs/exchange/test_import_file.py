@@ -165,6 +165,30 @@ def test_a_store_of_other_features_is_refused(tmp_path: Path) -> None:
         imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
 
 
+def test_an_import_that_fails_leaves_no_store_that_belongs_to_its_features(tmp_path: Path) -> None:
+    database = tmp_path / "requests.db"
+    path = tmp_path / "a.csv"
+    path.write_text("amount,shop,Class\n10,1,0\n30,2,yes\n")
+    wrong, right = (FeatureList(tuple(Feature(name) for name in names)) for names in (("amount", "shop"), ("amount",)))
+
+    with pytest.raises(BadTransactionFile, match="expected 0, 1 or nothing"):
+        imported(path, database, models_dir=tmp_path / "models", features=wrong)
+    path.write_text("amount,Class\n10,0\n30,1\n")
+    done = imported(path, database, models_dir=tmp_path / "models", features=right)
+
+    assert done.rows == 2
+
+
+def test_an_import_that_fails_keeps_the_store_that_was_there(tmp_path: Path) -> None:
+    database = tmp_path / "requests.db"
+    imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
+
+    with pytest.raises(AlreadyImported):
+        imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
+
+    assert len(stored(database)) == 2
+
+
 def test_brings_in_the_real_sample_once(real_data: Path, tmp_path: Path) -> None:
     other_bytes = tmp_path / "unpacked.csv"
     other_bytes.write_bytes(gzip.decompress(real_data.read_bytes()).replace(b"\n", b"\r\n"))
