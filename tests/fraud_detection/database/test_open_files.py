@@ -11,7 +11,7 @@ import pytest
 
 from fraud_detection.database import open_files
 from fraud_detection.database.open_files import OpenFiles, StoreVanished
-from fraud_detection.database.sqlite import empty_wal
+from fraud_detection.database.sqlite import BUSY_TIMEOUT_MS, empty_wal
 from fraud_detection.features import FeatureList
 from fraud_detection.store import Store
 from tests.support.vanishing import TEARING, VANISHING
@@ -158,7 +158,7 @@ def test_a_log_that_another_process_empties_during_each_look_is_no_loss(
 def write_and_checkpoint(store: Store) -> None:
     write(store)
     with store.engine.connect() as connection:
-        assert empty_wal(connection, busy_timeout_ms=0)
+        assert empty_wal(connection, busy_timeout_ms=BUSY_TIMEOUT_MS)
 
 
 def open_and_close(store: Store) -> None:

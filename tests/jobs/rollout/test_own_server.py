@@ -9,8 +9,8 @@ from jobs.rollout.own_server import interrupted_by_signals
 
 
 @pytest.fixture(autouse=True)
-def handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGHUP)
+def listens_to_its_terminal() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
     yield
     signal.signal(signal.SIGHUP, before)
 
