@@ -47,12 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _umask_ends_with_the_test() -> Iterator[None]:
-    """Restore the umask, because programs set it and some tests run them in this process."""
-    before = os.umask(0o022)
-    os.umask(before)
+def _what_a_program_sets_ends_with_the_test() -> Iterator[None]:
+    """Restore the umask and the log, because programs set both and some tests run them in this process."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     yield
-    os.umask(before)
+    os.umask(umask)
+    root.handlers[:] = handlers  # a program sends the log to streams that are closed by now
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
@@ -238,14 +242,9 @@ def running_api(sqlite_environment: dict[str, str], tmp_path: Path) -> Iterator[
 
 
 @pytest.fixture
-def fraudctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fraudctl]:
+def fraudctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fraudctl:
     """Run a command in this process: fraudctl("db", "check", env=…, exit_code=3); without exit_code it must be 0."""
     monkeypatch.chdir(tmp_path)  # where no .api_token lies
     for name in ("API_TOKEN", "API_TOKEN_FILE", "API_URL", "FEATURES_FILE", "LOG_LEVEL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-
-    yield run
-    root.handlers[:] = handlers  # a command sends the log to the streams that the runner has closed
-    root.setLevel(level)
+    return run
