@@ -185,7 +185,16 @@ def _keeps_alerts(champion: Numbers, challenger: Numbers, frauds: int, threshold
     before, after = (int(np.sum(flagged(scores, threshold))) for scores in (champion, challenger))
     limit = ALERT_GROWTH * max(before, frauds)
     sentence = (
-        f"The new model would raise {after / days:.1f} alerts per day, the current one {before / days:.1f}; "
-        f"at most {limit / days:.1f} are allowed."
+        f"The new model would raise {_rate(after / days)} alerts per day, the current one {_rate(before / days)}; "
+        f"at most {_rate(limit / days)} are allowed."
     )
     return Check("alerts_per_day", after / days, limit / days, after <= limit, sentence)
+
+
+def _rate(number: float) -> str:
+    """Return a number with one decimal, and a whole one, as of a hold-out of a day, without.
+
+    >>> _rate(201.0), _rate(2.25), _rate(1500.0)
+    ('201', '2.2', '1,500')
+    """
+    return f"{number:,.1f}".removesuffix(".0")

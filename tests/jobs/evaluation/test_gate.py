@@ -105,6 +105,8 @@ def test_alerts_may_grow_by_half_and_no_more(alerts: int, passes: bool) -> None:
     assert failed(result) == ([] if passes else ["alerts_per_day"])
     check = result.checks[-1]
     assert (check.value, check.limit) == (alerts / 10, 30)
+    raised = "30" if passes else "30.1"
+    assert f"would raise {raised} alerts per day, the current one 20; at most 30 are allowed." in check.sentence
 
 
 def test_a_champion_that_misses_frauds_does_not_block_a_model_that_finds_them() -> None:

@@ -24,7 +24,7 @@ MANIFEST = Manifest(
 VERDICT = Verdict(
     (
         Check("enough_frauds", 60, 50, passed=True, sentence="The hold-out has 60 known frauds, 50 are needed."),
-        Check("alerts_per_day", 9, 3, passed=False, sentence="The new model would raise 9.0 alerts per day."),
+        Check("alerts_per_day", 9, 3, passed=False, sentence="The new model would raise 9 alerts per day."),
     )
 )
 NEXT = "The next one comes."
@@ -43,7 +43,7 @@ def test_a_promotion_says_only_how_the_new_model_compares() -> None:
     asked = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST, NEXT, api_url="http://a")
 
     assert told == (
-        "It learned. The new model would raise 9.0 alerts per day. "
+        "It learned. The new model would raise 9 alerts per day. "
         "The new model is now current as 20260102T000000Z-def in place of 20260101T000000Z-abc. "
         "No API was asked whether it serves this model (API_URL, ROLLOUT_MODE). The next one comes."
     )
@@ -54,7 +54,7 @@ def test_a_rejection_says_only_what_failed_and_what_keeps_serving(model: Model) 
     told = explanation.rejected("A new model learned.", VERDICT, model, NEXT)
 
     assert told == (
-        "A new model learned. The new model was not good enough: The new model would raise 9.0 alerts per day. "
+        "A new model learned. The new model was not good enough: The new model would raise 9 alerts per day. "
         f"{model.version} keeps serving. No action is needed. The next one comes. "
         "If a model is rejected again, check recent labels."
     )
