@@ -244,7 +244,8 @@ def listing(
 ) -> Iterator[dict[str, Any]]:
     """Give transactions not older than `since` for analysts, in order of time, with the source of their label.
 
-    With `unlabelled_only`: scored transactions without a label, the highest scores first.
+    With `unlabelled_only`: scored transactions without a label, the highest scores first. A column that the store has
+    not yet, because it is of an older revision, is None.
     """
     requests = store.tables.requests
     query = sa.select(requests).where(requests.c.ts >= since).limit(limit)
@@ -260,7 +261,7 @@ def listing(
         for row in page:
             key = (row["request_id"], row["row_index"])
             source = None if row["Class"] is None else sources.get(key, "external")
-            yield {**{shown: row[name] for shown, name in listed.items()}, "label_source": source}
+            yield {**{shown: row.get(name) for shown, name in listed.items()}, "label_source": source}
 
 
 def _texts(values: list[str]) -> NDArray[np.str_]:

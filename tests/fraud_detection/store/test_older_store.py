@@ -60,6 +60,15 @@ def test_jobs_read_it(older: Store) -> None:
     assert problems == []
 
 
+def test_a_listed_column_that_it_has_not_yet_is_empty(older: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "listed_columns", lambda _: {"row": "row_index", "later": "a_later_column"})
+
+    with older.begin() as connection:
+        first, *_ = history.listing(older, connection)
+
+    assert first == {"row": 0, "later": None, "label_source": "chargeback"}
+
+
 def test_jobs_write_labels_and_history(older: Store) -> None:
     imported = ImportedRows(CLOCK.tick()[1], [REQUEST.ts], REQUEST.matrix[1:2], [True], ["two"])
     with older.begin() as connection:
