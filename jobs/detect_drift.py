@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -23,7 +23,7 @@ from fraud_detection.model.files import write_whole
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.regular_file import NAMED, wrong_kind
 from fraud_detection.settings import JobSettings
-from jobs.drift.compare import Decisions, Reference, compare
+from jobs.drift.compare import PERIOD, Decisions, Reference, compare
 from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, read_finding, to_json, unable_to_compare
 from jobs.drift.windows import consecutive_windows, first_reference, newest_transactions, other_model_serves
@@ -31,8 +31,6 @@ from jobs.installation import Installation
 from jobs.progress import step
 from jobs.reporting.pushgateway import Run, push_drift
 from jobs.training.due import last_judgement, next_retraining
-
-PERIOD = timedelta(days=14)  # older transactions say little about today
 
 logger = logging.getLogger(__name__)
 

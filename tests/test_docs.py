@@ -17,7 +17,6 @@ from fraud_detection.exit_codes import ExitCode
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraudctl.main import main as fraudctl
 from generate.command_line import commands
-from jobs.detect_drift import PERIOD
 from jobs.drift import compare, distance
 from jobs.evaluation import gate
 from jobs.evaluation.measures import RESAMPLES
@@ -161,7 +160,7 @@ def test_operations_state_the_rules_of_drift_and_gate_with_their_numbers() -> No
     rules = operations.partition("### What the gate asks")[2].partition("\n#")[0]
 
     for fact in (
-        f"transactions of {PERIOD.days} days",
+        f"transactions of {compare.PERIOD.days} days",
         f"(*D* at least {distance.DRIFTED_D:g})",
         f"three features are warned (*D* at least {distance.WARNED_D:g})",
         f"p below\n{distance.CHANCE:g}, for features after the correction of Benjamini and Hochberg",

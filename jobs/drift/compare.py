@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fraud_detection.model.manifest import Holdout, holdout_of
 from jobs.drift.distance import CHANCE, FeatureChange, Numbers, feature_changes, population_stability_index
 from jobs.drift.report import AlertRate, DriftReport, FeatureDrift, Reason, State, WindowBounds
 
+PERIOD = timedelta(days=14)  # older transactions say little about today
 MANY_WARNED = 3
 DRIFTED_ALERT_RATIO = 1.5
 SCORE_PSI_WARN, SCORE_PSI_DRIFT = 0.10, 0.25
@@ -43,7 +45,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Every decision of the reference's model in the period, not only in the two windows."""
+    """Every decision of the reference's model in the PERIOD, not only in the two windows."""
 
     rows: int
     alerts: int
@@ -250,7 +252,7 @@ def _alert_findings(alert_rate: AlertRate | None, made: str) -> list[_Finding]:
     if alert_rate is None or not alert_rate.is_changed:
         return []
     sentence = (
-        f"The model flags {alert_rate.alerts / alert_rate.rows:.3%} of transactions; "
+        f"In the last {PERIOD.days} days the model flagged {alert_rate.alerts / alert_rate.rows:.3%} of transactions; "
         f"when it was {made} it flagged {alert_rate.holdout_alerts / alert_rate.holdout_rows:.3%}."
     )
     return [_Finding("drift", "alert_rate", True, sentence)]

@@ -264,7 +264,8 @@ def test_a_synthetic_model_was_trained_and_never_judged() -> None:
     )
 
     assert report.reasons == ("baseline_reference", "alert_rate", "score")
-    assert "; when it was trained it flagged" in report.explanation[1]
+    flagged = "In the last 14 days the model flagged 20.000% of transactions; when it was trained it flagged "
+    assert report.explanation[1].startswith(flagged)
     assert "The score distribution has changed since the model was trained (PSI" in report.explanation[2]
 
 
