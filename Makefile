@@ -56,7 +56,7 @@ faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, the 
 	@$(BIN)/python -m pytest -m "faults and not alone" $(SPREAD) tests/faults tests/test_story.py
 	@$(BIN)/python -m pytest -m "faults and alone" tests/faults
 
-stories: .venv/dev  ## run the long stories: what a new user does, from the documents alone
+stories: .venv/dev  ## run the long stories: what a user does, from beginning to end
 	@$(BIN)/python -m pytest -m stories $(HERE)
 
 images: .venv/dev  ## build both images and test them, locked down (needs Docker)

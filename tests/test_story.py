@@ -181,7 +181,11 @@ def test_the_first_screen_of_the_readme_shows_what_make_run_prints(installation:
     assert f'{{"fraud_probability": [{score}], "is_flagged": {flag}, "threshold": {scored["threshold"]},' in readme
 
 
-@pytest.mark.parametrize("sample", [pytest.param("real", marks=pytest.mark.faults), "made_up"], indirect=True)
+@pytest.mark.parametrize(
+    "sample",
+    [pytest.param("real", marks=pytest.mark.faults), pytest.param("made_up", marks=pytest.mark.stories)],
+    indirect=True,
+)
 def test_the_loop_closes_on_transactions_of_the_public_set(
     installation: ServingInstallation,
     sample: Sample,
@@ -288,6 +292,7 @@ def made_up(rows: int, seed: int, *, change: float = 0.0) -> tuple[list[list[flo
     return matrix.tolist(), is_fraud.astype(int).tolist()
 
 
+@pytest.mark.stories
 def test_the_loop_closes_on_transactions_of_seven_other_features(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_text(json.dumps(FEATURES))
     installation = ServingInstallation(

@@ -58,6 +58,7 @@ def run(*command: str | Path, env: dict[str, str]) -> str:
     return ended.stdout
 
 
+@pytest.mark.stories
 def test_everything_that_changes_an_installation_stays_within_its_volumes(
     volumes: dict[str, str], tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def moved(installation: SmallInstallation, folder: Path) -> SmallInstallation:
     return SmallInstallation(folder)
 
 
+@pytest.mark.stories
 def test_the_ui_shows_the_runs_of_an_installation_wherever_it_was_moved_or_restored(
     trained: SmallInstallation, tmp_path: Path
 ) -> None:
