@@ -301,20 +301,18 @@ def require_token(app: flask.Flask, tokens: Tokens) -> None:
             authenticate(environ, tokens, None if need == "any token" else need)
 
 
-def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> Token:
-    """Return which token a request carries.
+def authenticate(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None) -> None:
+    """Require a valid token with the scope that is needed, if any is.
 
     Asked again, it neither counts nor limits the request again: the errors of POST /predict come through here twice.
 
-    Raises Unauthorized, MalformedAuthorization or UnknownToken; TooManyRequests; Forbidden if the token has not the
-    scope that is needed, if any is.
+    Raises Unauthorized, MalformedAuthorization, UnknownToken, TooManyRequests or Forbidden.
     """
     token = _valid_token(environ, tokens, needed)
     if token is None:
         raise _refusal(environ.get("HTTP_AUTHORIZATION", ""))
     if needed is not None and needed not in token.scopes:
         raise Forbidden(f"this token has not the scope {needed}, which this request needs; use a token that has it")
-    return token
 
 
 def _valid_token(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None = None) -> Token | None:
@@ -330,12 +328,12 @@ def _valid_token(environ: WSGIEnvironment, tokens: Tokens, needed: Scope | None 
         return None
     environ[BROUGHT_TOKEN] = True
     environ[TOKEN_NAME] = token.name
+    environ[_TOKEN] = token
     is_scrape = needed == "metrics" and needed in token.scopes  # which shows that a name sends too much
     if token.allowance is not None and not is_scrape and not token.allowance.take():
         raise TooManyRequests(
             "the tokens of this name sent too many requests; repeat this one after Retry-After seconds"
         )
-    environ[_TOKEN] = token
     token.requests.inc()
     return token
 

@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import Api
+from api.auth import Allowance
 from fraud_detection.settings import ApiSettings
 from tests.support.environment import TOKEN
 from tests.support.tokens import new_token, successor
@@ -92,6 +93,22 @@ def test_each_request_takes_one_place_whatever_its_answer(
 
         assert [answer.status_code for answer in answers] == [code] * 3 + [429], (method, path)
         assert status(client, token) == 429
+
+
+def test_a_score_that_is_refused_asks_for_one_place(
+    start_api: Callable[[ApiSettings], Api], sqlite_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start_api(ApiSettings.from_env(sqlite_environment | {"RATE_LIMIT_PER_SECOND": "1"})).test_client()
+    asked: list[Allowance] = []
+
+    def take(of_name: Allowance) -> bool:
+        asked.append(of_name)
+        return False
+
+    monkeypatch.setattr(Allowance, "take", take)
+
+    assert status(client, TOKEN, "/predict") == 429
+    assert len(asked) == 1
 
 
 def test_prometheus_is_always_answered_and_takes_no_place(
