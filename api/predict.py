@@ -150,9 +150,7 @@ def _reply(of: ScoredRequest | StoredReply) -> tuple[list[tuple[str, str]], byte
     return headers, body
 
 
-def read_transactions(
-    document: object, features: FeatureList, amount_scaling: AmountScaling | None = None
-) -> Transactions:
+def read_transactions(document: object, features: FeatureList, amount_scaling: AmountScaling | None) -> Transactions:
     """Return the rows of a body, with every Amount scaled, and the client's ids for them.
 
     Raises InvalidTransactions.

@@ -135,11 +135,10 @@ class FeatureList:
     def _seen_maximums(self) -> NDArray[np.float64]:
         return np.array([min(feature.seen_maximum, feature.maximum) for feature in self.features])
 
-    def to_matrix(self, rows: object, amount_scaling: AmountScaling | None = None) -> Matrix:
+    def to_matrix(self, rows: object) -> Matrix:
         """Check parsed JSON and return it as a Matrix.
 
-        Each row is a list in feature order or an object that names every feature; the two do not mix. An object may
-        carry Amount in place of the feature Amount_scaled, which then comes from `amount_scaling`.
+        Each row is a list in feature order or an object that names every feature; the two do not mix.
 
         Raises InvalidTransactions, naming row and feature, for anything but finite numbers in range.
 
@@ -153,12 +152,14 @@ class FeatureList:
         ...
         fraud_detection.features.InvalidTransactions: row 0, feature age_days: expected a number, got ...
         """
-        matrix = self.to_numbers(rows, amount_scaling)
+        matrix = self.to_numbers(rows, amount_scaling=None)
         self.check(matrix)
         return matrix
 
-    def to_numbers(self, rows: object, amount_scaling: AmountScaling | None = None) -> Matrix:
+    def to_numbers(self, rows: object, amount_scaling: AmountScaling | None) -> Matrix:
         """Return parsed JSON as `to_matrix` does, but before `check`: the numbers may be outside their bounds.
+
+        An object may carry Amount in place of the feature Amount_scaled, which then comes from `amount_scaling`.
 
         Raises InvalidTransactions.
         """

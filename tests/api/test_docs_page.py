@@ -55,7 +55,7 @@ def test_the_document_of_an_installation_is_about_its_features(features: Feature
     validator = against(document, request["schema"])
     for example in request["examples"].values():
         validator.validate(example["value"])
-        features.to_matrix(example["value"]["data"], PUBLIC_SCALING)
+        features.check(features.to_numbers(example["value"]["data"], PUBLIC_SCALING))
     wrong: Any
     for wrong in (
         [features.minimums.tolist()[:-1]],

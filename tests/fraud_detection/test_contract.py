@@ -69,7 +69,7 @@ def test_an_import_takes_the_ids_that_the_api_takes(tmp_path: Path, transaction_
     path.write_text(f"transaction_id,amount,Class\n{transaction_id},1,0\n", encoding="utf-8")
 
     def taken_by_the_api() -> list[str | None]:
-        return read_transactions({"data": [[1]], "transaction_ids": [transaction_id]}, ONE).transaction_ids
+        return read_transactions({"data": [[1]], "transaction_ids": [transaction_id]}, ONE, None).transaction_ids
 
     def taken_by_the_import() -> list[str | None]:
         return [each for page in pages(path, ONE, read_layout(path, ONE)) for each in page.transaction_ids]

@@ -134,13 +134,13 @@ def test_an_amount_is_scaled_bit_by_bit_as_an_import_scales_it(tmp_path: Path) -
     read = pages(path, WITH_AMOUNT, read_layout(path, WITH_AMOUNT), scaling=SCALING)
 
     imported = np.vstack([page.matrix for page in read])
-    assert WITH_AMOUNT.to_matrix(rows, SCALING).tobytes() == imported.tobytes()
+    assert WITH_AMOUNT.to_numbers(rows, SCALING).tobytes() == imported.tobytes()
 
 
 def test_rows_with_amount_and_with_scaled_amount_may_stand_in_one_request() -> None:
     rows = [{"V1": 1, "Amount": 88.35}, {"Amount_scaled": 2, "V1": 3}]
 
-    assert WITH_AMOUNT.to_matrix(rows, SCALING).tolist() == [[1, 0], [3, 2]]
+    assert WITH_AMOUNT.to_numbers(rows, SCALING).tolist() == [[1, 0], [3, 2]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_rows_with_amount_and_with_scaled_amount_may_stand_in_one_request() -> N
 )
 def test_the_names_of_a_row_with_an_amount_are_checked(row: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidTransactions) as refused:
-        WITH_AMOUNT.to_matrix([row], SCALING)
+        WITH_AMOUNT.to_numbers([row], SCALING)
 
     assert str(refused.value) == f"row 0: {message}"
 
@@ -176,7 +176,7 @@ def test_the_names_of_a_row_with_an_amount_are_checked(row: dict[str, object], m
 )
 def test_an_amount_that_cannot_be_scaled_is_refused_as_it_was_sent(amount: object, message: str) -> None:
     with pytest.raises(InvalidTransactions) as refused:
-        WITH_AMOUNT.to_matrix([{"V1": 1, "Amount": amount}], SCALING)
+        WITH_AMOUNT.to_numbers([{"V1": 1, "Amount": amount}], SCALING)
 
     assert str(refused.value).startswith(f"row 0, Amount: {message}")
 
@@ -187,9 +187,9 @@ def test_an_amount_needs_a_model_that_says_how_to_scale_it() -> None:
 
 
 def test_an_amount_that_is_a_feature_itself_is_not_scaled() -> None:
-    assert WITH_BOTH.to_matrix([{"Amount_scaled": 1, "Amount": 2}], SCALING).tolist() == [[2, 1]]
+    assert WITH_BOTH.to_numbers([{"Amount_scaled": 1, "Amount": 2}], SCALING).tolist() == [[2, 1]]
     with pytest.raises(InvalidTransactions, match=r"missing: Amount_scaled$"):
-        WITH_BOTH.to_matrix([{"Amount": 2}], SCALING)
+        WITH_BOTH.to_numbers([{"Amount": 2}], SCALING)
 
 
 def test_accepts_subnormals_negative_zero_and_integers() -> None:
