@@ -24,9 +24,6 @@ def _versions(context: click.Context, param: click.Parameter, incomplete: str) -
     return []
 
 
-VERSION = click.argument("version", shell_complete=_versions)
-VERSION_OR_CURRENT = click.argument("version", required=False, shell_complete=_versions)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 REASON = click.option("--reason", default="by hand", show_default=True, help="Reason, for the journal.")
 
 
@@ -71,8 +68,8 @@ def list_versions() -> None:
 
 
 @models.command()
-@VERSION_OR_CURRENT
-@AS_JSON
+@click.argument("version", required=False, shell_complete=_versions)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def show(version: str | None, *, as_json: bool) -> None:
     """Show how a version was trained, judged and promoted. Without VERSION: the current one."""
     from jobs.reporting.version import tell
@@ -90,7 +87,7 @@ def show(version: str | None, *, as_json: bool) -> None:
 
 
 @models.command()
-@VERSION
+@click.argument("version", shell_complete=_versions)
 @REASON
 def promote(version: str, reason: str) -> None:
     """Promote a kept version without asking the gate; the command verifies it first.

@@ -63,13 +63,13 @@ def metric(figure: object) -> str:
 
 
 def journal_line(entry: dict[str, Any]) -> str:
-    """Return an entry of the journal of promotions as one line for a person."""
+    """Return an entry of the journal of promotions for a person; `step` escapes it."""
     reason = f": {entry['reason']}" if entry.get("reason") else ""
-    return escaped(f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}")
+    return f"{entry.get('at')} {entry.get('event')} by {entry.get('actor', 'unknown')}{reason}"
 
 
 def step(name: str, text: str) -> str:
-    """Return one fact under its name, wrapped."""
+    """Return one fact under its name, escaped and wrapped."""
     return textwrap.fill(
         escaped(text),
         width=112,
