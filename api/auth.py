@@ -31,6 +31,7 @@ from fraud_detection.settings import ApiSettings
 from fraud_detection.token_file import SCOPES, BadTokenFile, NamedToken, Scope, read_tokens
 
 _TOKEN = "fraud.token"  # noqa: S105  where environ holds it
+_ONE_SLASH = re.compile("/(?!/)")
 
 RECHECK_SECONDS = 5.0  # so that a token changed in its file is valid within 10 s
 
@@ -58,6 +59,10 @@ class UnknownToken(Unauthorized):
 
 class Forbidden(Exception):
     """A request whose token has not the scope that it needs; the message names that scope."""
+
+
+class MisspeltPath(Exception):
+    """A path that starts otherwise than with one slash."""
 
 
 class TooManyRequests(Exception):
@@ -293,9 +298,12 @@ def require_token(app: flask.Flask, tokens: Tokens) -> None:
     @app.before_request
     def _check_token() -> None:
         environ = flask.request.environ
-        if flask.request.routing_exception is not None:
+        unknown: Exception | None = flask.request.routing_exception
+        if not _ONE_SLASH.match(environ["PATH_INFO"]):  # Flask alone takes //model for /model
+            unknown = MisspeltPath("no such path; expected exactly one slash at its start")
+        if unknown is not None:
             _valid_token(environ, tokens)  # who tries paths out is named in the log, and may send fewer other requests
-            raise flask.request.routing_exception
+            raise unknown
         need = needed[str(flask.request.endpoint)]
         if need != "no token":
             authenticate(environ, tokens, None if need == "any token" else need)

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from api.admission import TooManyInside
 from api.arrival import request_id
 from api.audit import Refusals
-from api.auth import Forbidden, MalformedAuthorization, TooManyRequests, Unauthorized, UnknownToken
+from api.auth import Forbidden, MalformedAuthorization, MisspeltPath, TooManyRequests, Unauthorized, UnknownToken
 from api.labels import InvalidLabels
 from api.metrics import Metrics
 from api.predict import IdempotencyKeyReused, InvalidIdempotencyKey
@@ -31,6 +31,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     MalformedAuthorization: (401, "unauthorized"),
     UnknownToken: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
+    MisspeltPath: (404, "not_found"),
     UnknownTransaction: (404, "unknown_transaction"),
     NoSuchTransaction: (404, "unknown_transaction"),
     BodyTooSlow: (408, "body_too_slow"),

@@ -62,8 +62,8 @@ def in_front_of(
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # As lenient as Flask, which would otherwise receive a request that has no error.
-        if environ["PATH_INFO"].lstrip("/") != "predict" or environ["REQUEST_METHOD"].upper() != "POST":
+        # The method as lenient as in Flask, which would otherwise receive a request that has no error.
+        if environ["PATH_INFO"] != "/predict" or environ["REQUEST_METHOD"].upper() != "POST":
             return application(environ, start_response)
         try:
             headers, body = predict(environ)

@@ -62,9 +62,12 @@ def test_another_method_is_answered_with_the_expected_one(
         ("/predict//", "GET /docs lists all paths"),
         ("/nothing/", "GET /docs lists all paths"),
         ("/transactions/", "GET /docs lists all paths"),
+        ("//predict", "expected exactly one slash at its start"),
+        ("///nothing", "expected exactly one slash at its start"),
+        ("predict", "expected exactly one slash at its start"),
     ],
 )
-def test_a_path_with_a_slash_too_many_is_answered_with_the_path(
+def test_a_path_with_a_slash_too_many_or_too_few_is_answered_with_advice(
     lasting_client: FlaskClient, authorized: dict[str, str], path: str, advice: str
 ) -> None:
     answer = lasting_client.post(headers=authorized, environ_overrides={"PATH_INFO": path})

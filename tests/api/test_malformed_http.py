@@ -112,6 +112,17 @@ def test_malformed_http_is_refused_as_json_and_the_connection_closed(
     assert rows(real_service, features) == 0
 
 
+@pytest.mark.parametrize(
+    "target", [b"//model", b"///model", b"/%2Fmodel", b"http://x//model", b"/model/", b"/model%2F"]
+)
+def test_another_spelling_of_a_path_is_unknown(real_service: Service, target: bytes) -> None:
+    received = exchange(real_service, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + AUTHORIZED + b"\r\n")
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(body)["error"]["code"] == "not_found"
+
+
 def test_one_request_is_not_read_as_two_requests(real_service: Service) -> None:
     smuggled = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
 

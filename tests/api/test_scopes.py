@@ -91,6 +91,30 @@ def test_the_matrix_of_endpoints_and_tokens(app: Api, client: FlaskClient) -> No
     assert checked > 50
 
 
+@pytest.mark.parametrize("start", ["/", "//", "/.", "/x/..", "/ ", "/\0"])
+def test_a_path_with_another_start_is_unknown_whatever_the_token(app: Api, client: FlaskClient, start: str) -> None:
+    for route, method in endpoints(app):
+        path = start + re.sub("<.*>", "order-1001", route.rule)
+        for token in (TOKEN, METRICS_TOKEN, "none"):
+            answer = client.open(
+                method=method, headers={"Authorization": f"Bearer {token}"}, environ_overrides={"PATH_INFO": path}
+            )
+
+            assert (answer.status_code, answer.mimetype) == (404, "application/json"), (method, path)
+            assert "order-1001" not in answer.text
+
+
+@pytest.mark.parametrize("end", ["/", "//", "/.", "/..", ";x", " "])
+def test_a_path_with_another_end_is_unknown_or_another_id(app: Api, client: FlaskClient, end: str) -> None:
+    for route, method in endpoints(app):
+        path = re.sub("<.*>", "order-1001", route.rule) + end
+        answer = client.open(
+            method=method, headers={"Authorization": f"Bearer {TOKEN}"}, environ_overrides={"PATH_INFO": path}
+        )
+
+        assert (answer.status_code, answer.mimetype) == (404, "application/json"), (method, path)
+
+
 def test_each_endpoint_declares_what_the_document_says(app: Api) -> None:
     declared = needs_of(app)
 
