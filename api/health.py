@@ -18,6 +18,7 @@ import flask
 from api.scopes import needs
 from api.served_model import ServedModel
 from api.writer import Writer
+from fraud_detection.contract import FOR_BROWSERS
 
 HEARTBEAT_LIMIT_SECONDS = 10.0
 PROBES_AT_ONCE = 64
@@ -149,6 +150,11 @@ class ProbeServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def end_headers(self) -> None:
+                for name, value in FOR_BROWSERS:
+                    self.send_header(name, value)
+                super().end_headers()
 
             def log_message(self, *_: object) -> None:
                 """Log nothing: probes arrive every few seconds."""

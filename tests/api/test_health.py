@@ -1,6 +1,7 @@
 """The probes tell a service that is live from one that is ready, and name what is wrong."""
 
 import contextlib
+import http.client
 import json
 import socket
 import struct
@@ -16,6 +17,7 @@ from api import health
 from api.app import Api
 from api.health import ProbeServer
 from api.writer import NotStored
+from fraud_detection.contract import FOR_BROWSERS
 from fraud_detection.store import Store
 from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
@@ -89,6 +91,15 @@ def test_a_service_whose_writer_is_stuck_is_not_live(
 
 def test_the_probe_port_says_what_it_knows(probes: int) -> None:
     assert ask(probes, "/metrics") == (404, {"paths": ["/livez", "/readyz"]})
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/livez"), ("GET", "/elsewhere"), ("POST", "/livez")])
+def test_a_browser_neither_guesses_a_type_nor_shows_it_in_a_frame(probes: int, method: str, path: str) -> None:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", probes, timeout=PATIENCE_SECONDS)) as connection:
+        connection.request(method, path)
+        headers = connection.getresponse().headers
+
+    assert {name: headers[name] for name, _ in FOR_BROWSERS} == dict(FOR_BROWSERS)
 
 
 def test_an_idle_connection_gives_way_when_too_many_wait_for_a_probe(
