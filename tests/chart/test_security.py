@@ -38,6 +38,25 @@ def test_every_container_has_a_root_that_is_read_only(all_pods: list[Pod]) -> No
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, (pod.owner, container["name"])
 
 
+def modes_of_secrets(found: list[Pod]) -> set[int]:
+    """Return the mode of each volume that holds a Secret."""
+    volumes = [volume for pod in found for volume in pod.spec.get("volumes", [])]
+    sources = [source for volume in volumes for kind, source in volume.items() if kind in ("secret", "projected")]
+    return {
+        source.get("defaultMode", 0o644)
+        for source in sources
+        if "secretName" in source or any("secret" in each for each in source["sources"])
+    }
+
+
+def test_files_of_secrets_are_for_the_group_of_the_pod_alone(all_pods: list[Pod]) -> None:
+    assert modes_of_secrets(all_pods) == {0o440}
+
+
+def test_files_of_secrets_can_be_read_without_a_group_of_the_pod(helm: Helm) -> None:
+    assert modes_of_secrets(pods(helm.render({"podSecurityContext": {"fsGroup": None}}, ci="full"))) == {0o444}
+
+
 def test_every_pod_runs_as_the_user_and_group_that_own_the_volume(helm: Helm) -> None:
     for pod in pods(helm.render(ci="full")):
         context = pod.spec["securityContext"]

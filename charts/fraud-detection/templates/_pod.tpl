@@ -1,12 +1,23 @@
 {{/* The parts that the pods of the API and of the jobs share: security, volumes, environment, scheduling. */}}
 
-{{- define "fraud-detection.podSecurityContext" -}}
+{{/* "true" if OpenShift gives each pod its user and groups. */}}
+{{- define "fraud-detection.leavesUsersToOpenshift" -}}
 {{- $mode := .Values.openshift.adaptSecurityContext }}
-{{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
+{{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}true{{ end }}
+{{- end }}
+
+{{- define "fraud-detection.podSecurityContext" -}}
+{{- if include "fraud-detection.leavesUsersToOpenshift" . }}
 {{- omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup" | toYaml }}
 {{- else }}
 {{- toYaml .Values.podSecurityContext }}
 {{- end }}
+{{- end }}
+
+{{/* The mode of files from Secrets, which belong to root and to the fsGroup. Without an fsGroup only 0444 lets the user of
+the containers read them. */}}
+{{- define "fraud-detection.secretMode" -}}
+{{- if or .Values.podSecurityContext.fsGroup (include "fraud-detection.leavesUsersToOpenshift" .) }}0440{{ else }}0444{{ end }}
 {{- end }}
 
 {{/* "true" if SQLite stores the decisions. */}}
@@ -124,6 +135,7 @@ hostAliases:
 - name: database
   secret:
     secretName: {{ .root.Values.database.existingSecret }}
+    defaultMode: {{ include "fraud-detection.secretMode" .root }}
     items:
       - key: {{ .root.Values.database.urlKey }}
         path: database-url
@@ -184,6 +196,7 @@ it also has what only the API reads: the other valid tokens. */}}
 {{- define "fraud-detection.tokenVolume" -}}
 - name: auth
   projected:
+    defaultMode: {{ include "fraud-detection.secretMode" .root }}
     sources:
       - secret:
           name: {{ include "fraud-detection.authSecretName" .root }}

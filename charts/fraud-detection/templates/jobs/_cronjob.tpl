@@ -115,6 +115,7 @@ spec:
             - name: backup-key
               secret:
                 secretName: {{ $encryption.existingSecret }}
+                defaultMode: {{ include "fraud-detection.secretMode" .root }}
                 items:
                   - key: {{ $encryption.fileKey }}
                     path: backup.key
