@@ -9,7 +9,9 @@ from gunicorn import glogging
 
 from api import server, surroundings
 from fraud_detection import listening, logs
+from fraud_detection.configuration import read_configuration
 from fraud_detection.environment import BadSetting
+from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.settings import ApiSettings
 
@@ -19,13 +21,14 @@ def _settings() -> tuple[ApiSettings, str]:
     try:
         surroundings.check_variables(os.environ)
         settings = ApiSettings.from_env(os.environ)
+        read_configuration(settings)  # the worker, which uses it, starts when the ports are open
         _, address = listening.resolve(settings.host)
-    except BadSetting as error:
+    except ExpectedError as error:
         _give_up(error)
     return settings, address
 
 
-def _give_up(error: BadSetting) -> NoReturn:
+def _give_up(error: ExpectedError) -> NoReturn:
     sys.stderr.write(f"fraud-detection cannot start: {error}\n")
     sys.exit(error.exit_code)
 

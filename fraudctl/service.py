@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from fraud_detection.configuration import read_configuration
 from fraud_detection.counted import counted
-from fraud_detection.features import FeatureList, load_features
+from fraud_detection.features import FeatureList
 from fraud_detection.listening import local_url, require_ports
 from fraud_detection.model.files import MANIFEST
 from fraud_detection.model.read import Model, current_version, load, read_manifest
@@ -42,11 +43,11 @@ def serve(first_time: bool) -> None:
         click.echo(f"Created a token in {TOKEN_FILE} (only you can read it)", err=True)
     environ = environment()
     settings = ApiSettings.from_env(environ)
+    features = read_configuration(settings)
+    require_ports(settings)
     if first_time:
-        require_ports(settings)  # before a training of a minute
-        _bootstrap(environ)
+        _bootstrap(environ)  # it may train for a minute
         listed = features_file(settings)
-        features = load_features(listed)
         model = load(settings.model_path, features)
         if listed is not None:
             click.echo(f"Transactions have the {counted(len(features), 'feature')} of {listed}.")

@@ -77,8 +77,9 @@ def test_what_is_wrong_is_said_and_nothing_serves(
     assert (server.returncode, message in log, "Traceback" in log) == (exit_code, True, False), log
 
 
-def test_without_a_token_nothing_is_made(fresh: dict[str, str]) -> None:
-    start({**fresh, "API_TOKEN": ""}).communicate(timeout=PATIENCE_SECONDS)
+@pytest.mark.parametrize("wrong", [{"API_TOKEN": ""}, {"API_TOKENS_FILE": "nowhere"}])
+def test_with_a_wrong_token_or_file_of_tokens_nothing_is_made(fresh: dict[str, str], wrong: dict[str, str]) -> None:
+    start(fresh | wrong).communicate(timeout=PATIENCE_SECONDS)
 
     assert not Path(fresh["LATEST_DB"]).parent.exists()
     assert not Path(fresh["MODEL_PATH"]).parent.exists()

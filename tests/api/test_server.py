@@ -798,6 +798,19 @@ def test_two_installations_that_name_the_same_port_find_out(
     assert lasting_server.is_ready()
 
 
+@pytest.mark.parametrize("variable", ["FEATURES_FILE", "API_TOKENS_FILE"])
+def test_a_wrong_file_of_the_configuration_is_named_before_a_port_is_opened(
+    sqlite_environment: dict[str, str], tmp_path: Path, lasting_server: Server, variable: str
+) -> None:
+    wrong = {"PORT": str(lasting_server.port), variable: "nowhere"}
+
+    second = launch({**sqlite_environment, **wrong}, tmp_path / "log")
+
+    assert second.process.wait(PATIENCE_SECONDS) == 2
+    assert "fraud-detection cannot start: " in second.log.read_text()
+    assert "nowhere: cannot be read (No such file or directory)" in second.log.read_text()
+
+
 def test_one_port_for_both_is_refused(sqlite_environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     server = launch({**sqlite_environment, "PORT": port, "PROBE_PORT": port}, tmp_path / "log")

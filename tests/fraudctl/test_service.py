@@ -144,17 +144,32 @@ def test_the_printed_address_can_be_pasted(fraudctl: Fraudctl, fresh: dict[str, 
     assert f"curl -s '{url}/predict' -H" in printed  # some shells would expand [...]
 
 
+@pytest.mark.parametrize("options", [["--first-time"], []])
 @pytest.mark.parametrize("variable", ["PORT", "PROBE_PORT"])
 def test_a_port_that_is_taken_is_named_before_anything_is_made(
-    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, variable: str
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, variable: str, options: list[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        result = fraudctl("serve", "--first-time", env={**fresh, variable: str(port)}, exit_code=2)
+        result = fraudctl("serve", *options, env={**fresh, "API_TOKEN": "t", variable: str(port)}, exit_code=2)
 
     assert f"fraudctl: {variable}: {port} on 127.0.0.1 cannot be opened (Address already in use)" in result.stderr
     assert "Starting" not in result.stdout
+    assert (Path("models").exists(), started) == (False, [])
+
+
+@pytest.mark.parametrize("options", [["--first-time"], []])
+@pytest.mark.parametrize("variable", ["FEATURES_FILE", "API_TOKENS_FILE"])
+def test_a_wrong_file_of_the_configuration_is_named_before_a_port_that_is_taken(
+    fraudctl: Fraudctl, fresh: dict[str, str], started: Started, variable: str, options: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {**fresh, "API_TOKEN": "t", "PORT": str(taken.getsockname()[1]), variable: "nowhere"}
+
+        result = fraudctl("serve", *options, env=environment, exit_code=2)
+
+    assert "nowhere: cannot be read (No such file or directory)" in result.stderr
     assert (Path("models").exists(), started) == (False, [])
 
 
