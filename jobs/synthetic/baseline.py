@@ -17,9 +17,10 @@ from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
 from jobs.synthetic.statistics import BadStatistics, Statistics
 from jobs.synthetic.transactions import Transactions, synthetic
-from jobs.training.export import export, library_versions, require_parity, score
+from jobs.training.export import export, library_versions
 from jobs.training.forest import fit
 from jobs.training.golden import golden
+from jobs.training.usable import require_parity, score
 
 ROWS = 40_000
 

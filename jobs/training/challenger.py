@@ -23,18 +23,12 @@ from jobs.evaluation.gate import Champion, Check, Verdict, judge
 from jobs.evaluation.measures import Evaluation, Numbers, evaluate
 from jobs.installation import Installation
 from jobs.progress import step
-from jobs.training.export import (
-    TOLERANCE,
-    export,
-    largest_difference,
-    library_versions,
-    loads_in_fresh_process,
-    score,
-)
+from jobs.training.export import export, library_versions
 from jobs.training.forest import fit
 from jobs.training.golden import golden
 from jobs.training.outcome import RetrainFigures
 from jobs.training.selection import Selection
+from jobs.training.usable import TOLERANCE, largest_difference, loads_in_fresh_process, score
 
 SEED = 1
 VALIDATION_SHARE = 0.2

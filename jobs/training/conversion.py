@@ -24,9 +24,10 @@ from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import ONNX
 from fraud_detection.model.read import ModelRefused, ModelUndecided, read_manifest
 from jobs.training.confined import MEMORY_BYTES, confine
-from jobs.training.export import ExportFailed, cause, export, require_parity, require_usable
+from jobs.training.export import cause, export
 from jobs.training.golden import golden
 from jobs.training.pickled import NotAllowed, unpacked, unpickle, written_by
+from jobs.training.usable import ExportFailed, require_parity, require_usable
 
 REPLY, FEATURE_NAMES, ROWS = "reply.json", "features.json", "rows.npy"
 SEED = 1

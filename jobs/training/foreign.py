@@ -15,8 +15,8 @@ from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.manifest import Golden
 from jobs.training.confined import FILE_BYTES, printable, received, run_confined
 from jobs.training.conversion import FEATURE_NAMES, REPLY, ROWS
-from jobs.training.export import TOLERANCE
 from jobs.training.golden import GOLDEN_ROWS
+from jobs.training.usable import TOLERANCE
 
 CONVERSION_SECONDS = 120
 CHECK_SECONDS = 120

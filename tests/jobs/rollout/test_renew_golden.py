@@ -19,7 +19,7 @@ from fraud_detection.model.write import replace_golden
 from fraud_detection.store import history
 from jobs.detect_drift import detect_drift
 from jobs.forget import forget
-from jobs.training.export import score
+from jobs.training.usable import score
 from jobs.upkeep.backup import back_up
 from tests.support.environment import TOKEN
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up

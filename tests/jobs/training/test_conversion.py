@@ -32,7 +32,7 @@ from sklearn.tree import DecisionTreeClassifier
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.files import ONNX, PICKLE
 from jobs.training.conversion import Loaded, Unfit, convert, keeps_rows, load_classifier
-from jobs.training.export import TOLERANCE
+from jobs.training.usable import TOLERANCE
 
 FEATURES = FeatureList((Feature("amount_eur"), Feature("distance_km"), Feature("hour")))
 ROWS = np.random.default_rng(1).normal(size=(300, 3))
@@ -334,7 +334,7 @@ def test_a_model_whose_scores_are_no_numbers_is_refused() -> None:
 
 
 def test_a_model_whose_scores_do_not_survive_the_conversion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.training.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("jobs.training.usable.TOLERANCE", -1.0)
 
     with pytest.raises(Unfit, match="score 300 rows differently"):
         convert(Loaded(forest(), [], sklearn.__version__), FEATURES, ROWS)

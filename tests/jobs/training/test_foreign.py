@@ -19,9 +19,9 @@ from fraud_detection.model.files import ONNX, PICKLE
 from fraud_detection.model.read import read_manifest
 from fraud_detection.model.write import write_version
 from jobs.training import foreign
-from jobs.training.export import score
 from jobs.training.foreign import CannotAdopt, convert, require_loadable
 from jobs.training.golden import GOLDEN_ROWS
+from jobs.training.usable import score
 
 TWO = FeatureList((Feature("amount"), Feature("age_days")))
 ROWS = np.random.default_rng(1).normal(size=(200, 2))
