@@ -1,14 +1,16 @@
 """Each container gets exactly the variables that its program reads."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fraud_detection.features import load_features
+from fraud_detection.features import default_features, load_features
 from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings, SharedSettings
 from generate.variables import DECIDED_BY_THE_PLACE, chart_name
+from jobs.exchange.feature_file import to_json
 from tests.chart.helm import Helm, Manifest, Pod, named, pods
 
 THREADS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
@@ -119,6 +121,16 @@ def test_features_arrive_as_the_file_that_both_images_read(helm: Helm, tmp_path:
         container = containers_of(manifests)[name]
         mounts = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "features"]
         assert environment(container, manifests)["FEATURES_FILE"] == f"{mounts[0]}/features.json"
+
+
+def test_a_list_as_a_command_prints_it_arrives_unchanged(helm: Helm, tmp_path: Path) -> None:
+    printed = json.loads(to_json(default_features()))
+
+    manifests = helm.render({"features": printed["features"]})
+
+    file = tmp_path / "features.json"
+    file.write_text(named(manifests, "ConfigMap", f"{NAME}-features")["data"]["features.json"])
+    assert load_features(file) == default_features()
 
 
 def test_only_the_api_the_retraining_and_the_tests_get_the_token(helm: Helm) -> None:
