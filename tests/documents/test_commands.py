@@ -1,5 +1,6 @@
 """Every shell block of the README and of docs/ runs as printed, or says why no test runs it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.support.project import ROOT
 
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
 DOCUMENTS = (README, *sorted(ROOT.glob("docs/**/*.md")))
+TOLD = re.compile(r"^\$ .*fraudctl (?:score|retrain) .*\n([^$`]*?) …$", re.MULTILINE)
+"""What the README shows of a command, up to the dots that leave out the rest."""
 PAGES = [document for document in DOCUMENTS if any(block.not_run is None for block in blocks_of(document))]
 
 
@@ -33,7 +36,9 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, request: 
     shutil.copytree(request.getfixturevalue("checkout" if is_new else "used"), folder, symlinks=True)
     blocks = [block for block in blocks_of(page) if block.not_run is None]
     if is_new:
-        run(blocks, folder, {})
+        printed, shown = masked(run(blocks, folder, {})), TOLD.findall(page.read_text(encoding="utf-8"))
+        assert len(shown) == 2
+        assert [told for told in shown if masked(told) not in printed] == []
         return
     served = Block(page, 0, "fraudctl serve\n", not_run=None)
     replaced = {
@@ -56,3 +61,8 @@ def test_a_block_with_a_false_command_fails(checkout: Path, tmp_path: Path) -> N
         run(blocks_of(page), tmp_path / "checkout", {})
 
     assert not (tmp_path / "checkout" / "later").exists()
+
+
+def masked(told: str) -> str:
+    """Return what a command told on one line, without versions and dates."""
+    return re.sub(r"\b\d{8}T\d{6}Z-\w{12}\b|\b\d{4}-\d\d-\d\d\b", "MASKED", " ".join(told.split()))
