@@ -8,7 +8,7 @@ LINES_PER_SECOND = 10
 
 
 class LineBudget:
-    """The lines that may be written in one second of the clock: so many for each name, so that no name hides another.
+    """The lines that may be written in one second: LINES_PER_SECOND for each name, so that none hides another.
 
     All requests without a valid token share one name. When the next line of any name is asked for in a later second,
     `tell_left_out` receives each name that exceeded its lines, and by how many.

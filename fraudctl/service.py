@@ -146,7 +146,7 @@ def reset(yes: bool) -> None:
     """Delete stores, models, training runs and drift result for good, to start over. Stop the API first.
 
     The command lists them and asks; without a terminal it needs --yes. Token, backups, the first model in BASELINE_DIR
-    and files of yours stay.
+    and your own files stay.
 
     \b
       fraudctl db backup before.tar.gz
@@ -164,7 +164,7 @@ def reset(yes: bool) -> None:
                 otherwise="nothing was deleted, because there is no terminal to ask on; add --yes to delete it",
             )
         delete(paths, settings)
-    click.echo("Deleted. `fraudctl serve --first-time` starts anew." if paths else "There was nothing to delete.")
+    click.echo("Deleted. `fraudctl serve --first-time` starts over." if paths else "There was nothing to delete.")
 
 
 COMMANDS = (serve, bootstrap, reset)

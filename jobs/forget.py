@@ -124,7 +124,7 @@ def tell(identifier: str, done: Forgotten, settings: JobSettings, *, now: dateti
     else:
         lines.append(
             "NOT searched: unused parts of a database that an earlier release restored from a backup. They may hold "
-            "rows that were erased before it. To write the database anew, stop the API, then run `fraudctl db backup` "
+            "rows that were erased before it. To rewrite the database, stop the API, then run `fraudctl db backup` "
             "and `fraudctl db restore --replace`."
         )
     if done.golden.versions or done.golden.runs:

@@ -40,7 +40,7 @@ class Window:
     scores: Numbers
     start: str | None
     end: str | None
-    schema_version: NDArray[np.int64]  # of each row: rows of before may have wider bounds
+    schema_version: NDArray[np.int64]  # of each row: earlier versions had wider bounds
 
 
 @dataclass(frozen=True)

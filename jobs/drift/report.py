@@ -162,7 +162,7 @@ class DriftFinding:
 
     sha256: str
     state: State | None
-    """None if the file names no state of ours."""
+    """None if the file names an unknown state."""
     retrain: bool
     reference_digest: str | None
     """Digest of the model whose reference was compared."""
