@@ -10,7 +10,6 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that need neither Docker nor Helm, spread over the cores.
 HERE := $(SPREAD) $(addprefix --ignore=tests/,chart compose e2e images)
-ORDINARY := -m "not faults and not stories" $(HERE)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run mlflow test coverage lint faults stories images chart compose kind-up e2e kind-down generate bench lock clean
@@ -47,10 +46,10 @@ mlflow: .venv/runtime  ## open MLflow's UI on 127.0.0.1:5051 to read what each t
 	@$(BIN)/python -m fraudctl mlflow
 
 test: .venv/dev  ## run the tests; PostgreSQL's half runs if a server can be started
-	@$(BIN)/python -m pytest $(ORDINARY)
+	@$(BIN)/python -m pytest -m "not faults and not stories" $(HERE)
 
-coverage: .venv/dev  ## run the same tests and show missed lines; below 95 % it fails
-	@$(BIN)/python -m pytest $(ORDINARY) --cov --cov-report=term:skip-covered
+coverage: .venv/dev  ## run the same tests and the stories, and show missed lines; below 95 % it fails
+	@$(BIN)/python -m pytest -m "not faults" $(HERE) --cov --cov-report=term:skip-covered
 
 faults: .venv/dev  ## run the long tests: kill -9, fuzz, killed promotions, the loop on real transactions
 	@$(BIN)/python -m pytest -m "faults and not alone" $(SPREAD) tests/faults tests/test_story.py

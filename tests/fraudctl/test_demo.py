@@ -1,6 +1,7 @@
 """`fraudctl demo` keeps to its folder, and its own walk round the loop is the transcript in the README."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -48,7 +49,8 @@ def test_the_variables_of_the_users_installation_are_left_out(tmp_path: Path, mo
 
 @pytest.mark.stories
 def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
-    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LATEST_DB": "theirs.db"}
+    coverage = {name: value for name, value in os.environ.items() if "COVERAGE" in name}
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LATEST_DB": "theirs.db", **coverage}
 
     ended = subprocess.run(DEMO, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
 
