@@ -99,8 +99,8 @@ def promote(version: str, reason: str) -> None:
 
     here = installation()
     name = _kept(version, here.models_dir)
-    promote_by_hand(name, here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
-    click.echo(f"{name} is the current version.")
+    seen = promote_by_hand(name, here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
+    click.echo(f"{name} is the current version. {seen}")
 
 
 def _kept(version: str, models_dir: Path) -> str:
@@ -120,8 +120,8 @@ def rollback(reason: str) -> None:
     from jobs.rollout.by_hand import roll_back
 
     here = installation()
-    version = roll_back(here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
-    click.echo(f"{version} is the current version again.")
+    version, seen = roll_back(here, actor=actor(), reason=reason, api=api_to_ask(here.settings))
+    click.echo(f"{version} is the current version again. {seen}")
 
 
 @models.command()
@@ -151,7 +151,7 @@ def adopt(file: Path, trust: bool) -> None:
         f"{adopted.version} is the current version: the {adopted.kind} of {file.name}. On {adopted.compared_rows:,} "
         f"transactions its scores and those of its conversion differ by at most {adopted.largest_difference:.1e}."
     )
-    for note in adopted.notes:
+    for note in (*adopted.notes, adopted.seen):
         click.echo(note)
 
 

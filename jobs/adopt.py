@@ -41,6 +41,8 @@ class Adopted:
     largest_difference: float
     """Between its scores and those of model.onnx."""
     notes: tuple[str, ...]
+    seen: str
+    """What was seen of the API."""
 
 
 def adopt(
@@ -96,8 +98,8 @@ def adopt(
             if version != current_version(here.models_dir):  # the same file adopted twice within a second
                 discard(here.models_dir, version)  # otherwise it could be promoted by hand, unknown and unverified
             raise
-        put_into_service(version, here, tracking, actor=actor, reason=reason, api=api)
-    return Adopted(version, converted.kind, len(rows), converted.largest_difference, tuple(notes))
+        seen = put_into_service(version, here, tracking, actor=actor, reason=reason, api=api)
+    return Adopted(version, converted.kind, len(rows), converted.largest_difference, tuple(notes), seen)
 
 
 def _stored(here: Installation) -> tuple[History | None, AmountScaling | None]:

@@ -238,9 +238,8 @@ def _decide(
         verdict,
         manifest,
         after_judgement(manifest, here.settings, now),
-        api_url=None if api is None or here.settings.rollout_mode == "none" else api.client.address,
     )
-    put_into_service(
+    seen = put_into_service(
         version,
         here,
         tracking,
@@ -250,7 +249,7 @@ def _decide(
         description=promoted,
         api=api,
     )
-    return Retraining("promoted", promoted, version=version)
+    return Retraining("promoted", f"{promoted} {seen}", version=version)
 
 
 if __name__ == "__main__":

@@ -44,16 +44,10 @@ def pending(tried: str, verdict: Verdict) -> str:
     return f"{tried} {_comparison(verdict)} It passed every check and does not serve yet."
 
 
-def promoted(
-    version: str, tried: str, verdict: Verdict, manifest: Manifest, next_retraining: str, *, api_url: str | None
-) -> str:
-    """Return that a new model is current; `api_url` names the API that was asked what it serves, None if none was."""
+def promoted(version: str, tried: str, verdict: Verdict, manifest: Manifest, next_retraining: str) -> str:
+    """Return that a new model is current; what was seen of the API is known only afterwards."""
     told = f"{tried} {_comparison(verdict)} The new model is now current as {version}"
     told += f" in place of {manifest.parent}." if manifest.parent else ", the first model of this installation."
-    if api_url is None:
-        told += " No API was asked whether it serves this model (API_URL, ROLLOUT_MODE)."
-    else:
-        told += f" The API at {api_url} serves it, or does so as soon as it runs."
     if manifest.trained_on == "derived":
         told += (
             " It was never judged against the truth: label transactions, and go back with `fraudctl models rollback` "

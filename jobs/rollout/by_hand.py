@@ -41,23 +41,23 @@ def promote_by_hand(
     actor: str,
     reason: str,
     api: RunningApi | None = None,
-) -> None:
-    """Promote a version without a gate.
+) -> str:
+    """Promote a version without a gate; return a sentence on what was seen of the API.
 
     Raises as `put_into_service`, LockHeld, DatabaseRefused and TrackingFailed.
     """
     with here.promoter():
-        put_into_service(version, here, tracking_of(here), actor=actor, reason=reason, api=api)
+        return put_into_service(version, here, tracking_of(here), actor=actor, reason=reason, api=api)
 
 
-def roll_back(here: Installation, *, actor: str, reason: str, api: RunningApi | None = None) -> str:
-    """Promote the previous version again and return its name.
+def roll_back(here: Installation, *, actor: str, reason: str, api: RunningApi | None = None) -> tuple[str, str]:
+    """Promote the previous version again; return its name, and a sentence on what was seen of the API.
 
     Raises NothingToGoBackTo, and as `promote_by_hand`.
     """
     with here.promoter():
         version = served_before(here)
-        put_into_service(
+        seen = put_into_service(
             version,
             here,
             tracking_of(here),
@@ -66,4 +66,4 @@ def roll_back(here: Installation, *, actor: str, reason: str, api: RunningApi | 
             event="restored",
             api=api,
         )
-    return version
+    return version, seen

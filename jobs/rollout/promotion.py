@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.model.files import PICKLE, shown
@@ -10,7 +10,7 @@ from fraud_detection.model.read import ModelRefused, ModelUndecided, current_ver
 from fraud_detection.model.write import promote, record
 from jobs.installation import Installation
 from jobs.progress import step
-from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout
+from jobs.rollout.running_api import NotServed, RunningApi, bring_to, require_rollout
 from jobs.rollout.tracking import Tracking, TrackingFailed
 
 logger = logging.getLogger(__name__)
@@ -56,11 +56,12 @@ def put_into_service(
     verdict: Mapping[str, Any] | None = None,
     description: str | None = None,
     api: RunningApi | None = None,
-) -> None:
+) -> str:
     """Promote a version, verify that it serves, and only then make it MLflow's champion and `verified` on disk.
 
-    The caller holds the promoter's lock. If there is an `api`, it is brought to the version and asked what it serves.
-    The model's run gets the `description` before anything changes, and another one if the version does not serve.
+    Returns a sentence on what was seen of the API. The caller holds the promoter's lock. If there is an `api`, it is
+    brought to the version and asked what it serves. The model's run gets the `description` before anything changes,
+    that sentence at the end, and another description if the version does not serve.
 
     Raises Restored if it did not serve and the previous version was restored; NothingToRestore if there is none;
     NotRecorded if it serves but MLflow failed; ModelRefused if it is not whole, and as
@@ -74,7 +75,10 @@ def put_into_service(
     previous = current_version(here.models_dir)
     promote(here.models_dir, version, actor=actor, reason=reason, event=event, verdict=verdict)
     with step("waiting until it serves"):
-        _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
+        seen = _verify_or_restore(version, previous, here, tracking, actor=actor, api=api)
+    if description is not None:
+        _describe(version, f"{description} {seen}", here, tracking)
+    return seen
 
 
 def finish_promotion(
@@ -103,27 +107,46 @@ def _verify_or_restore(
     *,
     actor: str,
     api: RunningApi | None,
-) -> None:
+) -> str:
+    try:
+        seen = _bring_into_service(version, here, api)
+    except NotServed as problem:
+        _restore(previous, version, problem, here, tracking, actor=actor, api=api)
+    digest = read_manifest(here.models_dir / version).digest
+    try:
+        tracking.move_champion(digest)
+    except TrackingFailed as error:
+        told = f"{shown(version)} serves, but MLflow did not record it: {error}. The next run does"
+        raise NotRecorded(told) from error
+    # Last, so that if this job is killed earlier, the next job finishes the promotion.
+    record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
+    return seen
+
+
+def _restore(
+    previous: str | None,
+    version: str,
+    problem: NotServed,
+    here: Installation,
+    tracking: Tracking,
+    *,
+    actor: str,
+    api: RunningApi | None,
+) -> NoReturn:
     name = shown(version)
-    problem = _does_not_serve(version, here, api)
-    if problem is None:
-        digest = read_manifest(here.models_dir / version).digest
-        try:
-            tracking.move_champion(digest)
-        except TrackingFailed as error:
-            raise NotRecorded(f"{name} serves, but MLflow did not record it: {error}. The next run does") from error
-        # Last, so that if this job is killed earlier, the next job finishes the promotion.
-        record(here.models_dir, "verified", version=version, digest=digest, actor=actor)
-        return
     if previous is None or previous == version:
         refused = NothingToRestore(
             "missing", f"{name} does not serve ({problem}), and there is no previous version to restore"
         )
-        _describe_failure(version, str(refused), here, tracking)
+        _describe(version, str(refused), here, tracking)
         raise refused
     restored = read_version(here.models_dir / previous, here.features)
     promote(here.models_dir, previous, actor=actor, reason=f"{name}: {problem}", event="restored")
-    still = _does_not_serve(previous, here, api)
+    still: NotServed | None = None
+    try:
+        _bring_into_service(previous, here, api)
+    except NotServed as error:
+        still = error
     recorded = _champion_moved(tracking, restored.digest)
     if still is None:
         if recorded:
@@ -133,7 +156,7 @@ def _verify_or_restore(
         outcome = Restored(
             f"{name} did not serve ({problem}); {previous} was restored, but does not serve either ({still})"
         )
-    _describe_failure(version, outcome.paragraph, here, tracking)
+    _describe(version, outcome.paragraph, here, tracking)
     raise outcome
 
 
@@ -147,25 +170,25 @@ def _champion_moved(tracking: Tracking, digest: str) -> bool:
     return True
 
 
-def _describe_failure(version: str, description: str, here: Installation, tracking: Tracking) -> None:
-    """Describe a version's run as not serving; a failure here is only logged, because the first error matters more."""
+def _describe(version: str, description: str, here: Installation, tracking: Tracking) -> None:
+    """Describe how a version's run ended; a failure here is only logged, because that end matters more."""
     try:
         tracking.describe(read_manifest(here.models_dir / version).digest, description)
     except (TrackingFailed, ModelRefused) as error:
         logger.warning("the run of %s keeps its old description: %s", shown(version), error)
 
 
-def _does_not_serve(version: str, here: Installation, api: RunningApi | None) -> str | None:
-    """Bring the API to a promoted version; return why it does not serve, None if no problem is found."""
+def _bring_into_service(version: str, here: Installation, api: RunningApi | None) -> str:
+    """Load a promoted version and bring the API to it; return what was seen of the API. Raises NotServed."""
     try:
         model = here.served_model()
     except ModelUndecided:  # the machine's failure is no reason to go back; the next run verifies
         raise
     except ModelRefused as error:
-        return str(error)
+        raise NotServed(str(error)) from error
     if model.version != version:
-        return f"{here.settings.model_path} points at {model.version}"
-    return None if api is None else does_not_come_to(model.digest, here.settings, api)
+        raise NotServed(f"{here.settings.model_path} points at {model.version}")
+    return bring_to(model.digest, here.settings, api)
 
 
 def _is_verified(version: str, here: Installation) -> bool:

@@ -1,5 +1,6 @@
 """Brings the running API to a promoted model, by reload or by a restart in Kubernetes, and asks what it serves."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -16,8 +17,13 @@ SERVED_WITHIN_SECONDS = 30.0
 KUBERNETES_ANSWERS_WITHIN_SECONDS = 30.0
 ANSWERS_IN_A_ROW = 5  # an old pod behind a Service still answers for seconds, and each replica answers in turn
 _ASK_EVERY_SECONDS = 0.25
+NOT_ASKED = "No API was asked whether it serves this model (API_URL, ROLLOUT_MODE)."
 
 logger = logging.getLogger(__name__)
+
+
+class NotServed(Exception):
+    """The API does not serve the model that it should; the message says what it does instead."""
 
 
 @dataclass(frozen=True)
@@ -64,49 +70,58 @@ def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:
         api.deployment.look(deadline)
 
 
-def does_not_come_to(digest: str, settings: JobSettings, api: RunningApi) -> str | None:
-    """Bring the API to the current model, as ROLLOUT_MODE says; return why it does not serve it, None if it does.
+def bring_to(digest: str, settings: JobSettings, api: RunningApi | None) -> str:
+    """Bring the API to the current model, as ROLLOUT_MODE says; return a sentence on what was seen of it.
 
-    None also if no API needs to serve it now: the next API to start verifies the model before it is ready.
+    If no API runs, none needs to serve the model now: the next one to start verifies it before it is ready.
+
+    Raises NotServed.
     """
     try:
-        if settings.rollout_mode == "reload":
+        if api is not None and settings.rollout_mode == "reload":
             return _taken_up(digest, api)
-        if settings.rollout_mode == "restart" and api.deployment is not None:
+        if api is not None and settings.rollout_mode == "restart" and api.deployment is not None:
             return _restarted(digest, api.client, api.deployment, settings.rollout_timeout_seconds)
     except (KubernetesRefused, KubernetesAway, NotRolledOut) as error:
-        return str(error)
-    return None
+        raise NotServed(str(error)) from error
+    return NOT_ASKED
 
 
-def _taken_up(digest: str, api: RunningApi) -> str | None:
+def _taken_up(digest: str, api: RunningApi) -> str:
     deadline = time.monotonic() + SERVED_WITHIN_SECONDS
     if api.deployment is None:
         return _served(digest, api.client, deadline, may_be_stopped=True)
     if api.deployment.look(deadline).replicas == 0:
-        logger.warning("%s: has 0 replicas, so no pod serves", api.deployment)
-        return None
+        return _without_pods(api.deployment)
     return _served(digest, api.client, deadline)
 
 
-def _restarted(digest: str, client: ClientSettings, deployment: Deployment, timeout_seconds: float) -> str | None:
+def _restarted(digest: str, client: ClientSettings, deployment: Deployment, timeout_seconds: float) -> str:
     deadline = time.monotonic() + timeout_seconds
     restarted_for = deployment.look(deadline).model_digest
-    if restarted_for is None and _served(digest, client, time.monotonic()) is None:
-        return None  # the first model of the installation
+    if restarted_for is None:
+        with contextlib.suppress(NotServed):
+            return _served(digest, client, time.monotonic())  # the first model of the installation
     if restarted_for == digest:
         logger.info("%s: was restarted for this model before", deployment)
         if deployment.wait_until_rolled_out(deadline) == 0:
-            return None
-        if _served(digest, client, min(deadline, time.monotonic() + SERVED_WITHIN_SECONDS)) is None:
-            return None
+            return _without_pods(deployment)
+        with contextlib.suppress(NotServed):
+            return _served(digest, client, min(deadline, time.monotonic() + SERVED_WITHIN_SECONDS))
         # Since then, another model was promoted and the pods were restarted by hand: they serve that model.
     deployment.restart(digest, deadline)
-    return None if deployment.wait_until_rolled_out(deadline) == 0 else _served(digest, client, deadline)
+    if deployment.wait_until_rolled_out(deadline) == 0:
+        return _without_pods(deployment)
+    return _served(digest, client, deadline)
 
 
-def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stopped: bool = False) -> str | None:
-    """Ask until several answers in a row name the model; at the deadline return what is wrong with the last answer.
+def _without_pods(deployment: Deployment) -> str:
+    logger.warning("%s: has 0 replicas, so no pod serves", deployment)
+    return f"{deployment} has 0 replicas: its next pod verifies this model."
+
+
+def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stopped: bool = False) -> str:
+    """Ask until several answers in a row name the model; at the deadline raise what is wrong with the last answer.
 
     If the API `may_be_stopped`, a refused connection is no problem.
     """
@@ -116,13 +131,13 @@ def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stop
             problem = _ask(client, digest)
         except requests.ConnectionError as error:
             if may_be_stopped and _is_refused(error):
-                return None
+                return f"No API listens at {client.address}: the next one to start verifies this model."
             problem = f"{client.address} cannot be reached ({type(error).__name__})"
         if problem is not None and time.monotonic() > deadline:
-            return problem
+            raise NotServed(problem)
         answers = answers + 1 if problem is None else 0
         if answers == ANSWERS_IN_A_ROW:
-            return None
+            return f"The API at {client.address} serves this model."
         time.sleep(_ASK_EVERY_SECONDS)
 
 

@@ -51,7 +51,8 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     nothing = fraudctl("models", "rollback", env=sqlite_environment, exit_code=1)
     adopted = fraudctl("models", "adopt", old, "--trust", env=sqlite_environment)
 
-    assert promoted.stdout == f"{newer} is the current version.\n"
+    not_asked = "No API was asked whether it serves this model (API_URL, ROLLOUT_MODE)."
+    assert promoted.stdout == f"{newer} is the current version. {not_asked}\n"
     assert [line.split(maxsplit=8) for line in listed.stdout.splitlines()[1:3]] == [
         [model.version, "2026-01-01", "00:00:00", "-", "-", "-", "-", "labels", "(rows unknown)"],
         ["->", newer, "2026-01-01", "00:00:01", "0.895", "0.900", "-", "promote", "labels (3,468 rows, 12 fraud)"],
@@ -64,7 +65,7 @@ def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
     assert "  measured  average precision 0.895, recall 0.900, precision -\n" in shown.stdout
     assert "  passed    It flags more.\n" in shown.stdout
     assert re.search(r"  journal   .* promoted by fraudctl \(.*\): it is better\\nfor us\n", shown.stdout)
-    assert back.stdout == f"{model.version} is the current version again.\n"
+    assert back.stdout == f"{model.version} is the current version again. {not_asked}\n"
     assert "no other version served before" in nothing.stderr
     assert "is the current version: the RandomForestClassifier of old.pkl. On " in adopted.stdout
     assert read_manifest(models_dir / CURRENT).trained_on == "unknown"

@@ -13,7 +13,7 @@ from fraud_detection.settings import ApiSettings, ClientSettings, JobSettings
 from fraud_detection.store import Store
 from jobs.exchange.api_client import ApiAway, ApiClient
 from jobs.reporting.pushgateway import Run, push_retrain
-from jobs.rollout.running_api import RunningApi, does_not_come_to
+from jobs.rollout.running_api import RunningApi, bring_to
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.environment import TOKEN
 
@@ -123,10 +123,10 @@ def test_an_api_that_does_not_answer_is_named_without_the_password(
 
     with pytest.raises(ApiAway) as away, ApiClient(client, attempts=1) as api:
         api.served_model()
-    problem = does_not_come_to("digest", JobSettings.from_env({}), RunningApi(client))
+    seen = bring_to("digest", JobSettings.from_env({}), RunningApi(client))
     assert smoke.main([]) == 1
 
-    said = [str(away.value), str(problem), *capsys.readouterr()]
+    said = [str(away.value), seen, *capsys.readouterr()]
     assert not is_repeated(" ".join(said))
     assert str(away.value).startswith("http://127.0.0.1:1: the API does not answer")
     assert said[-1].startswith("http://127.0.0.1:1/health: expected a reply")

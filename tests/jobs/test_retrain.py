@@ -101,6 +101,7 @@ def test_the_paragraph_of_a_promotion_says_to_an_analyst_what_happened(installat
     assert "judged on 300 later transactions with 30 frauds. The new model flags 9" in done.paragraph
     assert f"The new model is now current as {done.version}, the first model of this installation. " in done.paragraph
     assert "when the cooldown ends (RETRAIN_COOLDOWN_DAYS)." in done.paragraph
+    assert done.paragraph.endswith(f" {running_api.NOT_ASKED}")
 
 
 def test_it_works_the_same_on_both_databases(

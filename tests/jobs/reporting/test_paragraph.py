@@ -39,15 +39,12 @@ def baseline(tmp_path: Path, make_version: Callable[..., str], features: Feature
 def test_a_promotion_says_only_how_the_new_model_compares() -> None:
     passed = Verdict(tuple(dataclasses.replace(check, passed=True) for check in VERDICT.checks))
 
-    told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST, NEXT, api_url=None)
-    asked = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST, NEXT, api_url="http://a")
+    told = explanation.promoted("20260102T000000Z-def", "It learned.", passed, MANIFEST, NEXT)
 
     assert told == (
         "It learned. The new model would raise 9 alerts per day. "
-        "The new model is now current as 20260102T000000Z-def in place of 20260101T000000Z-abc. "
-        "No API was asked whether it serves this model (API_URL, ROLLOUT_MODE). The next one comes."
+        "The new model is now current as 20260102T000000Z-def in place of 20260101T000000Z-abc. The next one comes."
     )
-    assert " The API at http://a serves it, or does so as soon as it runs. The next one comes." in asked
 
 
 def test_a_rejection_says_only_what_failed_and_what_keeps_serving(model: Model) -> None:

@@ -34,10 +34,9 @@ def test_a_version_promoted_by_hand_is_verified_and_recorded(installation: Small
 
 
 def test_each_rollback_goes_one_version_further_back(installation: SmallInstallation, three: list[str]) -> None:
-    first = roll_back(installation.here, actor="ann", reason="alerts")
-    second = roll_back(installation.here, actor="ann", reason="alerts")
+    backs = [roll_back(installation.here, actor="ann", reason="alerts") for _ in range(2)]
 
-    assert [first, second] == [three[1], three[0]]
+    assert [version for version, _ in backs] == [three[1], three[0]]
     assert serving(installation) == three[0]
     with pytest.raises(NothingToGoBackTo, match=f"no other version served before {three[0]}"):
         roll_back(installation.here, actor="ann", reason="alerts")

@@ -19,7 +19,7 @@ from jobs.rollout import promotion as rollout
 from jobs.rollout import running_api
 from jobs.rollout.deployment import KubernetesRefused
 from jobs.rollout.promotion import NotRecorded, Restored, finish_promotion, put_into_service, tracking_of
-from jobs.rollout.running_api import RunningApi
+from jobs.rollout.running_api import NOT_ASKED, NotServed, RunningApi
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import Cluster, Pods
@@ -61,10 +61,11 @@ def register(installation: SmallInstallation, version: str) -> None:
     tracking.register(run_id, digest=digest, version=version)
 
 
-def put(installation: SmallInstallation, version: str, *, client: ClientSettings | None = None) -> None:
+def put(installation: SmallInstallation, version: str, *, client: ClientSettings | None = None) -> str:
+    """Put a version into service, and return what was seen of the API."""
     here = installation.here
     api = None if client is None else RunningApi(client)
-    put_into_service(version, here, tracking_of(here), actor="test", reason="a test", api=api)
+    return put_into_service(version, here, tracking_of(here), actor="test", reason="a test", api=api)
 
 
 def description_of(installation: SmallInstallation, version: str) -> str:
@@ -143,8 +144,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_api_that_serves_the_version_confirms_it(
     installation: SmallInstallation, next_version: str, api_that_stays: Callable[[str], ClientSettings]
 ) -> None:
-    put(installation, next_version, client=api_that_stays(digest_of(installation, next_version)))
+    client = api_that_stays(digest_of(installation, next_version))
 
+    seen = put(installation, next_version, client=client)
+
+    assert seen == f"The API at {client.api_url} serves this model."
     assert installation.events()[-1] == "verified"
 
 
@@ -176,8 +180,9 @@ def test_an_api_may_load_the_version_after_two_answers(installation: SmallInstal
 
 
 def test_if_no_api_runs_the_next_one_to_start_verifies_it(installation: SmallInstallation, next_version: str) -> None:
-    put(installation, next_version, client=ClientSettings(api_url="http://127.0.0.1:9", api_token="t"))
+    seen = put(installation, next_version, client=ClientSettings(api_url="http://127.0.0.1:9", api_token="t"))
 
+    assert seen == "No API listens at http://127.0.0.1:9: the next one to start verifies this model."
     assert installation.events()[-1] == "verified"
 
 
@@ -196,9 +201,9 @@ def test_without_a_rollout_the_api_is_not_asked(
 ) -> None:
     installation.variables["ROLLOUT_MODE"] = "none"
 
-    put(installation, next_version, client=api_that_stays("another"))
+    seen = put(installation, next_version, client=api_that_stays("another"))
 
-    assert current_version(installation.models_dir) == next_version
+    assert (seen, current_version(installation.models_dir)) == (NOT_ASKED, next_version)
 
 
 @pytest.mark.parametrize(
@@ -437,9 +442,8 @@ def test_a_link_that_leads_elsewhere_than_promoted_is_seen(
     elsewhere.symlink_to(installation.models_dir / served / PICKLE)
     installation.variables["MODEL_PATH"] = str(elsewhere)
 
-    problem = rollout._does_not_serve(next_version, installation.here, None)
-
-    assert problem == f"{elsewhere} points at {served}"
+    with pytest.raises(NotServed, match=f"{elsewhere} points at {served}"):
+        rollout._bring_into_service(next_version, installation.here, None)
 
 
 # -- in Kubernetes ---------------------------------------------------------------------------------------------------

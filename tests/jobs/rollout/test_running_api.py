@@ -15,7 +15,7 @@ from fraud_detection.model.write import promote
 from fraud_detection.settings import ClientSettings
 from jobs.rollout import running_api as module
 from jobs.rollout.deployment import MODEL_DIGEST, KubernetesAway, KubernetesRefused
-from jobs.rollout.running_api import RunningApi, does_not_come_to, require_rollout, running_api
+from jobs.rollout.running_api import NotServed, RunningApi, bring_to, require_rollout, running_api
 from tests.support.installation import FEATURES, SmallInstallation
 from tests.support.kubernetes_api import EXCEEDED, NAME, Cluster, Pods
 from tests.support.ports import free_port
@@ -47,7 +47,12 @@ def api_of(installation: SmallInstallation) -> RunningApi:
 
 
 def come_to(digest: str, installation: SmallInstallation) -> str | None:
-    return does_not_come_to(digest, installation.settings, api_of(installation))
+    """Return why the API does not come to a model, None if it does."""
+    try:
+        bring_to(digest, installation.settings, api_of(installation))
+    except NotServed as problem:
+        return str(problem)
+    return None
 
 
 # -- which API there is ----------------------------------------------------------------------------------------------
@@ -203,10 +208,9 @@ def test_without_pods_the_deployment_only_learns_the_model(
     cluster.scale(0)
     pods.serving = None
 
-    problem = come_to(new, installation)
-    again = come_to(new, installation)
+    seen = [bring_to(new, installation.settings, api_of(installation)) for _ in range(2)]
 
-    assert (problem, again) == (None, None)
+    assert seen == [f"{api_of(installation).deployment} has 0 replicas: its next pod verifies this model."] * 2
     assert cluster.restarts == [new]
 
 
