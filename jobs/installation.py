@@ -1,6 +1,7 @@
 """One installation as jobs and commands see it: settings and features, stores, models and their lock."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,20 @@ from typing import Any, Self
 
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.database.engine import open_engine
-from fraud_detection.database.sqlite import erase_file, forget_file, require_database_file
+from fraud_detection.database.sqlite import erase_file, forget_file, gone, require_database_file
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
+from fraud_detection.model.files import CURRENT
 from fraud_detection.model.read import Model, journal, load
 from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
+
+NO_MODEL = (
+    "There is no model yet: `fraudctl serve --first-time` creates what is missing and starts the API. If you have "
+    "labelled history, run `fraudctl import FILE` first"
+)
+"""What commands say to a user who starts with nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,17 @@ class Installation:
     def mlflow_folder(self) -> Path:
         """Return the folder of MLflow's local store, used if MLFLOW_TRACKING_URI names no server."""
         return self.settings.latest_db.parent
+
+    def has_model(self) -> bool:
+        """Return whether there is a current model, or a pickle of another program in its place, whatever its state."""
+        return os.path.lexists(self.models_dir / CURRENT) or self.settings.model_path.exists()
+
+    def is_empty(self) -> bool:
+        """Return whether there is neither a model nor a store, and no file of a store was lost."""
+        return not self.has_model() and all(
+            isinstance(location, Path) and not location.exists() and gone(location) is None
+            for location in self.settings.store_locations
+        )
 
     def served_model(self) -> Model:
         """Load the current model; raises ModelRefused."""

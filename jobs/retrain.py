@@ -5,6 +5,7 @@ It exits with a code of fraud_detection/exit_codes.py: 0 for every outcome but `
 
 import argparse
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -22,11 +23,11 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import BadFeatureList
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import LockHeld
-from fraud_detection.model.read import Model, ModelRefused, ModelUndecided, current_version, journal
+from fraud_detection.model.read import Model, ModelRefused, ModelUndecided, journal
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
-from jobs.installation import Installation
+from jobs.installation import NO_MODEL, Installation
 from jobs.progress import step
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
@@ -49,9 +50,18 @@ from jobs.training.selection import Held
 from jobs.training.truth import label_coverage
 
 ACTOR = "retrain"
+
+
+class NothingYet(ExpectedError):
+    """There is neither a model nor a transaction; the message says how to start."""
+
+    exit_code = ExitCode.UNUSABLE
+
+
 _FAILURES: dict[type[ExpectedError], str] = {
     BadSetting: "Nothing was trained. {}",
     BadFeatureList: "Nothing was trained. {}",
+    NothingYet: "Nothing was trained. {}.",
     DatabaseRefused: "Nothing was trained. {}",
     TrackingFailed: "Nothing was promoted, because MLflow could not record it. {}",
     NotRecorded: "{}.",
@@ -65,9 +75,7 @@ _FAILURES: dict[type[ExpectedError], str] = {
 """How the paragraph tells an error; of any other it says that nothing was promoted."""
 _OF_REASON = {
     "unreachable": ExitCode.FAILED,
-    **dict.fromkeys(
-        ("missing", "not_a_file", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION
-    ),
+    **dict.fromkeys(("not_a_file", "sqlite_too_old", "network_filesystem", "not_durable"), ExitCode.BAD_CONFIGURATION),
 }
 
 logger = logging.getLogger(__name__)
@@ -106,10 +114,10 @@ def retrain(
     """Run once and return what happened; errors become outcomes, and no failure promotes.
 
     `force` trains even when nothing is due or new. If `find_api` finds an API (it may raise BadSetting), a promotion
-    succeeds only when that API serves the new model.
+    succeeds only when that API serves the new model; a run that promotes nothing does not ask for it.
     """
     started = time.time()
-    done = _guarded(settings, force=force, find_api=find_api, now=now or datetime.now(UTC))
+    done = _guarded(settings, force=force, find_api=functools.cache(find_api), now=now or datetime.now(UTC))
     logger.log(logging.INFO if done.exit_code == 0 else logging.ERROR, "%s: %s", done.outcome, done.paragraph)
     push_retrain(
         settings.pushgateway_url,
@@ -134,10 +142,9 @@ def _guarded(
 ) -> Retraining:
     """Turn every error into an outcome with its exit code."""
     try:
-        api = find_api()
         here = Installation.of(settings)
         with here.promoter():
-            return _attempt(here, force=force, api=api, now=now)
+            return _attempt(here, force=force, find_api=find_api, now=now)
     except LockHeld as error:  # another job does the work
         return Retraining("skipped", f"Nothing was done. {error}.")
     except DatabaseRefused as error:  # a scheduler repeats 1, so here the reason decides
@@ -154,11 +161,14 @@ def _guarded(
         return Retraining("failed", told, ExitCode.FAILED)
 
 
-def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: datetime) -> Retraining:
-    finish_promotion(here, actor=ACTOR, api=api)
+def _attempt(
+    here: Installation, *, force: bool, find_api: Callable[[], RunningApi | None], now: datetime
+) -> Retraining:
+    if here.is_empty():
+        raise NothingYet(NO_MODEL)
+    finish_promotion(here, actor=ACTOR, find_api=find_api)
     # A current version that cannot be read is no reason to train as if this installation had none: it fails here.
-    has_model = current_version(here.models_dir) is not None or here.settings.model_path.exists()
-    served = here.served_model() if has_model else None
+    served = here.served_model() if here.has_model() else None
     serving = explanation.stays(served)
     drift = read_finding(here.settings.drift_result)
     last = last_judgement(here.journal())
@@ -177,7 +187,7 @@ def _attempt(here: Installation, *, force: bool, api: RunningApi | None, now: da
         return Retraining(held.outcome, f"Nothing was trained. {held} {serving}", label_coverage=coverage)
 
     # Before the work, because a model that cannot be recorded or rolled out must not be promoted.
-    tracking = tracking_of(here)
+    tracking, api = tracking_of(here), find_api()
     require_rollout(here.settings, api)
     challenger = train(selection, history, served, here, scaling=scaling, now=now)
     if served is not None and challenger.digest == served.digest:

@@ -25,6 +25,7 @@ OTHER_THAN_1 = {
     "NotAFile": 3,
     "NotEmpty": 2,
     "NotConfirmed": 2,
+    "NothingYet": 3,
     "Restored": 4,
     "StoreVanished": 3,
     "WouldReplace": 2,

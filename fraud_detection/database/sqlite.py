@@ -32,8 +32,9 @@ def open_file(path: Path, *, read_only: bool, allow_network_filesystem: bool) ->
     """
     require_database_file(path)
     if not path.exists():
-        gone = _gone(path)
-        raise DatabaseRefused("missing", gone or f"{path}: no database there; create one with `fraudctl bootstrap`")
+        raise DatabaseRefused(
+            "missing", gone(path) or f"{path}: no database there; create one with `fraudctl bootstrap`"
+        )
     return _engine(path, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
 
 
@@ -43,9 +44,9 @@ def create_file(path: Path, *, allow_network_filesystem: bool) -> sa.Engine:
     Raises: DatabaseRefused, with reason `lost` if `remember_file` marked a store here and the file is gone.
     """
     require_database_file(path)
-    gone = _gone(path)
-    if gone is not None:
-        raise DatabaseRefused("lost", gone)
+    loss = gone(path)
+    if loss is not None:
+        raise DatabaseRefused("lost", loss)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The group can write, because jobs may run as another user of it (`share_with_group`); so do -wal and -shm.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660))
@@ -75,7 +76,7 @@ def forget_file(path: Path) -> None:
     _marker(path).unlink(missing_ok=True)
 
 
-def _gone(path: Path) -> str | None:
+def gone(path: Path) -> str | None:
     """Return what to do if `remember_file` marked a store here and the file is gone, otherwise None."""
     marker = _marker(path)
     if path.exists() or not marker.exists():

@@ -127,7 +127,7 @@ def paragraph(report: DriftReport, retraining: str) -> str:
     `retraining` is the sentence on what the next retraining does; only the state `error` has none.
 
     >>> paragraph(unable_to_compare("There is no model"), "")
-    'Drift could not be judged. There is no model. Repair this first: other figures cannot be trusted until then.'
+    'Drift could not be judged. There is no model. Until this is solved, drift is not watched.'
     """
     opening, advice = _WORDS[report.state]
     if "baseline_reference" in report.reasons:
@@ -194,8 +194,5 @@ _WORDS: dict[State, tuple[str, str]] = {
     "warn": ("A change is worth a look; it starts no retraining.", ""),
     "drift": ("Transactions no longer look like the reference of the current model.", ""),
     "insufficient_data": ("Drift could not be judged yet.", "Wait for more transactions."),
-    "error": (
-        "Drift could not be judged.",
-        "Repair this first: other figures cannot be trusted until then.",
-    ),
+    "error": ("Drift could not be judged.", "Until this is solved, drift is not watched."),
 }

@@ -67,7 +67,7 @@ def rejected(tried: str, verdict: Verdict, served: Model | None, next_retraining
 def stays(served: Model | None) -> str:
     """Return which model keeps serving, and that it is no real one if it learned from synthetic transactions only."""
     if served is None:
-        return "There is still no current model."
+        return "There is still no model; `fraudctl serve --first-time` creates a first one."
     learned = " It has learned from synthetic transactions only." if served.manifest.trained_on == "synthetic" else ""
     return f"{served.version} keeps serving.{learned}"
 

@@ -19,7 +19,7 @@ from fraud_detection.store import history
 from fraud_detection.store.history import Counts
 from jobs.drift.report import DriftFinding, State, read_finding
 from jobs.exchange.api_client import ApiAway, ApiClient, ApiRefused
-from jobs.installation import Installation
+from jobs.installation import NO_MODEL, Installation
 from jobs.reporting.version import measured, metric, step
 from jobs.training.due import Due, Judgement, last_judgement, next_retraining
 from jobs.training.truth import COVERAGE_AGES
@@ -64,7 +64,8 @@ class Drift:
 
     at: str
     state: State | None
-    is_about_current_model: bool
+    is_about_current_model: bool | None
+    """None if it names no model, because there was none to compare with."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ def _ask(client: ClientSettings, model: CurrentModel | None) -> Api:
 
 def _drift(finding: DriftFinding, path: Path, manifest: Manifest | None) -> Drift:
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    is_about_it = manifest is not None and finding.reference_digest == manifest.digest
+    is_about_it = None
+    if finding.reference_digest is not None:
+        is_about_it = manifest is not None and finding.reference_digest == manifest.digest
     return Drift(timestamp(written), finding.state, is_about_it)
 
 
@@ -186,13 +189,7 @@ def tell(found: Status) -> str:
         lines.append(step("next", found.next_retraining.sentence))
     lines += [step("problem", problem) for problem in found.problems]
     if found.model is None and not found.problems:
-        lines.append(
-            step(
-                "next step",
-                "`fraudctl serve --first-time` creates what is missing and starts the API. If you have "
-                "labelled history, run `fraudctl import FILE` first.",
-            )
-        )
+        lines.append(step("next step", f"{NO_MODEL}."))
     return "\n".join(lines)
 
 
@@ -233,7 +230,7 @@ def _tell_coverage(coverage: Mapping[str, float]) -> str:
 def _tell_drift(drift: Drift | None) -> str:
     if drift is None:
         return "no report yet; `fraudctl drift` writes one"
-    about = "" if drift.is_about_current_model else ", about another model than the current one"
+    about = ", about a model that is not current" if drift.is_about_current_model is False else ""
     return f"{drift.state or 'unknown'}, reported {drift.at[:16]} UTC{about}"
 
 

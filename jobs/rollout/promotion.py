@@ -1,7 +1,7 @@
 """Promotes a version, verifies that it serves, and restores the previous version if it does not."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn
 
 from fraud_detection.exit_codes import ExitCode, ExpectedError
@@ -85,13 +85,14 @@ def finish_promotion(
     here: Installation,
     *,
     actor: str,
-    api: RunningApi | None = None,
+    find_api: Callable[[], RunningApi | None] = lambda: None,
 ) -> None:
-    """Verify the current version if its job was killed before doing so; raises as `put_into_service`."""
+    """Verify the current version if its job was killed before doing so; raises as `put_into_service` and `find_api`."""
     version = current_version(here.models_dir)
     if version is None or _is_verified(version, here):
         return
     logger.info("finishing the promotion of %s, which was never verified", shown(version))
+    api = find_api()
     require_rollout(here.settings, api)
     previous, tracking = _previous(version, here), tracking_of(here)
     if not (here.models_dir / PICKLE).exists():  # a job was killed between the two links of the first promotion

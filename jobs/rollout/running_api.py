@@ -46,14 +46,23 @@ def running_api(settings: JobSettings, environ: Mapping[str, str]) -> RunningApi
             "Kubernetes, or set ROLLOUT_MODE=reload. If another system restarts and checks the API, leave API_URL empty"
         )
     if settings.rollout_deployment is None or settings.rollout_mode == "none":
-        return RunningApi(ClientSettings.from_env(environ)) if environ.get("API_URL") else None
+        return RunningApi(_client(environ)) if environ.get("API_URL") else None
     if not environ.get("API_URL"):
         raise BadSetting(
             "API_URL is not set; with ROLLOUT_DEPLOYMENT it is required. Set it to the address of the Service of the "
             "pods, because the job asks them what they serve"
         )
     deployment = Deployment.of_this_cluster(settings.rollout_deployment, environ)
-    return RunningApi(ClientSettings.from_env(environ), deployment)
+    return RunningApi(_client(environ), deployment)
+
+
+def _client(environ: Mapping[str, str]) -> ClientSettings:
+    if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE"):
+        raise BadSetting(
+            "API_TOKEN is not set; with API_URL a promotion asks that API what it serves. Set it to the API's token "
+            "(`fraudctl serve --first-time` creates a token and a first model), or leave API_URL empty"
+        )
+    return ClientSettings.from_env(environ)
 
 
 def require_rollout(settings: JobSettings, api: RunningApi | None) -> None:

@@ -166,7 +166,7 @@ def _why_drift_starts_none(
     served: Manifest, last: Judgement | None, drift: DriftFinding | None, settings: JobSettings, now: datetime
 ) -> str | None:
     """Return why the drift report makes no training due; None if it does."""
-    if drift is None:
+    if drift is None or drift.state == "error":  # a run that could compare nothing may name no model
         return "no drift was reported"
     if drift.reference_digest != served.digest:
         return "the last drift report is about another model"

@@ -21,6 +21,20 @@ def test_drift_prints_what_it_found(
     assert result.stderr == ""
 
 
+def test_in_an_empty_folder_drift_and_retrain_say_how_to_start(fraudctl: Fraudctl) -> None:
+    how = "There is no model yet: `fraudctl serve --first-time` creates what is missing and starts the API. If you have"
+
+    drift = fraudctl("drift", env={}, exit_code=3)
+    retrain = fraudctl("retrain", "--force", env={"API_URL": "http://127.0.0.1:9"}, exit_code=3)
+
+    assert drift.stdout.startswith(f"Drift could not be judged. {how} labelled history, run `fraudctl import FILE` ")
+    assert drift.stdout.endswith(" first. Until this is solved, drift is not watched.\n")
+    assert retrain.stdout.startswith(f"failed: Nothing was trained. {how} ")
+    assert "drift     error, reported 20" in (told := fraudctl("status", env={}).stdout)
+    assert "not current" not in told
+    assert f"  next step {how}" in told.replace("\n            ", " ")
+
+
 def test_drift_that_cannot_compare_is_an_error(
     fraudctl: Fraudctl, store: Store, model: Model, environment: dict[str, str]
 ) -> None:
@@ -35,7 +49,7 @@ def test_retrain_prints_the_outcome_and_why(
     held = fraudctl("retrain", "--force", env=sqlite_environment)
     with promoter(Path(sqlite_environment["MODEL_PATH"]).parent):
         skipped = fraudctl("retrain", env=sqlite_environment)
-    failed = fraudctl("retrain", env={**sqlite_environment, "LATEST_DB": "no.db", "TRAIN_DB": "no.db"}, exit_code=2)
+    failed = fraudctl("retrain", env={**sqlite_environment, "LATEST_DB": "no.db", "TRAIN_DB": "no.db"}, exit_code=3)
 
     assert held.stdout.startswith("held_")
     assert f"{model.version} keeps serving." in held.stdout

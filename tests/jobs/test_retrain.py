@@ -417,7 +417,7 @@ def leave_a_bare_pickle(installation: SmallInstallation) -> None:
     [
         (break_features, 2, "expected 1 to 500 features"),
         (change_features, 3, "belongs to another feature list"),
-        (remove_store, 2, "no database there"),
+        (remove_store, 3, "no database there"),
         (damage_store, 3, "is damaged or not an SQLite database"),
         (lose_postgresql, 1, "PostgreSQL: cannot be reached"),
         (damage_model, 3, "model.onnx is not the file that the manifest describes"),
@@ -704,6 +704,25 @@ def test_what_kubernetes_would_refuse_is_found_before_the_training(
     assert current_version(installation.models_dir) is None
 
 
+def test_what_a_promotion_would_need_is_asked_for_only_if_a_model_can_be_trained(
+    installation: SmallInstallation,
+) -> None:
+    named = {"API_URL": "http://127.0.0.1:9"}
+
+    def find_api() -> RunningApi | None:
+        return running_api.running_api(installation.settings, named)
+
+    held = retrain(installation.settings, force=True, now=NOW, find_api=find_api)
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
+    without_a_token = retrain(installation.settings, force=True, now=NOW, find_api=find_api)
+
+    assert (held.outcome, held.exit_code) == ("held_derived", 0)
+    assert "No transaction is stored yet." in held.paragraph
+    assert "There is still no model; `fraudctl serve --first-time` creates a first one." in held.paragraph
+    assert (without_a_token.outcome, without_a_token.exit_code) == ("failed", 2)
+    assert "(`fraudctl serve --first-time` creates a token and a first model)" in without_a_token.paragraph
+
+
 @pytest.mark.parametrize("missing", ["API_URL", "API_TOKEN", "KUBERNETES_SERVICE_HOST"])
 def test_a_deployment_without_what_it_takes_to_restart_it_is_a_wrong_setting(
     installation: SmallInstallation,
@@ -712,6 +731,7 @@ def test_a_deployment_without_what_it_takes_to_restart_it_is_a_wrong_setting(
     pushed: tuple[str, list[str]],
     missing: str,
 ) -> None:
+    installation.import_labelled(*made_up(1000, seed=1), age_days=100)
     installation.variables["PUSHGATEWAY_URL"] = pushed[0]
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)

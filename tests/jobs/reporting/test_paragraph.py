@@ -70,5 +70,6 @@ def test_without_a_current_model_it_says_so() -> None:
     told = explanation.rejected("It learned.", VERDICT, None, NEXT)
 
     assert told.endswith(
-        "There is still no current model. Label more transactions or import history. The next one comes."
+        "There is still no model; `fraudctl serve --first-time` creates a first one. "
+        "Label more transactions or import history. The next one comes."
     )

@@ -461,7 +461,7 @@ def put_in_cluster(installation: SmallInstallation, version: str) -> None:
 
 
 def finish_in_cluster(installation: SmallInstallation) -> None:
-    finish_promotion(installation.here, actor="test", api=api_of(installation))
+    finish_promotion(installation.here, actor="test", find_api=lambda: api_of(installation))
 
 
 @pytest.fixture

@@ -93,6 +93,14 @@ def test_a_report_that_asks_for_nothing_makes_nothing_due() -> None:
     assert decision.sentence.startswith("No retraining is due: the last drift report asks for none, and ")
 
 
+def test_a_run_that_could_compare_nothing_is_not_about_another_model() -> None:
+    finding = DriftFinding("a", "error", retrain=False, reference_digest=None)
+
+    decision = due(manifest(), None, finding, SETTINGS, NOW)
+
+    assert decision.sentence.startswith("No retraining is due: no drift was reported, and ")
+
+
 def test_a_judgement_says_when_the_next_retraining_can_follow() -> None:
     told = after_judgement(manifest(), SETTINGS, NOW)
 
