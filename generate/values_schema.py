@@ -47,6 +47,10 @@ def _schema(value: object, path: str, of_variables: Mapping[str, Json]) -> Json:
         return form
     if isinstance(value, dict) and value:
         below = {name: _schema(each, f"{path}.{name}".lstrip("."), of_variables) for name, each in value.items()}
+        common = below.get("common", {}).get("properties", {})
+        for each in below.values():
+            if "enabled" in each.get("properties", {}):  # a job, which also takes the values of all jobs
+                each["properties"] = common | each["properties"]
         return {"type": "object", "additionalProperties": False, "properties": below}
     if value is None:
         raise ValueError(f"{path}: null does not show what else may stand there: add `{name}` to value_forms.yaml")

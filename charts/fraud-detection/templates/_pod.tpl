@@ -1,4 +1,32 @@
-{{/* The parts that the pods of the API and of the jobs share: security, volumes, environment, scheduling. */}}
+{{/* The parts that pods share: settings, security, scheduling, volumes, environment. */}}
+
+{{/* (dict "base" dict "own" dict): the settings of one kind of pod. Maps are merged and lists joined; otherwise own
+settings replace those of the base. Resources are replaced whole, so that no request exceeds a limit from elsewhere. */}}
+{{- define "fraud-detection.podSettings" -}}
+{{- $settings := deepCopy .base }}
+{{- range $name, $own := .own }}
+  {{- $base := get $settings $name }}
+  {{- if and (kindIs "slice" $own) (kindIs "slice" $base) }}
+    {{- $key := get (dict "extraVolumeMounts" "mountPath" "hostAliases" "ip") $name | default "name" }}
+    {{- $taken := list }}
+    {{- range $own }}{{ $taken = append $taken (get . $key) }}{{ end }}
+    {{- $own = concat (include "fraud-detection.without" (dict "list" $base "key" $key "taken" $taken) | fromYamlArray) $own }}
+  {{- else if and (kindIs "map" $own) (kindIs "map" $base) (ne $name "resources") }}
+    {{- $own = mergeOverwrite $base $own }}
+  {{- end }}
+  {{- if $own }}{{- $_ := set $settings $name $own }}{{- end }}
+{{- end }}
+{{- toYaml $settings }}
+{{- end }}
+
+{{/* (dict "list" list "key" "name" "taken" list): the elements whose key is not taken. Elements without that key stay. */}}
+{{- define "fraud-detection.without" -}}
+{{- $rest := list }}
+{{- range .list }}
+  {{- if not (and (hasKey . $.key) (has (get . $.key) $.taken)) }}{{- $rest = append $rest . }}{{- end }}
+{{- end }}
+{{- toYaml $rest }}
+{{- end }}
 
 {{/* "true" if OpenShift gives each pod its user and groups. */}}
 {{- define "fraud-detection.leavesUsersToOpenshift" -}}
@@ -72,8 +100,21 @@ accepts the first pod because it matches its own term. */}}
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "serviceAccount" "…" "settings" .Values.api "affinity" text?): the part of a pod's spec that sets its
-account and where it runs. Kubernetes never mounts the account's token on its own. */}}
+{{/* (dict "root" $ "settings" dict): the labels that a node must have. An empty one is not asked for. */}}
+{{- define "fraud-detection.nodeSelector" -}}
+{{- $selector := dict }}
+{{- range list .root.Values.global.nodeSelector .settings.nodeSelector }}
+  {{- range $label, $value := . }}
+    {{- $selector = ternary (set $selector $label $value) (omit $selector $label) (not (empty $value)) }}
+  {{- end }}
+{{- end }}
+{{- with $selector }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "serviceAccount" "…" "settings" dict "affinity" dict?): the part of a pod's spec that sets its account,
+and where and how it runs. The given affinity replaces that of the settings. Kubernetes never mounts the account's token on its own. */}}
 {{- define "fraud-detection.podPlace" -}}
 serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: false
@@ -84,33 +125,79 @@ securityContext:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .settings.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- with .affinity }}
+{{- with .affinity | default .settings.affinity }}
 affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "fraud-detection.nodeSelector" . }}
+nodeSelector:
   {{- . | nindent 2 }}
 {{- end }}
-{{- with .settings.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
+{{- range $field, $value := pick .settings "dnsConfig" "dnsPolicy" "hostAliases" "priorityClassName" "runtimeClassName" "schedulerName" "tolerations" "topologySpreadConstraints" }}
+{{- if $value }}
+{{ dict $field $value | toYaml }}
 {{- end }}
-{{- with .settings.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .settings.hostAliases }}
-hostAliases:
-  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "data" bool "tmpSizeLimit" "…"): the volumes of every pod that mounts the models. */}}
+{{/* (dict "root" $ "image" dict "settings" dict "configMap" "…"? "env" texts? "volumeMounts" texts): the part that all
+containers have. What the settings add to a pod reaches each of its containers. Their variables replace those of the chart,
+and a variable replaces its file: API_TOKEN also replaces API_TOKEN_FILE. */}}
+{{- define "fraud-detection.container" -}}
+image: {{ include "fraud-detection.image" (dict "root" .root "image" .image) }}
+imagePullPolicy: {{ .image.pullPolicy }}
+{{- $sources := ternary (list (dict "configMapRef" (dict "name" .configMap))) list (not (empty .configMap)) }}
+{{- with concat $sources (.settings.extraEnvFrom | default list) }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $extra := .settings.extraEnv | default list }}
+{{- $taken := list }}
+{{- range $extra }}{{ $taken = concat $taken (list .name (printf "%s_FILE" .name)) }}{{ end }}
+{{- $ours := include "fraud-detection.without" (dict "list" (.env | default list | join "\n" | fromYamlArray) "key" "name" "taken" $taken) | fromYamlArray }}
+{{- with concat $ours $extra }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- toYaml .settings.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
+volumeMounts:
+  {{- join "\n" .volumeMounts | nindent 2 }}
+  {{- with .settings.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* The init containers of a pod that must end, from its settings: a sidecar becomes one that Kubernetes stops with the pod's
+last container. Sidecars start first, so that init containers can use them. */}}
+{{- define "fraud-detection.nativeSidecars" -}}
+{{- $containers := list }}
+{{- range .sidecars }}{{ $containers = append $containers (merge (dict "restartPolicy" "Always") .) }}{{ end }}
+{{- with concat $containers (.initContainers | default list) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "component" "api" "data" bool "tmpSizeLimit" "…" "scratch" dict?): the volumes of every pod that mounts
+the models. */}}
 {{- define "fraud-detection.volumes" -}}
 {{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root -}}
 - name: tmp
+  {{- if hasKey (.scratch | default dict) "ephemeral" }}
+  ephemeral:
+    volumeClaimTemplate:
+      metadata:
+        labels:
+          {{- include "fraud-detection.podLabels" (pick . "root" "component") | nindent 10 }}
+      spec:
+        {{- $spec := dict "accessModes" (list "ReadWriteOnce") "resources" (dict "requests" (dict "storage" .tmpSizeLimit)) }}
+        {{- mergeOverwrite $spec .scratch.ephemeral | toYaml | nindent 8 }}
+  {{- else }}
   emptyDir:
     sizeLimit: {{ .tmpSizeLimit }}
+  {{- end }}
 {{- if or .data (not $hasModelsClaim) }}
 - name: data
   {{- if .root.Values.persistence.enabled }}
@@ -171,7 +258,7 @@ hostAliases:
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "threads" 1): the environment of every container in such a pod; the rest comes from a ConfigMap. */}}
+{{/* (dict "root" $ "threads" 1): the variables of every container in such a pod; the rest comes from a ConfigMap. */}}
 {{- define "fraud-detection.env" -}}
 {{- /* Without these, libraries start one thread per core of the node. */ -}}
 - name: OMP_NUM_THREADS
@@ -226,6 +313,27 @@ it also has what only the API reads: the other valid tokens. */}}
               path: tokens
       {{- end }}
       {{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "ofApi" bool): the variables that name the files of that volume, and for a client the API. */}}
+{{- define "fraud-detection.tokenEnv" -}}
+- name: API_TOKEN_FILE
+  value: /run/secrets/fraud-detection/auth/api-token
+{{- if .ofApi }}
+- name: API_TOKEN_PREVIOUS_FILE
+  value: /run/secrets/fraud-detection/auth/api-token-previous
+{{- if include "fraud-detection.metricsTokenKey" .root }}
+- name: METRICS_TOKEN_FILE
+  value: /run/secrets/fraud-detection/auth/metrics-token
+{{- end }}
+{{- if .root.Values.auth.tokensSecret }}
+- name: API_TOKENS_FILE
+  value: /run/secrets/fraud-detection/auth/tokens
+{{- end }}
+{{- else }}
+- name: API_URL
+  value: {{ include "fraud-detection.apiUrl" .root }}
+{{- end }}
 {{- end }}
 
 {{- define "fraud-detection.tokenMount" -}}

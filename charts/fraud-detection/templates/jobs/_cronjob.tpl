@@ -4,32 +4,55 @@
 "api" adds the API's token and URL, "kubernetes" a token of the cluster that is valid for an hour, "backupKey" the keys of
 encrypted backups if there are any. */}}
 {{- define "fraud-detection.cronJob" -}}
-{{- $common := .root.Values.jobs.common }}
-{{- $image := .root.Values.image.jobs }}
+{{- $settings := include "fraud-detection.podSettings" (dict "base" .root.Values.jobs.common "own" .job) | fromYaml }}
 {{- $labels := include "fraud-detection.volumeLabels" (dict "root" .root "data" true) | fromYaml }}
 {{- $encryption := .root.Values.jobs.backup.encryption }}
 {{- $hasBackupKey := and .backupKey $encryption.existingSecret }}
 {{- $account := ternary "retrain" "jobs" (eq .component "retrain") }}
+{{- $env := list (include "fraud-detection.env" (dict "root" .root "threads" $settings.threads)) }}
+{{- $mounts := list (include "fraud-detection.volumeMounts" (dict "root" .root "data" true "writesModels" .writesModels)) }}
+{{- if .api }}
+  {{- $env = append $env (include "fraud-detection.tokenEnv" (dict "root" .root "ofApi" false)) }}
+  {{- $mounts = append $mounts (include "fraud-detection.tokenMount" .root) }}
+{{- end }}
+{{- if .backups }}
+  {{- $mounts = append $mounts (list (dict "name" "backups" "mountPath" "/backups") | toYaml) }}
+{{- end }}
+{{- if $hasBackupKey }}
+  {{- $env = append $env (list (dict "name" "BACKUP_KEY_FILE" "value" "/run/secrets/fraud-detection/backup/backup.key") | toYaml) }}
+  {{- $mounts = append $mounts (list (dict "name" "backup-key" "mountPath" "/run/secrets/fraud-detection/backup" "readOnly" true) | toYaml) }}
+{{- end }}
+{{- if .kubernetes }}
+  {{- $mounts = append $mounts (list (dict "name" "kubernetes" "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount" "readOnly" true) | toYaml) }}
+{{- end }}
+{{- with .env }}
+  {{- $env = append $env (toYaml .) }}
+{{- end }}
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  {{- include "fraud-detection.metadata" (dict "root" .root "name" (include "fraud-detection.cronJobName" (dict "root" .root "suffix" .component)) "component" .component) | nindent 2 }}
+  {{- include "fraud-detection.metadata" (dict "root" .root "name" (include "fraud-detection.cronJobName" (dict "root" .root "suffix" .component)) "component" .component
+    "labels" $settings.labels "annotations" $settings.annotations) | nindent 2 }}
 spec:
   schedule: {{ .job.schedule | quote }}
   timeZone: {{ .job.timeZone }}
   suspend: {{ .job.suspend }}
   concurrencyPolicy: Forbid
-  startingDeadlineSeconds: {{ .job.startingDeadlineSeconds }}
-  successfulJobsHistoryLimit: {{ $common.successfulJobsHistoryLimit }}
-  failedJobsHistoryLimit: {{ $common.failedJobsHistoryLimit }}
+  startingDeadlineSeconds: {{ .job.startingDeadlineSeconds | int64 }}
+  successfulJobsHistoryLimit: {{ $settings.successfulJobsHistoryLimit | int64 }}
+  failedJobsHistoryLimit: {{ $settings.failedJobsHistoryLimit | int64 }}
   jobTemplate:
     metadata:
       labels:
-        {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component) | nindent 8 }}
+        {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" $settings.labels) | nindent 8 }}
+      {{- with $settings.annotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
     spec:
       backoffLimit: 1
-      activeDeadlineSeconds: {{ .job.activeDeadlineSeconds | default $common.activeDeadlineSeconds }}
-      ttlSecondsAfterFinished: {{ $common.ttlSecondsAfterFinished }}
+      activeDeadlineSeconds: {{ $settings.activeDeadlineSeconds | int64 }}
+      ttlSecondsAfterFinished: {{ $settings.ttlSecondsAfterFinished | int64 }}
       podFailurePolicy:
         rules:
           - action: Ignore # a drained node is no failure of the job
@@ -40,72 +63,26 @@ spec:
       template:
         metadata:
           labels:
-            {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (merge $labels $common.podLabels)) | nindent 12 }}
-          {{- with $common.podAnnotations }}
+            {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (merge $labels $settings.podLabels)) | nindent 12 }}
+          {{- with $settings.podAnnotations }}
           annotations:
             {{- toYaml . | nindent 12 }}
           {{- end }}
         spec:
-          {{- include "fraud-detection.podPlace" (dict "root" .root "serviceAccount" (include (printf "fraud-detection.%sServiceAccountName" $account) .root) "settings" $common
-            "affinity" (include "fraud-detection.affinity" (dict "root" .root "data" true "affinity" $common.affinity))) | nindent 10 }}
+          {{- include "fraud-detection.podPlace" (dict "root" .root "serviceAccount" (include (printf "fraud-detection.%sServiceAccountName" $account) .root) "settings" $settings
+            "affinity" (include "fraud-detection.affinity" (dict "root" .root "data" true "affinity" $settings.affinity) | fromYaml)) | nindent 10 }}
           restartPolicy: Never
+          {{- with include "fraud-detection.nativeSidecars" $settings }}
+          initContainers:
+            {{- . | nindent 12 }}
+          {{- end }}
           containers:
             - name: {{ .component }}
-              image: {{ include "fraud-detection.image" (dict "root" .root "image" $image) }}
-              imagePullPolicy: {{ $image.pullPolicy }}
               command: {{ toJson .command }}
-              envFrom:
-                - configMapRef:
-                    name: {{ include "fraud-detection.componentName" (dict "root" .root "suffix" "jobs") }}
-                {{- with $common.extraEnvFrom }}
-                {{- toYaml . | nindent 16 }}
-                {{- end }}
-              env:
-                {{- include "fraud-detection.env" (dict "root" .root "threads" $common.threads) | nindent 16 }}
-                {{- if .api }}
-                - name: API_URL
-                  value: {{ include "fraud-detection.apiUrl" .root }}
-                - name: API_TOKEN_FILE
-                  value: /run/secrets/fraud-detection/auth/api-token
-                {{- end }}
-                {{- if $hasBackupKey }}
-                - name: BACKUP_KEY_FILE
-                  value: /run/secrets/fraud-detection/backup/backup.key
-                {{- end }}
-                {{- with .env }}
-                {{- toYaml . | nindent 16 }}
-                {{- end }}
-                {{- with $common.extraEnv }}
-                {{- toYaml . | nindent 16 }}
-                {{- end }}
-              resources:
-                {{- toYaml (.job.resources | default $common.resources) | nindent 16 }}
-              securityContext:
-                {{- toYaml .root.Values.containerSecurityContext | nindent 16 }}
-              volumeMounts:
-                {{- include "fraud-detection.volumeMounts" (dict "root" .root "data" true "writesModels" .writesModels) | nindent 16 }}
-                {{- if .backups }}
-                - name: backups
-                  mountPath: /backups
-                {{- end }}
-                {{- if $hasBackupKey }}
-                - name: backup-key
-                  mountPath: /run/secrets/fraud-detection/backup
-                  readOnly: true
-                {{- end }}
-                {{- if .api }}
-                {{- include "fraud-detection.tokenMount" .root | nindent 16 }}
-                {{- end }}
-                {{- if .kubernetes }}
-                - name: kubernetes
-                  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
-                  readOnly: true
-                {{- end }}
-                {{- with $common.extraVolumeMounts }}
-                {{- toYaml . | nindent 16 }}
-                {{- end }}
+              {{- include "fraud-detection.container" (dict "root" .root "image" .root.Values.image.jobs "settings" $settings
+                "configMap" (include "fraud-detection.componentName" (dict "root" .root "suffix" "jobs")) "env" $env "volumeMounts" $mounts) | nindent 14 }}
           volumes:
-            {{- include "fraud-detection.volumes" (dict "root" .root "data" true "tmpSizeLimit" $common.scratchSizeLimit) | nindent 12 }}
+            {{- include "fraud-detection.volumes" (dict "root" .root "component" .component "data" true "tmpSizeLimit" $settings.scratchSizeLimit "scratch" $settings.scratch) | nindent 12 }}
             {{- if .backups }}
             - name: backups
               persistentVolumeClaim:
@@ -139,7 +116,7 @@ spec:
                         - path: namespace
                           fieldRef: {fieldPath: metadata.namespace}
             {{- end }}
-            {{- with $common.extraVolumes }}
+            {{- with $settings.extraVolumes }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
 {{- end }}
