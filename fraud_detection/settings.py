@@ -318,6 +318,11 @@ class JobSettings(SharedSettings):
     )
 
     @property
+    def retrain_result(self) -> Path:
+        """The file to which a retraining writes how it ended, beside that of the drift job."""
+        return self.drift_result.with_name("retrain_result.json")
+
+    @property
     def train_location(self) -> str | Path:
         """Where imported history is stored: the PostgreSQL URL, or the SQLite file."""
         return self.database_url or self.train_db

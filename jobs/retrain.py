@@ -44,7 +44,7 @@ from jobs.rollout.running_api import RunningApi, require_rollout, running_api
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from jobs.training.challenger import Judged, train, verdict_on, with_verdict
 from jobs.training.due import after_judgement, due, last_judgement, rejections_in_a_row, select_new
-from jobs.training.outcome import Retraining, RetrainOutcome
+from jobs.training.outcome import Retraining, RetrainOutcome, write_result
 from jobs.training.read_history import read_history
 from jobs.training.selection import Held
 from jobs.training.truth import label_coverage
@@ -116,8 +116,9 @@ def retrain(
     `force` trains even when nothing is due or new. If `find_api` finds an API (it may raise BadSetting), a promotion
     succeeds only when that API serves the new model; a run that promotes nothing does not ask for it.
     """
-    started = time.time()
-    done = _guarded(settings, force=force, find_api=functools.cache(find_api), now=now or datetime.now(UTC))
+    started, now = time.time(), now or datetime.now(UTC)
+    done = _guarded(settings, force=force, find_api=functools.cache(find_api), now=now)
+    write_result(settings.retrain_result, done, now)
     logger.log(logging.INFO if done.exit_code == 0 else logging.ERROR, "%s: %s", done.outcome, done.paragraph)
     push_retrain(
         settings.pushgateway_url,

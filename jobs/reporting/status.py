@@ -22,6 +22,7 @@ from jobs.exchange.api_client import ApiAway, ApiClient, ApiRefused
 from jobs.installation import NO_MODEL, Installation
 from jobs.reporting.version import measured, metric, step
 from jobs.training.due import Due, Judgement, last_judgement, next_retraining
+from jobs.training.outcome import LastRetraining, read_result
 from jobs.training.truth import COVERAGE_AGES
 
 
@@ -79,6 +80,8 @@ class Status:
     label_coverage: dict[str, float]
     """Share of transactions with a true label by age; ages without transactions are left out."""
     drift: Drift | None
+    last_retraining: LastRetraining | None
+    """Also one that judged nothing, because it was held, skipped, or failed."""
     judgement: Judgement | None
     """The last one of a retraining."""
     next_retraining: Due | None
@@ -115,6 +118,7 @@ def status(here: Installation, client: ClientSettings | None, now: datetime) -> 
             for age, known in ages.items()
         },
         drift=None if finding is None else _drift(finding, here.settings.drift_result, manifest),
+        last_retraining=read_result(here.settings.retrain_result),
         judgement=last,
         next_retraining=next_retraining(here, manifest, last, finding, now) if stores and not problems else None,
         problems=problems,
@@ -183,6 +187,7 @@ def tell(found: Status) -> str:
         *([step("stored", _tell_stored(stored)) for stored in found.stores] or [step("stored", "nothing yet")]),
         step("labelled", _tell_coverage(found.label_coverage)),
         step("drift", _tell_drift(found.drift)),
+        step("retrained", _tell_retraining(found.last_retraining)),
         step("judged", _tell_judgement(found.judgement)),
     ]
     if found.next_retraining is not None:
@@ -232,6 +237,12 @@ def _tell_drift(drift: Drift | None) -> str:
         return "no report yet; `fraudctl drift` writes one"
     about = ", about a model that is not current" if drift.is_about_current_model is False else ""
     return f"{drift.state or 'unknown'}, reported {drift.at[:16]} UTC{about}"
+
+
+def _tell_retraining(last: LastRetraining | None) -> str:
+    if last is None:
+        return "no retraining has run yet"
+    return f"{last.outcome}, {last.at[:16]} UTC. {last.paragraph}"
 
 
 def _tell_judgement(judgement: Judgement | None) -> str:

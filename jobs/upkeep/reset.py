@@ -62,7 +62,7 @@ def _belongings(here: Installation) -> Iterator[Path]:
     yield from (models / name for name in (PICKLE, CURRENT, *versions(models), JOURNAL))
     if settings.mlflow_tracking_uri is None:
         yield from mlflow_paths(here)
-    yield settings.drift_result
+    yield from (settings.drift_result, settings.retrain_result)
     links = (settings.latest_db.with_name(REFERENCE), remembered_features(settings))
     yield from (link for link in links if link.is_symlink())  # a file there is yours
 

@@ -23,6 +23,7 @@ def used(tmp_path: Path, models_dir: Path, sqlite_environment: dict[str, str], f
         Store.create_or_migrate(data / name, features).close()
     (data / "requests.db-wal").touch()
     (data / "drift_result.json").write_text("{}")
+    (data / "retrain_result.json").write_text("{}")
     (data / "mlflow.db").touch()
     (data / "mlartifacts" / "1").mkdir(parents=True)
     (data / REFERENCE).symlink_to(f"../models/current/{REFERENCE}")

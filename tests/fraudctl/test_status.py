@@ -1,6 +1,7 @@
 """`fraudctl status` says what serves, what is stored and what is next, whatever is there."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,14 @@ def test_it_says_what_is_there_while_the_api_is_down(
 
     lines = [line.split(maxsplit=1) for line in told.splitlines()]
     assert [name for name, _ in lines if name.isalpha()] == [
-        "model", "api", "stored", "labelled", "drift", "judged", "next"
+        "model", "api", "stored", "labelled", "drift", "retrained", "judged", "next"
     ]  # fmt: skip
     assert f"  model     {model.version}, trained on labels, current since 20" in told
     assert "  api       http://127.0.0.1:9: the API does not answer (ConnectionError); start it with `fraudctl" in told
     assert f": 4 transactions, the newest of {timestamp(NOW)[:16]} UTC; 0 scored, 2 labelled, 1 fraud\n" in told
     assert "  labelled  under 7 days 50.0%\n" in told
     assert "  drift     drift, reported 20" in told
-    assert "  judged    no retraining has judged a model yet\n" in told
+    assert "  retrained no retraining has run yet\n  judged    no retraining has judged a model yet\n" in told
     why = "drift was reported, but nothing can be trained yet. Every transaction with a settled true label (1) is a"
     assert f"  next      No retraining is due: {why} " in told
     assert (found["model"]["version"], found["model"]["is_verified"]) == (model.version, True)
@@ -60,6 +61,33 @@ def test_it_says_what_is_there_while_the_api_is_down(
     }  # fmt: skip
     assert not found["next_retraining"]["is_due"]
     assert found["next_retraining"]["why"].startswith(why)
+
+
+def test_it_shows_a_retraining_that_judged_nothing(
+    fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    held = fraudctl("retrain", "--force", env=sqlite_environment).stdout.strip()
+
+    told = unwrapped(fraudctl("status", env=sqlite_environment).stdout)
+    found = json.loads(fraudctl("status", "--json", env=sqlite_environment).stdout)
+
+    outcome, paragraph = held.split(": ", 1)
+    assert re.search(rf"^  retrained {outcome}, \S+ \S+ UTC\. {re.escape(paragraph)}$", told, re.MULTILINE)
+    assert found["last_retraining"].items() >= {"outcome": "held_derived", "paragraph": paragraph}.items()
+
+
+def test_a_result_that_is_no_result_is_none(
+    fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_environment: dict[str, str]
+) -> None:
+    result = Path(sqlite_environment["DRIFT_RESULT"]).with_name("retrain_result.json")
+    result.parent.mkdir(exist_ok=True)
+    result.mkdir()
+
+    held = fraudctl("retrain", "--force", env=sqlite_environment)
+    told = fraudctl("status", env=sqlite_environment).stdout
+
+    assert held.stdout.startswith("held_derived: ")
+    assert "  retrained no retraining has run yet\n" in told
 
 
 def test_it_asks_the_running_api_what_it_serves(
