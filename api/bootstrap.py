@@ -19,7 +19,7 @@ from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, read_version
 from fraud_detection.model.write import install_version, link_classic_path, promote
-from fraud_detection.regular_file import other_kind
+from fraud_detection.regular_file import no_folder
 from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import SharedSettings
 from fraud_detection.store import Store
@@ -122,10 +122,9 @@ def _install_baseline(settings: SharedSettings, store: Store, features: FeatureL
             f"{classic}: is a model without {MANIFEST}, so it is neither served nor replaced; "
             f"`fraudctl models adopt {classic}` verifies and installs it; or move it away",
         )
-    if baseline.exists() and not baseline.is_dir():
-        raise ModelRefused(
-            "missing", f"BASELINE_DIR: {baseline}: expected a folder, got {other_kind(baseline) or 'a file'}"
-        )
+    problem = no_folder(baseline)
+    if problem is not None:
+        raise ModelRefused("missing", f"BASELINE_DIR: {problem}")
     if not (baseline / MANIFEST).exists():
         raise ModelRefused(
             "missing",

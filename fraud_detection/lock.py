@@ -13,7 +13,7 @@ from fraud_detection.database import reachable
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import JOURNAL
-from fraud_detection.regular_file import MADE_ANEW, NAMED, require_file
+from fraud_detection.regular_file import MADE_ANEW, NAMED, make_folder, require_file
 
 PROMOTER_LOCK = ".lock"
 _PROMOTER_KEY = 46_726_176  # of advisory locks, which belong to one database of the server
@@ -34,9 +34,10 @@ def promoter(models_dir: Path, engine: sa.Engine | None = None) -> Iterator[None
 
     Takes a flock on the volume; with a PostgreSQL engine an advisory lock too, for jobs on several nodes.
 
-    Raises LockHeld at once if another process holds it, NotAFile if the lock or the journal is no file.
+    Raises LockHeld at once if another process holds it, NotAFile if the lock or the journal is no file, or `models_dir`
+    no folder.
     """
-    models_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(models_dir)
     require_file(models_dir / JOURNAL, MADE_ANEW)  # otherwise a promotion would fail when half of it is done
     descriptor = _open(models_dir / PROMOTER_LOCK)
     try:
@@ -129,8 +130,11 @@ def _alone_with_file(location: str | Path, way_out: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_with_models(models_dir: Path) -> Iterator[None]:
-    """Keep every API away from a folder of models for the length of the block; raises StoreInUse if one serves them."""
-    models_dir.mkdir(parents=True, exist_ok=True)
+    """Keep every API away from a folder of models for the length of the block.
+
+    Raises StoreInUse if one serves them, NotAFile if it is no folder.
+    """
+    make_folder(models_dir)
     try:
         with _folder_locked(models_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield

@@ -1,6 +1,7 @@
-"""Refuses what is no file where an installation keeps one, before a program opens it and waits for ever."""
+"""Refuses what is no file, or no folder, where an installation keeps one, before a program opens it and waits."""
 
 import errno
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ NAMED = "give the path of a file"
 
 
 class NotAFile(ExpectedError):
-    """Something else than a file is where an installation keeps one."""
+    """Something else is where an installation keeps a file, or the folder of a file."""
 
     exit_code = ExitCode.UNUSABLE
 
@@ -48,12 +49,35 @@ def kind_of(mode: int) -> str | None:
 
 def wrong_kind(path: Path, what_to_do: str) -> str | None:
     """Return what is wrong with what is at a path, and what to do; None if a file is there or could be made."""
-    kind = other_kind(path)
-    return None if kind is None else f"{path}: expected a file, got {kind}; {what_to_do}"
+    problem, kind = no_folder(path.parent), other_kind(path)
+    if problem is not None or kind is None:
+        return problem
+    return f"{path}: expected a file, got {kind}; {what_to_do}"
+
+
+def no_folder(path: Path) -> str | None:
+    """Return what stands in the place of a folder or of one above it, and what to do; None if it is or could be made.
+
+    >>> no_folder(Path("/dev/null/models/a"))
+    '/dev/null: expected a folder, got a device; give another path, or move it away'
+    """
+    found = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    if found is None or found.is_dir():
+        return None
+    kind = other_kind(found) or ("a file" if found.exists() else "a link that leads nowhere")
+    return f"{found}: expected a folder, got {kind}; give another path, or move it away"
 
 
 def require_file(path: Path, what_to_do: str) -> None:
-    """Raise NotAFile if something else than a file is at a path."""
+    """Raise NotAFile if something else than a file is at a path, or above it something else than a folder."""
     problem = wrong_kind(path, what_to_do)
     if problem is not None:
         raise NotAFile(problem)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, if it is missing; raises NotAFile if something else stands in its place."""
+    problem = no_folder(path)
+    if problem is not None:
+        raise NotAFile(problem)
+    path.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from fraud_detection.model.files import (
 from fraud_detection.model.manifest import MANIFEST_LIMIT_BYTES, Manifest
 from fraud_detection.model.session import Session
 from fraud_detection.model.trial import problem_with
-from fraud_detection.regular_file import MADE_ANEW, wrong_kind
+from fraud_detection.regular_file import MADE_ANEW, no_folder, wrong_kind
 
 GOLDEN_TOLERANCE = 1e-6
 JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024  # a century of daily judgements
@@ -87,9 +87,8 @@ def load(model_path: Path, features: FeatureList, *, known: Iterable[str] = ()) 
     try:
         resolved.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelRefused(
-            "missing", f"{model_path}: no model there; `fraudctl bootstrap` installs the first one"
-        ) from error
+        advice = f"{model_path}: no model there; `fraudctl bootstrap` installs the first one"
+        raise ModelRefused("missing", no_folder(model_path.parent) or advice) from error
     except OSError as error:
         raise _refusal_of(error, str(model_path)) from error
     if not os.path.lexists(resolved.parent / MANIFEST):
@@ -212,13 +211,16 @@ def _verified_pieces(directory: Path, name: str, manifest: Manifest) -> Iterator
 def current_version(models_dir: Path) -> str | None:
     """Return the name of the current version, None if there is none.
 
-    Raises ModelRefused if something else than a link has its name.
+    Raises ModelRefused if something else than a link has its name, or if `models_dir` cannot be a folder.
     """
     try:
         return (models_dir / CURRENT).readlink().name
     except FileNotFoundError:
         return None
     except OSError as error:
+        blocked = no_folder(models_dir)
+        if blocked is not None:
+            raise ModelRefused("unreadable", blocked) from error
         if error.errno != errno.EINVAL:
             raise
         raise ModelRefused(

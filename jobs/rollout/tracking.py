@@ -32,6 +32,7 @@ from mlflow.exceptions import MlflowException
 from fraud_detection.environment import what_failed
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import MANIFEST, ONNX, write_whole
+from fraud_detection.regular_file import make_folder
 
 CHAMPION = "champion"
 MODEL_ARTIFACTS = "model"
@@ -66,7 +67,7 @@ class Tracking:
             # MLflow declares its tables in a way that SQLAlchemy 2.1 deprecates.
             warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
             if uri is None:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 (folder / DATABASE).touch()  # SQLite itself would create it without write access for the group
             self._client = MlflowClient(uri or f"sqlite:///{folder / DATABASE}")
             if uri is None:

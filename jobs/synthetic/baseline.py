@@ -12,6 +12,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.files import MANIFEST, ONNX, REFERENCE
 from fraud_detection.model.manifest import Manifest, holdout_of
 from fraud_detection.model.write import write_version
+from fraud_detection.regular_file import make_folder
 from fraud_detection.schema import REVISION
 from fraud_detection.store.history import History
 from jobs.drift.reference import reference_bytes
@@ -39,12 +40,14 @@ def seed_baseline(
 
     It replaces an earlier baseline there. Equal arguments give an equal model.onnx.
 
-    Raises BadStatistics if the statistics are of other features, FileExistsError if `out` is not a baseline.
+    Raises BadStatistics if the statistics are of other features, FileExistsError if `out` is not a baseline, NotAFile
+    if it cannot have a folder.
     """
     if tuple(statistics.genuine.quantiles) != features.names:
         raise BadStatistics(f"{statistics.source}: describes other features than the {len(features)} of FEATURES_FILE")
     if out.exists() and not (out / MANIFEST).exists():
         raise FileExistsError(f"{out} exists and is not a baseline; name another folder with --out")
+    make_folder(out.parent)
     training = synthetic(rows, seed, statistics=statistics)
     heldout = synthetic(rows, seed + 1, statistics=statistics)
     forest = fit(training.matrix, training.is_fraud, seed)
@@ -65,7 +68,6 @@ def seed_baseline(
         amount_scaling=statistics.amount_scaling,
         libraries=library_versions(),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".seed-", dir=out.parent) as scratch:
         version = write_version(Path(scratch), files, manifest)
         shutil.rmtree(out, ignore_errors=True)

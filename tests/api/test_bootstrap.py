@@ -18,7 +18,7 @@ from fraud_detection import logs
 from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import FeatureList
 from fraud_detection.lock import promoter
-from fraud_detection.model.files import CURRENT, ONNX, REFERENCE
+from fraud_detection.model.files import ONNX, REFERENCE
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, journal, load, versions
 from fraud_detection.settings import SharedSettings
@@ -162,7 +162,13 @@ def test_it_says_what_it_did(run: Callable[..., int], caplog: pytest.LogCaptureF
         ({"FEATURES_FILE": "nowhere.json"}, 2, "nowhere.json"),
         ({"BASELINE_DIR": "nowhere"}, 3, "BASELINE_DIR"),
         ({"BASELINE_DIR": __file__}, 3, f"BASELINE_DIR: {__file__}: expected a folder, got a file"),
-        ({"BASELINE_DIR": "/dev/null"}, 3, "BASELINE_DIR: /dev/null: expected a folder, got a device"),
+        ({"BASELINE_DIR": "/dev/null/baseline"}, 3, "BASELINE_DIR: /dev/null: expected a folder, got a device"),
+        (
+            {"MODEL_PATH": f"{__file__}/rf_model.pkl"},
+            3,
+            f"{__file__}: expected a folder, got a file; give another path",
+        ),
+        ({"MODEL_PATH": f"{__file__}/a/rf_model.pkl"}, 3, f"{__file__}: expected a folder, got a file; give another"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_code(
@@ -174,16 +180,11 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
     assert caplog.records[-1].exc_info is None
 
 
-def test_a_folder_that_cannot_be_made_is_named_with_who_tried(
-    run: Callable[..., int], caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+def test_a_database_below_a_file_is_named(run: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:
+    assert run(LATEST_DB=f"{__file__}/requests.db") == 3
 
-    assert run(MODEL_PATH=str(tmp_path / "file" / "models" / "rf_model.pkl")) == 3
-
-    said = caplog.records[-1].getMessage()
-    assert f"{tmp_path}/file/models/{CURRENT}: Not a directory, for uid {os.geteuid()} and gid {os.getegid()}; " in said
-    assert "mount a volume that this user may write" in said
+    assert caplog.records[-1].getMessage().startswith(f"{__file__}: expected a folder, got a file; give another path")
 
 
 def test_a_full_volume_may_have_room_at_the_next_attempt(

@@ -1,4 +1,4 @@
-"""Commands name a folder, device, pipe or circular link where an installation keeps a file, and change nothing."""
+"""Commands name what is no file, or no folder, where an installation keeps one, and change nothing."""
 
 import os
 from collections.abc import Callable
@@ -116,3 +116,28 @@ def test_a_drift_result_that_is_no_file(
 
     assert f"DRIFT_RESULT: {drift_result}: expected a file, got {kind.name}; give the path of a file" in refused.stderr
     assert drift_result.lstat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "exit_codes"),
+    [
+        (
+            "MODEL_PATH",
+            "rf_model.pkl",
+            {"bootstrap": 3, "drift": 3, "retrain": 3, "models list": 3, "models rollback": 3, "status": 3},
+        ),
+        ("LATEST_DB", "requests.db", {"retrain": 2, "status": 3, "db check": 3, "db backup b": 3, "reset --yes": 3}),
+        ("DRIFT_RESULT", "result.json", {"drift": 2}),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], variable: str, name: str, exit_codes: dict[str, int]
+) -> None:
+    Path("file").touch()
+
+    for folder in ("file", "file/below"):
+        for command, exit_code in exit_codes.items():
+            environment = {**sqlite_environment, variable: f"{folder}/{name}"}
+            said = fraudctl(*command.split(), env=environment, exit_code=exit_code).output
+            expected = "file: expected a folder, got a file; give another path, or move it away"
+            assert expected in " ".join(said.split()), command

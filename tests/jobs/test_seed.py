@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from fraud_detection import logs
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.read import read_manifest, read_version
 from fraud_detection.store import Store, transfer
@@ -41,6 +42,16 @@ def test_a_wrong_setting_ends_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     assert main(["--out", str(tmp_path / "baseline")]) == 2
     assert not (tmp_path / "baseline").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_the_training(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.synthetic.baseline.fit", None)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)  # the log stays with pytest
+
+    assert main(["--out", f"{__file__}/below/baseline", "--rows", "1000"]) == 3
+    assert caplog.messages == [f"{__file__}: expected a folder, got a file; give another path, or move it away"]
 
 
 def test_other_features_get_a_baseline_from_the_history_in_the_store(

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from fraud_detection.regular_file import NotAFile
 from jobs.rollout.tracking import Tracking, TrackingFailed
 from tests.support.mlflow_store import mlflow_client
 
@@ -166,3 +167,10 @@ def test_a_registry_that_breaks_is_no_missing_champion(
 
     with pytest.raises(TrackingFailed, match="the disk is on fire"):
         tracking.champion()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(NotAFile, match="file: expected a folder, got a file"):
+        Tracking(None, tmp_path / "file" / "data", experiment="FraudDetection", registered_model="fraud-api")
