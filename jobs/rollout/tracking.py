@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import requests.exceptions
+import sqlalchemy
 import sqlalchemy.exc
 
 from jobs.rollout.artifacts import DATABASE, artifacts_uri, follow_move
@@ -40,6 +42,9 @@ DESCRIPTION_TAG = "mlflow.note.content"
 """The tag that MLflow's UI shows as the description of a run."""
 _DIGEST = "digest"
 _PARAM_LENGTH = 6000  # the limit of MLflow's store
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""The databases with a server that MLflow can use, with their usual ports."""
+_ANSWERS_WITHIN_SECONDS = 5.0
 
 for _noisy in ("mlflow", "alembic"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)  # otherwise they log a line for each table
@@ -69,6 +74,8 @@ class Tracking:
             if uri is None:
                 make_folder(folder)
                 (folder / DATABASE).touch()  # SQLite itself would create it without write access for the group
+            else:
+                _require_database(uri)
             self._client = MlflowClient(uri or f"sqlite:///{folder / DATABASE}")
             if uri is None:
                 follow_move(folder)
@@ -207,6 +214,41 @@ class Tracking:
         wanted = f"name = '{self._registered_model}' AND tags.{_DIGEST} = '{digest}'"
         found = self._client.search_model_versions(wanted, max_results=1)
         return found[0] if found else None
+
+
+def _require_database(uri: str) -> None:
+    """Connect once if `uri` is that of a database with a server: MLflow would repeat what fails for two minutes.
+
+    Raises TrackingFailed, SQLAlchemyError, ValueError.
+    """
+    if urlsplit(uri).scheme.partition("+")[0] not in _PORTS:
+        return
+    address = sqlalchemy.make_url(uri)
+    place = "the database"
+    if address.host:  # otherwise it is a socket of this machine, or the query names the hosts
+        port = address.port or _PORTS[address.get_backend_name()]
+        place = (
+            f"{address.host.rpartition('@')[2]}, port {port},"  # a wrong URI has a part of the password before the @
+        )
+        try:
+            socket.create_connection((address.host, port), _ANSWERS_WITHIN_SECONDS).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise TrackingFailed(f"MLflow: {place} does not answer ({reason}); look at MLFLOW_TRACKING_URI") from error
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:
+        raise TrackingFailed(
+            f"MLflow: the driver {error.name} is not installed; install it, or look at MLFLOW_TRACKING_URI"
+        ) from error
+    try:
+        engine.connect().close()
+    except sqlalchemy.exc.DBAPIError as error:
+        raise TrackingFailed(
+            f"MLflow: {place} rejects the connection; look at user, password and database in MLFLOW_TRACKING_URI"
+        ) from error
+    finally:
+        engine.dispose()
 
 
 @contextmanager

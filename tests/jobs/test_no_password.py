@@ -147,6 +147,8 @@ def test_a_pushgateway_that_does_not_answer_is_named_without_the_password(caplog
         "http://someone:passw0rd@s3cond@127.0.0.1:1",
         "ftp://someone:passw0rd@host",
         "postgresql://someone:passw0rd@s3cond:more@host/runs",
+        "postgresql+psycopg://someone:passw0rd@127.0.0.1:1/runs",
+        "postgresql+psycopg://someone:passw0rd@s3cond@127.0.0.1:1/runs",
     ],
 )
 def test_an_mlflow_that_does_not_answer_is_named_without_the_password(

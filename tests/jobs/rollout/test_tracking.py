@@ -174,3 +174,25 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(NotAFile, match="file: expected a folder, got a file"):
         Tracking(None, tmp_path / "file" / "data", experiment="FraudDetection", registered_model="fraud-api")
+
+
+@pytest.mark.parametrize(("host", "reason"), [("127.0.0.1", "Connection refused"), ("nowhere.invalid", ".*")])
+def test_a_database_that_does_not_answer_is_named_with_its_port(tmp_path: Path, host: str, reason: str) -> None:
+    uri = f"postgresql+psycopg://someone:passw0rd@{host}:1/runs"
+
+    with pytest.raises(
+        TrackingFailed, match=rf"^MLflow: {host}, port 1, does not answer \({reason}\); look at MLFLOW_TRACKING_URI$"
+    ):
+        Tracking(uri, tmp_path, experiment="FraudDetection", registered_model="fraud-api")
+
+
+def test_a_database_that_rejects_the_connection_is_asked_once(tmp_path: Path, postgresql_database: str) -> None:
+    with pytest.raises(TrackingFailed, match=r"rejects the connection; look at user, password and database in MLFLOW"):
+        Tracking(
+            f"{postgresql_database}_of_another", tmp_path, experiment="FraudDetection", registered_model="fraud-api"
+        )
+
+
+def test_the_driver_of_a_database_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrackingFailed, match="the driver MySQLdb is not installed; install it, or look at MLFLOW_"):
+        Tracking("mysql:///runs", tmp_path, experiment="FraudDetection", registered_model="fraud-api")
