@@ -18,6 +18,8 @@ from fraud_detection.regular_file import MADE_ANEW, NAMED, make_folder, require_
 PROMOTER_LOCK = ".lock"
 _PROMOTER_KEY = 46_726_176  # of advisory locks, which belong to one database of the server
 _SERVING_KEY = 46_726_177
+_ALONE = fcntl.LOCK_EX | fcntl.LOCK_NB
+_STORE_IS_OPEN = "a running API has this store open"
 
 
 class LockHeld(ExpectedError):
@@ -92,7 +94,7 @@ def alone_with(location: str | Path) -> Iterator[None]:
     cannot be reached.
     """
     if isinstance(location, Path):
-        with _alone_with_file(location, "stop it first"):
+        with _at_once(_store_locked(location, _ALONE), f"{location}: {_STORE_IS_OPEN}; stop it first"):
             yield
         return
     engine = open_engine(location)
@@ -102,7 +104,7 @@ def alone_with(location: str | Path) -> Iterator[None]:
             is_alone = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_SERVING_KEY)))
         with connection:
             if not is_alone:
-                raise StoreInUse("PostgreSQL: a running API has this store open; stop it first")
+                raise StoreInUse(f"PostgreSQL: {_STORE_IS_OPEN}; stop it first")
             yield
     finally:
         engine.dispose()  # which ends the session and its lock
@@ -115,17 +117,8 @@ def alone_with_file(location: str | Path) -> Iterator[None]:
     Raises StoreInUse at once if one has it open, NotAFile if the store is no file.
     """
     way_out = "stop it first, or let TRAIN_DB name a file of its own, because training reads both"
-    with _alone_with_file(location, way_out):
+    with _at_once(_store_locked(location, _ALONE), f"{location}: {_STORE_IS_OPEN}; {way_out}"):
         yield
-
-
-@contextlib.contextmanager
-def _alone_with_file(location: str | Path, way_out: str) -> Iterator[None]:
-    try:
-        with _store_locked(location, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield
-    except BlockingIOError as error:
-        raise StoreInUse(f"{location}: a running API has this store open; {way_out}") from error
 
 
 @contextlib.contextmanager
@@ -135,14 +128,20 @@ def alone_with_models(models_dir: Path) -> Iterator[None]:
     Raises StoreInUse if one serves them, NotAFile if it is no folder.
     """
     make_folder(models_dir)
-    try:
-        with _folder_locked(models_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield
-    except BlockingIOError as error:
-        raise StoreInUse(
-            f"{models_dir}: a running API serves these models; stop it first, "
-            "or let MODEL_PATH name the models of this installation"
-        ) from error
+    way_out = "stop it first, or let MODEL_PATH name the models of this installation"
+    with _at_once(_folder_locked(models_dir, _ALONE), f"{models_dir}: a running API serves these models; {way_out}"):
+        yield
+
+
+@contextlib.contextmanager
+def _at_once(lock: contextlib.AbstractContextManager[None], refusal: str) -> Iterator[None]:
+    """Hold a lock for the length of the block, or raise StoreInUse with this message if another process holds it."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock)
+        except BlockingIOError as error:  # only of the lock: the block may write to a pipe that is full
+            raise StoreInUse(refusal) from error
+        yield
 
 
 @contextlib.contextmanager

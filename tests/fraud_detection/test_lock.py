@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,14 @@ def test_models_that_an_api_serves_cannot_be_had_alone(tmp_path: Path) -> None:
 
     with alone_with_models(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("alone", [alone_with, alone_with_file, alone_with_models])
+def test_a_full_pipe_is_not_taken_for_a_running_api(
+    tmp_path: Path, alone: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    with pytest.raises(BlockingIOError, match="write could not complete"), alone(tmp_path / "its"):
+        raise BlockingIOError("write could not complete")
 
 
 def test_a_device_is_no_store_and_gets_no_lock_file(tmp_path: Path) -> None:
