@@ -15,7 +15,7 @@ from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, load_features
 from fraud_detection.file_modes import share_with_group
 from fraud_detection.lock import promoter
-from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE
+from fraud_detection.model.files import CURRENT, MANIFEST, PICKLE, REFERENCE, link_whole
 from fraud_detection.model.manifest import AmountScaling
 from fraud_detection.model.read import ModelRefused, current_version, read_version
 from fraud_detection.model.write import install_version, link_classic_path, promote
@@ -144,8 +144,7 @@ def _link_reference(link: Path, leads_to: Path) -> None:
     """Link the classic path of the reference data through `current`, so that it changes with the model."""
     target = os.path.relpath(leads_to, link.parent)
     if link.is_symlink() or not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
+        link_whole(link, target)
     else:
         logger.warning("%s: is not a link of this installation and stays; drift reads %s", link, leads_to)
 

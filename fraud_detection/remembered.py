@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from fraud_detection.model.files import link_whole
 from fraud_detection.settings import SharedSettings
 
 
@@ -29,8 +30,7 @@ def remember_features(settings: SharedSettings) -> None:
         return
     target = Path(os.path.relpath(settings.features_file.absolute(), os.path.realpath(link.parent)))
     if not link.is_symlink() or link.readlink() != target:
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
+        link_whole(link, target)
 
 
 def remembered_features(settings: SharedSettings) -> Path:

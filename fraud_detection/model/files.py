@@ -80,6 +80,14 @@ def write_whole(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def link_whole(link: Path, target: str | Path) -> None:
+    """Make a link, or let it lead elsewhere, so that a reader finds where it led before or where it leads now."""
+    partial = link.with_name(f".{link.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+
+
 def sync_folder(directory: Path) -> None:
     """Make the names in a directory survive a power cut."""
     with _descriptor(directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:

@@ -20,6 +20,7 @@ from fraud_detection.model.files import (
     REFERENCE,
     append_line,
     is_plain_name,
+    link_whole,
     shown,
     sync_folder,
     write_synced,
@@ -90,7 +91,7 @@ def promote(
         raise ModelRefused("missing", f"{version[:100]!r} is not the name of a version")
     manifest = read_manifest(models_dir / version)
     previous = current_version(models_dir)
-    _link(models_dir / CURRENT, version)
+    link_whole(models_dir / CURRENT, version)
     link_classic_path(models_dir)
     record(
         models_dir,
@@ -112,7 +113,7 @@ def link_classic_path(models_dir: Path) -> None:
     classic = models_dir / PICKLE
     if classic.exists() and not classic.is_symlink():
         classic.rename(models_dir / f"{PICKLE}.before")
-    _link(classic, f"{CURRENT}/{PICKLE}")
+    link_whole(classic, f"{CURRENT}/{PICKLE}")
     sync_folder(models_dir)
 
 
@@ -187,10 +188,3 @@ def replace_golden(models_dir: Path, version: str, golden: Golden) -> None:
     directory = models_dir / version
     changed = dataclasses.replace(read_manifest(directory), golden=golden)
     write_whole(directory / MANIFEST, changed.to_json().encode())
-
-
-def _link(link: Path, target: str) -> None:
-    partial = link.with_name(f".{link.name}.partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(target)
-    partial.replace(link)

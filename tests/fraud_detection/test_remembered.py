@@ -55,6 +55,22 @@ def test_the_variable_comes_first_and_is_what_is_remembered_next() -> None:
     assert load_features(features_file(settings())).features[0].maximum == 20
 
 
+def test_a_change_that_breaks_off_leaves_what_was_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_list("first.json")
+    write_list("second.json", maximum=20)
+    remember_features(settings(FEATURES_FILE="first.json"))
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "symlink_to", fail)
+        with pytest.raises(OSError, match="No space left"):
+            remember_features(settings(FEATURES_FILE="second.json"))
+
+    assert load_features(features_file(settings())).features[0].maximum == 10
+
+
 def test_a_checkout_that_moves_keeps_its_list(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_list("features.json")
     remember_features(settings(FEATURES_FILE=str(checkout / "features.json")))
