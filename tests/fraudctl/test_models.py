@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from fraud_detection.store import Store
 from fraudctl.main import main
 from tests.support.bad_models import BAD_STATES, Spoil
 from tests.support.command_line import Fraudctl
+from tests.support.terminal import terminal
 
 
 def test_versions_are_listed_shown_promoted_rolled_back_and_adopted(
@@ -122,13 +122,13 @@ def test_on_a_terminal_you_are_asked_first(
     tmp_path: Path, sqlite_environment: dict[str, str], answer: str, exit_code: int, told: str
 ) -> None:
     (tmp_path / "old.pkl").write_bytes(b"neither a pickle nor compressed")
-    ours, theirs = pty.openpty()
-    os.write(ours, f"{answer}\n".encode())
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "fraudctl", "models", "adopt", tmp_path / "old.pkl"],
-        env={**os.environ, **sqlite_environment}, stdin=theirs, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with terminal() as (person, program):
+        os.write(person, f"{answer}\n".encode())
+        ended = subprocess.run(
+            [sys.executable, "-m", "fraudctl", "models", "adopt", tmp_path / "old.pkl"],
+            env={**os.environ, **sqlite_environment}, stdin=program, capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
     assert ended.returncode == exit_code, ended.stderr
     assert f"{tmp_path}/old.pkl is a pickle, which can run any code as you. Do you trust it? [y/N]: " in ended.stderr

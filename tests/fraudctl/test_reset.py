@@ -1,7 +1,6 @@
 """`fraudctl reset` deletes what an installation has stored and learned, and nothing else."""
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from fraud_detection.lock import in_use, promoter
 from fraud_detection.model.files import CURRENT, REFERENCE
 from fraud_detection.store import Store
 from tests.support.command_line import Fraudctl
+from tests.support.terminal import terminal
 
 
 @pytest.fixture
@@ -92,13 +92,13 @@ def test_on_a_terminal_it_asks_first(
     used: dict[str, str], tmp_path: Path, answer: str, exit_code: int, told: str
 ) -> None:
     before = files(tmp_path)
-    ours, theirs = pty.openpty()
-    os.write(ours, f"{answer}\n".encode())
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "fraudctl", "reset"],
-        env={**os.environ, **used}, stdin=theirs, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with terminal() as (person, program):
+        os.write(person, f"{answer}\n".encode())
+        ended = subprocess.run(
+            [sys.executable, "-m", "fraudctl", "reset"],
+            env={**os.environ, **used}, stdin=program, capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
     assert ended.returncode == exit_code, ended.stderr
     assert told in ended.stderr

@@ -1,7 +1,6 @@
 """Progress is drawn on a terminal, and never between the lines of a log."""
 
 import os
-import pty
 import subprocess
 import sys
 import termios
@@ -10,6 +9,7 @@ import pytest
 
 from fraud_detection.store import Store
 from tests.support.project import ROOT
+from tests.support.terminal import terminal
 
 WORK = """
 import sys
@@ -27,17 +27,17 @@ with bar(desc="counting", unit=" rows", total=2) as drawn:
 
 def drawn(*command: object, env: dict[str, str] | None = None) -> str:
     """Run Python with a terminal as its standard error, and return what that shows."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    subprocess.run(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.DEVNULL, stderr=theirs, check=True, cwd=ROOT, env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    os.set_blocking(ours, False)
-    try:
-        return os.read(ours, 100_000).decode()
-    except BlockingIOError:
-        return ""
+    with terminal() as (person, program):
+        termios.tcsetwinsize(program, (24, 80))
+        subprocess.run(
+            [sys.executable, *map(str, command)],
+            stdout=subprocess.DEVNULL, stderr=program, check=True, cwd=ROOT, env={**os.environ, **(env or {})},
+        )  # fmt: skip
+        os.set_blocking(person, False)
+        try:
+            return os.read(person, 100_000).decode()
+        except BlockingIOError:
+            return ""
 
 
 def test_a_terminal_shows_steps_and_bars() -> None:
