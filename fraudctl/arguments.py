@@ -20,7 +20,7 @@ from fraud_detection.clock import parse_timestamp
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FORCE = click.option("--force", is_flag=True, help="Replace the file of --out even if it differs.")
+FORCE = click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
 
 
 class Moment(click.ParamType[datetime]):
@@ -45,15 +45,12 @@ class NotConfirmed(ExpectedError):
 
 
 class WouldReplace(ExpectedError):
-    """A file with other content, which a person may have edited and no option gives up."""
+    """A file that stands where a command would write, and that no option gives up; the message says how to."""
 
     exit_code = ExitCode.BAD_CONFIGURATION
 
-    def __init__(self, file: Path) -> None:
-        super().__init__(
-            f"{file}: exists and differs from what would be written, perhaps because someone edited it; add --force to "
-            "replace it, or give --out another name"
-        )
+    def __init__(self, file: Path, found: str) -> None:
+        super().__init__(f"{file}: {found}; add --force to replace it, or give --out another name")
 
 
 def ask(question: str, *, otherwise: str) -> None:
@@ -104,28 +101,34 @@ def seekable(path: Path, suffix: str = ".csv") -> Iterator[Path]:
 
 
 @contextmanager
-def opened(out: Path | None, *, force: bool = True) -> Iterator[TextIO | BinaryIO]:
+def opened(out: Path | None, *, force: bool) -> Iterator[TextIO | BinaryIO]:
     """Give the stream for a table: binary for .parquet, gzipped text for .gz, else plain text.
 
-    A file appears, or is replaced, only if the block ends without an error. None is the terminal.
-
-    Raises WouldReplace at the end if the file exists with other content; `force` replaces it.
+    None is the terminal. A file appears as `in_place_of` says.
     """
     if out is None:
         yield sys.stdout
         return
+    with in_place_of(out, force=force) as file, _stream(file, out) as stream:
+        yield stream
+
+
+@contextmanager
+def in_place_of(out: Path, *, force: bool) -> Iterator[Path]:
+    """Give the path to write instead of a file, which appears, or is replaced, only if the block ends without an error.
+
+    Raises WouldReplace at the end if the file exists with other content; `force` replaces it.
+    """
     if out.exists() and not out.is_file():  # a pipe or a device is written to, never replaced
-        with _stream(out, out) as stream:
-            yield stream
+        yield out
         return
     # Only a whole result replaces an existing file, because that may be the input, or the only result.
     target = Path(os.path.realpath(out))  # a link stays a link; resolve() raises RuntimeError if it leads to itself
     partial = target.with_name(f".{target.name}.partial")
     try:
-        with _stream(partial, out) as stream:
-            yield stream
+        yield partial
         if not force and target.is_file() and not filecmp.cmp(partial, target, shallow=False):
-            raise WouldReplace(out)
+            raise WouldReplace(out, "exists and differs from what would be written, perhaps because someone edited it")
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -139,7 +142,8 @@ def _stream(file: Path, out: Path) -> Iterator[TextIO | BinaryIO]:
             yield binary
             return
         with (
-            gzip.GzipFile(out.stem, "wb", fileobj=binary) if ending == ".gz" else nullcontext(binary) as unpacked,
+            # Without a name and a time, so that equal content is equal bytes.
+            gzip.GzipFile("", "wb", fileobj=binary, mtime=0) if ending == ".gz" else nullcontext(binary) as unpacked,
             io.TextIOWrapper(unpacked, encoding="utf-8", newline="") as text,
         ):
             yield text

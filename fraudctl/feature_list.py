@@ -11,7 +11,7 @@ from fraud_detection.exit_codes import ExitCode
 from fraud_detection.features import LIMIT, load_features
 from fraud_detection.model.read import ModelRefused
 from fraud_detection.remembered import features_file
-from fraudctl.arguments import FILE, FORCE, WouldReplace, seekable
+from fraudctl.arguments import FILE, FORCE, in_place_of, seekable
 from fraudctl.caller import installation
 from jobs.installation import Installation
 
@@ -110,9 +110,8 @@ def init(file: Path, out: Path | None, *, force: bool, left_out: tuple[str, ...]
     if out is None:
         click.echo(text, nl=False)
         return
-    if out.is_file() and not force and out.read_bytes() != text.encode():
-        raise WouldReplace(out)
-    out.write_text(text, encoding="utf-8")
+    with in_place_of(out, force=force) as written:
+        written.write_text(text, encoding="utf-8")
     click.echo(f"{out}: {counted(len(draft.features), 'feature')}. Correct the bounds, then:", err=True)
     click.echo(f"  export FEATURES_FILE={shlex.quote(str(out))}", err=True)
     if draft.has_labels:

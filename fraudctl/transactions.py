@@ -13,7 +13,7 @@ import click
 from fraud_detection.clock import timestamp
 from fraud_detection.contract import LABEL_SOURCES
 from fraud_detection.counted import counted
-from fraudctl.arguments import FILE, FORCE, Moment, opened, seekable
+from fraudctl.arguments import FILE, FORCE, Moment, WouldReplace, opened, seekable
 from fraudctl.caller import client_settings, installation
 from jobs.exchange.api_client import ApiClient
 
@@ -40,7 +40,8 @@ LIMIT = click.option("--limit", type=click.IntRange(min=1), help="Maximum number
 @click.argument("file", type=FILE)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write, one row per transaction.")
 @click.option("--run", metavar="NAME", help="Name that an interrupted run printed, to complete it.")
-def score(file: Path, out: Path | None, run: str | None) -> None:
+@FORCE
+def score(file: Path, out: Path | None, run: str | None, *, force: bool) -> None:
     """Score a CSV or Parquet file of transactions with the running API, which stores every decision.
 
     The columns are those of `fraudctl import`; Class is optional, and other columns are ignored.
@@ -51,13 +52,15 @@ def score(file: Path, out: Path | None, run: str | None) -> None:
       fraudctl score new.parquet --out scored.parquet
 
     With --out, each transaction gets its request_id and row. When you have filled in the column is_fraud, import-labels
-    reads the file.
+    reads the file. An existing file stays, and nothing is scored; --force replaces it.
     """
     from jobs.exchange.score_file import score_file
 
+    if out is not None and out.is_file() and not force:  # before the API stores what it scores
+        raise WouldReplace(out, "exists, so nothing was scored")
     name = run or uuid.uuid4().hex[:12]
     click.echo(f"run {name}", err=True)
-    with seekable(file) as readable, ApiClient(client_settings()) as client, opened(out) as written:
+    with seekable(file) as readable, ApiClient(client_settings()) as client, opened(out, force=True) as written:
         total = score_file(readable, client, run=name, out=written if out else None)
     click.echo(_told(total))
 
@@ -158,14 +161,17 @@ def unlabelled(out: Path | None, since: datetime | None, limit: int | None, *, f
 @OUT
 @SINCE
 @LIMIT
-def export(out: Path | None, since: datetime | None, limit: int | None) -> None:
+@FORCE
+def export(out: Path | None, since: datetime | None, limit: int | None, *, force: bool) -> None:
     """Write stored transactions: features, score, decision, and the label that counts.
+
+    An existing file that differs stays; --force replaces it.
 
     \b
       fraudctl export --since 2026-08-01 --out august.csv
       fraudctl export --out everything.parquet
     """
-    _write(out, since, limit, unlabelled_only=False, force=True)
+    _write(out, since, limit, unlabelled_only=False, force=force)
 
 
 def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlabelled_only: bool, force: bool) -> None:
@@ -195,8 +201,11 @@ def _write(out: Path | None, since: datetime | None, limit: int | None, *, unlab
 )
 @click.option("--send", is_flag=True, help="Score and label them through the running API instead of writing them.")
 @OUT
-def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: Path | None) -> None:
+@FORCE
+def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: Path | None, *, force: bool) -> None:
     """Generate labelled synthetic transactions: plausible, and of no real person.
+
+    An existing file that differs stays; --force replaces it.
 
     \b
       fraudctl demo-data --out demo.csv
@@ -206,10 +215,12 @@ def demo_data(rows: int, seed: int, fraud_share: float | None, send: bool, out: 
     from jobs.exchange.score_file import score_file
     from jobs.synthetic.demo_data import write_demo_data
 
+    if send and out is not None:
+        raise click.UsageError("expected --send or --out, not both")
     here = installation()
     with tempfile.TemporaryDirectory(prefix="fraud-demo-") as scratch:
         target = Path(scratch) / "demo.csv" if send else out
-        with opened(target) as written:
+        with opened(target, force=force) as written:
             frauds = write_demo_data(written, here, rows=rows, seed=seed, fraud_share=fraud_share)
         if send and target is not None:
             with ApiClient(client_settings()) as client:

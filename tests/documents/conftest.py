@@ -16,9 +16,9 @@ from tests.support.sample import Sample, made_up_sample
 
 _USE = """\
 fraudctl serve --first-time
-fraudctl demo-data --fraud-share 0.02 --out demo.csv
-fraudctl score demo.csv --out scored.csv
-fraudctl import-labels demo.csv --source analyst
+fraudctl demo-data --fraud-share 0.02 --out used.csv
+fraudctl score used.csv --out used-scored.csv
+fraudctl import-labels used.csv --source analyst
 export API_TOKEN=$(cat .api_token)
 curl -s http://127.0.0.1:5000/predict -H "Authorization: Bearer $API_TOKEN" -H "Content-Type: application/json" \\
   -d "{\\"data\\": [[$(seq -s , 29 | sed 's/[0-9]*/0/g')]], \\"transaction_ids\\": [\\"order-1001\\"]}"

@@ -44,7 +44,7 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, request: 
     replaced = {
         "postgresql://fraud:secret@db.example/fraud": request.getfixturevalue("postgresql_database"),
         "20260822T101530Z-3f9ac1d07b52": str(current_version(folder / "models")),
-        "0198c2a5-8f1e-7cc3-9d2b-3a5be0a4f5c1": pd.read_csv(folder / "scored.csv").request_id[0],
+        "0198c2a5-8f1e-7cc3-9d2b-3a5be0a4f5c1": pd.read_csv(folder / "used-scored.csv").request_id[0],
         "old/rf_model.pkl": "old/rf_model.pkl --trust",  # there is no terminal that could ask
         "API_TOKEN=... PORT=8080": "API_TOKEN=$(cat .api_token)",
     }

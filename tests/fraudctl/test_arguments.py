@@ -21,7 +21,7 @@ from jobs.exchange.write_table import TableWriter
     ],
 )
 def test_the_ending_in_either_case_decides_the_format(tmp_path: Path, name: str, begin: bytes) -> None:
-    with opened(tmp_path / name) as out:
+    with opened(tmp_path / name, force=True) as out:
         write_row(out)
 
     assert (tmp_path / name).read_bytes().startswith(begin)
@@ -31,7 +31,7 @@ def test_a_link_that_leads_to_itself_is_replaced(tmp_path: Path) -> None:
     link = tmp_path / "out.csv"
     link.symlink_to("out.csv")
 
-    with opened(link) as out:
+    with opened(link, force=True) as out:
         write_row(out)
 
     assert link.read_text().split() == ["x", "1"]
@@ -44,7 +44,7 @@ def test_a_file_with_other_content_stays_unless_it_is_forced(tmp_path: Path) -> 
     with pytest.raises(WouldReplace, match=r"todo\.csv: exists and differs"), opened(todo, force=False) as out:
         write_row(out)
     kept = todo.read_text()
-    with opened(todo) as out:
+    with opened(todo, force=True) as out:
         write_row(out)
     forced = todo.read_text()
     with opened(todo, force=False) as out:  # the same content again

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_result_may_take_the_place_of_its_input(
     fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path
 ) -> None:
     fraudctl("demo-data", "--rows", 20, "--out", "self.csv", env=running_api)
-    fraudctl("score", "self.csv", "--out", "self.csv", env=running_api)
+    fraudctl("score", "self.csv", "--out", "self.csv", "--force", env=running_api)
 
     assert [bool(line["request_id"]) for line in _lines("self.csv")] == [True] * 20
     assert [path.name for path in tmp_path.glob("*self.csv*")] == ["self.csv"]
@@ -109,6 +110,45 @@ def test_a_command_that_fails_leaves_the_result_before_it(
 
     assert (tmp_path / "link.csv").read_text() == "of yesterday"
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_only_force_replaces_a_file_that_differs(
+    fraudctl: Fraudctl, running_api: dict[str, str], tmp_path: Path
+) -> None:
+    fraudctl("demo-data", "--rows", 20, "--out", "demo.csv", env=running_api)
+    (tmp_path / "mine.csv").write_text("mine")
+
+    commands = (["demo-data", "--rows", "20"], ["score", "demo.csv"], ["unlabelled"], ["export"])
+    for command in commands:
+        refused = fraudctl(*command, "--out", "mine.csv", env=running_api, exit_code=2)
+        assert refused.stderr.splitlines()[-1].startswith("fraudctl: mine.csv: exists")
+        assert refused.stderr.endswith("; add --force to replace it, or give --out another name\n")
+    stored = fraudctl("db", "query", "SELECT COUNT(*) AS n FROM requests", env=running_api)
+
+    assert stored.stdout == "n\n0\n"  # nothing was scored for a result that has no place
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert not list(tmp_path.glob(".*.partial"))
+    for command in commands:
+        fraudctl(*command, "--out", "mine.csv", "--force", env=running_api)
+    assert len(list(_lines("mine.csv"))) == 20
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_a_file_with_the_same_content_is_no_other(
+    fraudctl: Fraudctl, sqlite_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    fraudctl("demo-data", "--rows", 20, "--out", f"demo.{ending}", env=sqlite_environment)
+    (tmp_path / f"demo.{ending}").rename(tmp_path / f"renamed.{ending}")
+    monkeypatch.setattr(time, "time", lambda: 2e9)  # gzip writes the time into its header by default
+
+    fraudctl("demo-data", "--rows", 20, "--out", f"renamed.{ending}", env=sqlite_environment)
+    fraudctl("demo-data", "--rows", 21, "--out", f"renamed.{ending}", env=sqlite_environment, exit_code=2)
+
+
+def test_demo_data_goes_into_a_file_or_to_the_api(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:
+    refused = fraudctl("demo-data", "--send", "--out", "demo.csv", env=sqlite_environment, exit_code=2)
+
+    assert "expected --send or --out, not both" in refused.stderr
 
 
 def test_a_result_may_go_into_a_device(fraudctl: Fraudctl, sqlite_environment: dict[str, str]) -> None:
