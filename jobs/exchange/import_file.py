@@ -147,8 +147,8 @@ def remember_import(
     if known is not None and not again:
         before = json.loads(known)
         raise AlreadyImported(
-            f"{name}: was imported before, as {before['name']} at {before['at']}; "
-            "its transactions would count twice. To import it again anyway, add --again."
+            f"{name}: was imported before, as {before['name']} at {before['at']}, so nothing was imported now. With "
+            "--again every row comes in once more, and a transaction that is still stored then counts twice."
         )
     store.set_meta(connection, key, json.dumps({"name": name, "at": timestamp(now)}))
 

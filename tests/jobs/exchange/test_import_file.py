@@ -96,10 +96,15 @@ def test_the_same_file_comes_in_once_unless_wanted_again(tmp_path: Path) -> None
     imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
     renamed = public_file(tmp_path, [10, 30], name="copy.csv")
 
-    with pytest.raises(AlreadyImported, match=r"copy\.csv: was imported before, as history\.csv at 2026-03-01"):
+    with pytest.raises(AlreadyImported) as refused:
         imported(renamed, database, models_dir=tmp_path / "models")
+    assert len(stored(database)) == 2
     again = imported(renamed, database, models_dir=tmp_path / "models", again=True)
 
+    assert str(refused.value) == (
+        "copy.csv: was imported before, as history.csv at 2026-03-01 00:00:00.000000, so nothing was imported now. "
+        "With --again every row comes in once more, and a transaction that is still stored then counts twice."
+    )
     assert again.rows == 2
     assert len(stored(database)) == 4
 
