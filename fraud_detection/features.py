@@ -32,6 +32,7 @@ _BOUND_TIMES_RANGE = 10  # a bound must stop broken feeds, not rare customers
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _BOUNDS = ("minimum", "maximum", "seen_minimum", "seen_maximum")
 _NUMBER_TYPES = frozenset({float, int})  # excludes bool, so True is no number
+_ROW_BY_NAME = "send the row by name, with Amount in place of Amount_scaled"
 
 
 class BadFeatureList(ExpectedError):
@@ -177,8 +178,10 @@ class FeatureList:
             matrix = np.array([[_to_float(value) for value in row] for row in rows], dtype=np.float64)
         return matrix
 
-    def check(self, matrix: Matrix) -> int:
+    def check(self, matrix: Matrix, *, if_unscaled: str = _ROW_BY_NAME) -> int:
         """Return how many rows are suspicious: a value was never seen, although it is within its bounds.
+
+        `if_unscaled` says what the sender can do if an Amount_scaled above its bound is in units of the currency.
 
         Raises InvalidTransactions, naming row and feature of the first value that is not finite and within its bounds.
         """
@@ -190,7 +193,8 @@ class FeatureList:
         if not accepted.all():
             index, place = (int(number) for number in np.argwhere(~accepted)[0])
             feature, value = self.features[place], matrix[index, place]
-            unscaled = _UNSCALED if feature.name == SCALED_AMOUNT and self.scales_amounts and value > 0 else ""
+            is_perhaps_unscaled = feature.name == SCALED_AMOUNT and self.scales_amounts and value > 0
+            unscaled = f". If it is in units of the currency, {if_unscaled}" if is_perhaps_unscaled else ""
             raise InvalidTransactions(
                 f"row {index}, feature {feature.name}: expected a finite number "
                 f"from {feature.minimum:g} to {feature.maximum:g}{unscaled}{_way_out(value)}"
@@ -237,16 +241,23 @@ class FeatureList:
         if type(amount) not in _NUMBER_TYPES:
             raise InvalidTransactions(f"row {index}, Amount: expected a number, got {_json_type(amount)}")
         scaled = scaling.scaled(_to_float(amount))
-        feature = self.features[self.names.index(SCALED_AMOUNT)]
-        if not feature.minimum <= scaled <= feature.maximum:
-            lowest, highest = (
-                bound * scaling.standard_deviation + scaling.mean for bound in (feature.minimum, feature.maximum)
-            )
-            raise InvalidTransactions(
-                f"row {index}, Amount: expected a finite number from {lowest:g} to {highest:g}, which is Amount_scaled "
-                f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(scaled)}"
-            )
+        wrong = self.amount_problem(scaled, scaling)
+        if wrong is not None:
+            raise InvalidTransactions(f"row {index}, Amount: {wrong}")
         return {**{name: value for name, value in row.items() if name != PLAIN_AMOUNT}, SCALED_AMOUNT: scaled}
+
+    def amount_problem(self, scaled: float, scaling: AmountScaling) -> str | None:
+        """Return what was expected of an Amount that becomes this Amount_scaled, None if that is within its bounds."""
+        feature = self.features[self.names.index(SCALED_AMOUNT)]
+        if feature.minimum <= scaled <= feature.maximum:
+            return None
+        lowest, highest = (
+            bound * scaling.standard_deviation + scaling.mean for bound in (feature.minimum, feature.maximum)
+        )
+        return (
+            f"expected a finite number from {lowest:g} to {highest:g}, which is Amount_scaled "
+            f"from {feature.minimum:g} to {feature.maximum:g}{_way_out(scaled)}"
+        )
 
     def _wrong_names(self, row: dict[str, Any]) -> str:
         missing = [
@@ -294,9 +305,6 @@ def _to_float(value: Any) -> float:
 def _json_type(value: object) -> str:
     names = {bool: "a boolean", str: "a string", list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-_UNSCALED = ". If it is in units of the currency, send the row by name, with Amount in place of Amount_scaled"
 
 
 def _way_out(value: float) -> str:

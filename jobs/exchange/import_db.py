@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pysqlite3 import dbapi2
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
-from fraud_detection.contract import TRANSACTION_ID_FORM
+from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT, TRANSACTION_ID_FORM
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
@@ -39,6 +39,10 @@ _EARLIEST_SECOND = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 
 _DAMAGED = "expected a whole SQLite database, but this file is damaged or cut off"
+_AS_A_FILE = (
+    f"write the table to a CSV file with a column {PLAIN_AMOUNT} in place of {SCALED_AMOUNT}, and import that with "
+    "`fraudctl import`, which scales it"
+)
 _RECOVER = "copy it once more from its source, or import what `sqlite3 FILE .recover` saves"
 
 
@@ -213,7 +217,7 @@ class _Rows:
         except InvalidTransactions:
             for place, row in enumerate(numbers, done):
                 try:
-                    self.features.to_matrix([row])
+                    self.features.check(self.features.to_numbers([row], None), if_unscaled=_AS_A_FILE)
                 except InvalidTransactions as error:
                     raise self.bad(place, str(error).removeprefix("row 0, ")) from error
             raise

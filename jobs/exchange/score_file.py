@@ -1,12 +1,13 @@
 """Sends a file of transactions to a running API, and writes the scores to a table."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from jobs.exchange.api_client import ApiClient, Scored, rows_per_request
+from jobs.exchange.api_client import ApiClient, ApiRefused, Scored, rows_per_request
 from jobs.exchange.table import BadTransactionFile
 from jobs.exchange.transaction_file import Page, pages, read_layout
 from jobs.exchange.write_table import TableWriter
@@ -59,7 +60,7 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
     stored twice. `out` gets a row for each transaction, a text stream as CSV, a binary one as Parquet. When its column
     is_fraud is filled in, `label_file` reads it.
 
-    Raises BadTransactionFile, ApiRefused, ApiAway.
+    Raises BadTransactionFile, ApiRefused (the message names the line; earlier requests are stored), ApiAway.
     """
     served = client.served_model()
     layout = read_layout(path, served.features, strict=False)
@@ -75,9 +76,16 @@ def score_file(path: Path, client: ApiClient, *, run: str, out: TextIO | BinaryI
     ):
         for page in pages(path, served.features, layout, scaling=served.amount_scaling):
             for part in _parts(page, rows_per_request(served.features)):
-                scored = client.score(
-                    part.matrix.tolist(), part.transaction_ids, idempotency_key=f"{run}-{part.lines[0]}"
-                )
+                try:
+                    scored = client.score(
+                        part.matrix.tolist(), part.transaction_ids, idempotency_key=f"{run}-{part.lines[0]}"
+                    )
+                except ApiRefused as error:
+                    named = re.search(r"\brow (\d+)\b", str(error))
+                    if named is None:
+                        raise
+                    place = f"{path}, {layout.unit} {part.lines[int(named[1])]}"
+                    raise ApiRefused(error.status, f"{place}: {error}", error.code) from error
                 total.add(scored, part.is_fraud)
                 if table is not None:
                     for row in _rows(part, scored):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fraud_detection.clock import TIME_FORM, stored_time, timestamp
 from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT, TRANSACTION_ID_FORM
@@ -24,6 +25,7 @@ R = TypeVar("R")
 PUBLIC_START = datetime(2013, 9, 1, tzinfo=UTC)
 """When the public data set, whose Time counts seconds from its first transaction, was collected."""
 
+_PLAIN_COLUMN = f"name the column {PLAIN_AMOUNT} in place of {SCALED_AMOUNT}, and the import scales it"
 _NO_SECONDS = "column Time: expected a number of seconds after the start"
 
 
@@ -236,11 +238,20 @@ class _Parser:
         except InvalidTransactions:
             for row in range(len(numbers)):
                 try:
-                    self.features.check(numbers[row : row + 1])
+                    self.features.check(numbers[row : row + 1], if_unscaled=_PLAIN_COLUMN)
                 except InvalidTransactions as error:
-                    raise self.bad(chunk, row, str(error).removeprefix("row 0, ")) from error
+                    wrong = self.wrong_amount(numbers[row]) or str(error).removeprefix("row 0, ")
+                    raise self.bad(chunk, row, wrong) from error
             raise
         return numbers
+
+    def wrong_amount(self, row: NDArray[np.float64]) -> str | None:
+        """Return what is wrong with a plain Amount in its own units, None if nothing is."""
+        place = self.layout.amount_place
+        if place is None or self.scaling is None:
+            return None
+        wrong = self.features.amount_problem(float(row[place]), self.scaling)
+        return None if wrong is None else f"column {PLAIN_AMOUNT}: {wrong}"
 
     def truths(self, chunk: Chunk, texts: dict[int, list[str]]) -> list[bool | None]:
         if self.layout.class_place is None:

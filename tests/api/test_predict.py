@@ -114,6 +114,20 @@ def test_an_amount_is_scaled_as_get_model_says_and_stored_as_amount_scaled(
     assert decision.features == dict(zip(features.names, [*ROWS[0][:-1], scaled], strict=True))
 
 
+def test_a_negative_amount_is_accepted_down_to_the_bound_and_suspicious_below_what_was_seen(
+    client: FlaskClient, authorized: dict[str, str], features: FeatureList
+) -> None:
+    def status(amount: float) -> int:
+        paid = dict(zip(features.names[:-1], [0.0] * 28, strict=True)) | {"Amount": amount}
+        return client.post("/predict", json={"data": [paid]}, headers=authorized).status_code
+
+    statuses = [status(amount) for amount in (-1.5, -800, -900)]
+
+    suspicious = "fraud_suspicious_rows_total 1.0"  # -800: the others were seen, or are refused
+    assert statuses == [200, 200, 422]
+    assert suspicious in client.get("/metrics", headers=authorized).get_data(as_text=True)
+
+
 def test_a_wider_list_with_the_same_names_takes_over_store_and_model(
     start_api: Callable[[ApiSettings], Api],
     sqlite_environment: dict[str, str],

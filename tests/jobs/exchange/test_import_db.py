@@ -279,6 +279,15 @@ def test_a_cell_that_is_too_long_is_refused(tmp_path: Path, column: str, message
         imported(path, tmp_path / "requests.db")
 
 
+def test_an_amount_that_is_not_scaled_is_refused_with_what_an_importer_can_do(tmp_path: Path) -> None:
+    path = old_database(tmp_path, "V1 REAL, Amount_scaled REAL", (1, 2), (1, 2e9))
+
+    with pytest.raises(
+        BadOldDatabase, match=r"row 2 .*: feature Amount_scaled: .* write the table to a CSV file with a"
+    ):
+        imported(path, tmp_path / "requests.db")
+
+
 def test_a_file_of_another_kind_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "old.db").write_text("V1,Amount_scaled,Class\n1,2,0\n")
 

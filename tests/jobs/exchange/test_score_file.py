@@ -11,7 +11,7 @@ from fraud_detection.features import FeatureList
 from fraud_detection.model.read import Model
 from fraud_detection.settings import ClientSettings
 from fraud_detection.store import Store, decisions, history
-from jobs.exchange.api_client import ApiClient
+from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.label_file import label_file
 from jobs.exchange.score_file import score_file
 from jobs.exchange.table import BadTransactionFile
@@ -69,3 +69,14 @@ def test_a_line_that_is_no_transaction_is_named(running_api: dict[str, str], tmp
         pytest.raises(BadTransactionFile, match="line 5: column Amount: expected a number"),
     ):
         score_file(path, client, run="r", out=io.StringIO())
+
+
+def test_a_line_that_the_api_refuses_is_named(running_api: dict[str, str], tmp_path: Path) -> None:
+    path = public_file(tmp_path, 1200)
+    path.write_text(path.read_text() + "t1200,x," + "1," * 28 + "300000,0\n")
+
+    with (
+        ApiClient(ClientSettings.from_env(running_api)) as client,
+        pytest.raises(ApiRefused, match=r"1200\.csv, line 1202: the API answered 422: row 200, feature Amount_scaled"),
+    ):
+        score_file(path, client, run="r")

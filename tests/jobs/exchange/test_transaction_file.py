@@ -53,6 +53,36 @@ def test_reads_a_scaled_amount_as_it_is(tmp_path: Path) -> None:
     assert page.matrix[0, -1] == 1.5
 
 
+def test_an_amount_beyond_its_bounds_is_refused_with_what_an_importer_can_do(tmp_path: Path) -> None:
+    scaled = written(tmp_path, PUBLIC_HEADER.replace("Amount", "Amount_scaled"), f"0,{COMPONENTS},5000,0")
+    plain = written(tmp_path, PUBLIC_HEADER, f"0,{COMPONENTS},10,0", f"0,{COMPONENTS},9000,0", name="plain.csv")
+
+    with pytest.raises(BadTransactionFile) as unscaled:
+        read(scaled, default_features())
+    with pytest.raises(BadTransactionFile) as too_large:
+        read(plain, default_features(), AmountScaling(20, 10))
+
+    assert str(unscaled.value).startswith(
+        f"{scaled}, line 2: feature Amount_scaled: expected a finite number from -3.6 to 782.4. If it is in units of "
+        "the currency, name the column Amount in place of Amount_scaled, and the import scales it. If the value is "
+    )
+    assert str(too_large.value).startswith(
+        f"{plain}, line 3: column Amount: expected a finite number from -16 to 7844, which is Amount_scaled from -3.6 "
+        "to 782.4. If the value is right, set FEATURES_FILE"
+    )
+
+
+def test_a_negative_amount_is_scaled_like_any_other(tmp_path: Path) -> None:
+    refunds = written(tmp_path, PUBLIC_HEADER, f"0,{COMPONENTS},-16,0", f"0,{COMPONENTS},-0.5,0")
+    beyond = written(tmp_path, PUBLIC_HEADER, f"0,{COMPONENTS},-16.5,0", name="beyond.csv")
+
+    (page,) = read(refunds, default_features(), AmountScaling(20, 10))
+
+    assert page.matrix[:, -1].tolist() == [-3.6, -2.05]
+    with pytest.raises(BadTransactionFile, match="column Amount: expected a finite number from -16 to 7844"):
+        read(beyond, default_features(), AmountScaling(20, 10))
+
+
 def test_reads_an_installations_own_features_in_any_order(tmp_path: Path) -> None:
     path = written(
         tmp_path,
