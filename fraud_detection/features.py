@@ -25,6 +25,9 @@ Matrix = NDArray[np.float64]
 
 LIMIT = 1e9  # beyond it float32, in which the forest computes, is coarser than 64 units
 
+MAX_FEATURES = 500
+"""Maximum features of a list."""
+
 PUBLIC_BOUNDS_REVISION = 5
 """The first `schema_version` of rows within the built-in list's bounds; earlier rows were accepted up to LIMIT."""
 _BOUND_TIMES_RANGE = 10  # a bound must stop broken feeds, not rare customers
@@ -78,8 +81,8 @@ class FeatureList:
 
     def __post_init__(self) -> None:
         """Reject what cannot become a column and a JSON key."""
-        if not 1 <= len(self.features) <= 500:
-            raise BadFeatureList(f"expected 1 to 500 features, got {len(self.features)}")
+        if not 1 <= len(self.features) <= MAX_FEATURES:
+            raise BadFeatureList(f"expected 1 to {MAX_FEATURES} features, got {len(self.features)}")
         seen: set[str] = set()
         for place, feature in enumerate(self.features):
             lowered = feature.name.lower()

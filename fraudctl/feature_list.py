@@ -86,9 +86,9 @@ def init(file: Path, out: Path | None, *, force: bool, left_out: tuple[str, ...]
     """Write a first FEATURES_FILE from the header and the values of a CSV or Parquet file.
 
     Every column becomes a feature but Class, Time, ts, transaction_id and what is left out. The bounds are generous;
-    correct them by hand: a value outside is refused. If columns cannot become features, each is named with a way out,
-    and nothing is written. An existing file that differs stays, because its bounds may be corrected; --force replaces
-    it.
+    correct them by hand: a value outside is refused. If columns cannot become features, or an import would reject what
+    the other four hold, each is named with a way out, and nothing is written. A warning names columns that look like
+    the truth. An existing file that differs stays, because its bounds may be corrected; --force replaces it.
 
     \b
       fraudctl features init history.csv --leave-out shop --out features.json
@@ -99,13 +99,8 @@ def init(file: Path, out: Path | None, *, force: bool, left_out: tuple[str, ...]
 
     with seekable(file) as path, step(f"reading {path.name}"):
         draft = draft_of(path, left_out=left_out)
-    if draft.perhaps_the_truth:
-        click.echo(
-            f"Warning: {', '.join(draft.perhaps_the_truth)}: holds only 0 and 1, or is named like a label. Unless "
-            "it is a category that you encoded, check that it does not say which transactions were fraud. If it does, "
-            "rename it Class or leave it out: as a feature it tells the answer.",
-            err=True,
-        )
+    for warning in draft.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     text = to_json(draft.features)
     if out is None:
         click.echo(text, nl=False)

@@ -24,6 +24,7 @@ _BLOCK_CHARACTERS = 8 * MAX_LINE  # so that long lines need no more memory than 
 _MARK = "\x1f"
 _OUR_COLUMNS = {"request_id", "row"}
 
+_IN_A_CELL = "; if a comma belongs to a cell, write a point in its number, or quotes around its text"
 _TOO_LONG = f"expected a row of at most {MAX_LINE:,} characters; perhaps a quote that begins here has no end"
 
 csv.field_size_limit(MAX_LINE)  # of a process; a longer cell is refused below, with its place
@@ -49,6 +50,10 @@ class CsvTable:
             self.header = tuple(name.strip() for name in row)
             self._done = line
             break
+
+    def holds_numbers(self, place: int) -> bool:  # noqa: ARG002  a file of texts
+        """Return False, because every cell is a text."""
+        return False
 
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns in chunks, as Table describes."""
@@ -120,7 +125,8 @@ class CsvTable:
         for line, row in self._rows(itertools.chain(lines, rest)):
             if row:  # csv gives an empty list for a blank line
                 if len(row) != len(self.header):
-                    raise bad_row(self, line, f"expected {len(self.header)} columns, got {len(row)}")
+                    surplus = _IN_A_CELL if len(row) > len(self.header) else ""
+                    raise bad_row(self, line, f"expected {len(self.header)} columns, got {len(row)}{surplus}")
                 rows.append(row)
                 row_lines.append(line)
             if line >= self._done + len(lines):

@@ -13,7 +13,7 @@ from fraud_detection.contract import LABEL_SOURCES, MAX_BODY_BYTES, MAX_LABELS, 
 from jobs.exchange.api_client import ApiClient, ApiRefused
 from jobs.exchange.cell import read_number, read_truth
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile, other_separator
+from jobs.exchange.table import BadTransactionFile, instead_of_names
 from jobs.progress import bar
 
 _MIDNIGHT = "00:00:00.000000"
@@ -168,7 +168,7 @@ def _named_fields(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ):
             raise BadTransactionFile(
                 f"{table.header_place}: expected the columns transaction_id (or request_id and row) and is_fraud"
-                f"{other_separator(table)}"
+                f"{instead_of_names(table)}"
             )
         names = [name for name in table.header if name in _COLUMNS]
         repeated = next((name for name in names if names.count(name) > 1), None)

@@ -60,6 +60,11 @@ class ParquetTable:
         self.header = tuple(name.strip() for name in self._file.schema_arrow.names)
         self.header_place = f"{path}"
 
+    def holds_numbers(self, place: int) -> bool:
+        """Return whether the type of a column is a number, which a text may hold, too."""
+        kind = self._file.schema_arrow.field(place).type
+        return _is_number(kind) and self._file.schema_arrow.names[place] not in self._text_names
+
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns in chunks, as Table describes."""
         schema = self._file.schema_arrow

@@ -1,5 +1,6 @@
 """Defines what all readers of tables share: a chunk of rows, and the error for a file that cannot be read."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 
 CHUNK_ROWS = 1000
-
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 MAX_LINE = 1024 * 1024
 """Maximum characters of a line of CSV, with the lines that its cells in quotes go on in."""
@@ -62,6 +63,10 @@ class Table(Protocol):
     header_place: str
     """The file and, if the format has lines, the line of the header. Messages about columns start with it."""
 
+    def holds_numbers(self, place: int) -> bool:
+        """Return whether the file says that a column holds numbers; CSV says it of none."""
+        ...
+
     def chunks(self, numbers: Sequence[int], texts: Sequence[int]) -> Iterator[Chunk]:
         """Give the columns at these places in chunks; no column may be both a number and a text.
 
@@ -76,22 +81,39 @@ def repeated_column(header_place: str, name: str) -> BadTransactionFile:
     return BadTransactionFile(f"{header_place}: a column name appears twice: {name!r}")
 
 
-def other_separator(table: Table) -> str:
-    """Return, as the end of a sentence, what to do if other marks than commas separate the names, else nothing.
+def instead_of_names(table: Table) -> str:
+    """Return, as the end of a sentence, what stands where names belong with commas between, and what to do.
+
+    Return nothing if these are names.
+    """
+    names = [name for name in table.header if name]
+    marks = None if len(names) != 1 or table.unit != "line" else _separated_by(names[0])
+    if marks is not None:
+        return f", got {marks} between the names; save the file with commas, and with points in numbers"
+    if not _are_numbers(names):
+        return ""
+    no_names = "add a line with the names above" if table.unit == "line" else "write the table with names"
+    return f", got numbers; if this is the first transaction, {no_names}, otherwise rename the columns"
+
+
+def _separated_by(header: str) -> str | None:
+    """Return what separates names that came as one, None if it is one name.
 
     >>> _separated_by("transaction_id;is_fraud")
     'semicolons'
     """
-    marks = None if len(table.header) != 1 or table.unit != "line" else _separated_by(table.header[0])
-    return (
-        ""
-        if marks is None
-        else f", got {marks} between the names; save the file with commas, and with points in numbers"
-    )
+    separators = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (" ", "spaces"))
+    return next((name for mark, name in separators if mark in header), None)
 
 
-def _separated_by(header: str) -> str | None:
-    return next((name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if mark in header), None)
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Return whether names are rather the cells of a row: one is a fraction, or most are numbers.
+
+    >>> _are_numbers(["2026-01-01", "12.5", "corner"]), _are_numbers(["amount", "2025", "Class"])
+    (True, False)
+    """
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    return 2 * len(numbers) > len(names) or any(not number.isdecimal() for number in numbers)
 
 
 def require_plausible_size(path: Path, unpacked: int, packed: int, times: int = UNPACKED_TIMES) -> None:

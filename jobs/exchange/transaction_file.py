@@ -17,7 +17,7 @@ from fraud_detection.features import FeatureList, InvalidTransactions, Matrix
 from fraud_detection.model.manifest import AmountScaling
 from jobs.exchange.cell import read_id, read_truth
 from jobs.exchange.read_table import open_table
-from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, other_separator, repeated_column
+from jobs.exchange.table import BadTransactionFile, Chunk, Table, bad_row, instead_of_names, repeated_column
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,7 +85,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
     """
     with open_table(path) as table:
         header, where, unit = table.header, table.header_place, table.unit
-        separator = other_separator(table)
+        instead = instead_of_names(table)
         expected = "a header line with commas that names" if unit == "line" else "a column for"
     places = {name: place for place, name in enumerate(header)}
     repeated = next((name for name, count in Counter(header).items() if name and count > 1), None)
@@ -97,7 +97,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
         raise BadTransactionFile(
             f"{where}: expected {expected} every feature, {missing[0]} is missing"
             + (
-                separator
+                instead
                 or "; if your transactions have other features, write a FEATURES_FILE with `fraudctl features init`"
             )
         )
@@ -126,9 +126,14 @@ def _known(*places: int | None) -> list[int]:
 
 def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: Collection[str]) -> None:
     if layout.class_place is None:
+        other_case = next((name for name in layout.header if name.lower() == "class"), None)
         raise BadTransactionFile(
-            f"{where}: expected a column Class (1 fraud, 0 genuine, empty if unknown); "
-            "to score transactions without it, use `fraudctl score`"
+            f"{where}: expected a column Class (1 fraud, 0 genuine, empty if unknown)"
+            + (
+                "; to score transactions without it, use `fraudctl score`"
+                if other_case is None
+                else f", got {other_case}; rename it"
+            )
         )
     taken = {*layout.number_places, *layout.text_places}
     unnamed = [place + 1 for place, name in enumerate(layout.header) if not name]
