@@ -156,19 +156,37 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "auth.metricsTokenKey is the key of a token that opens everything: name another key, whose token opens only "
         "/metrics and /model",
     ),
-    ({"api": {"probePort": 5000}}, "api.probePort is 5000, the port of the API itself: set another port"),
+    (
+        {"api": {"probePort": 5000}},
+        "the pod of Deployment fraud-fraud-detection-api would have port 5000/TCP twice: remove it, or use what "
+        "neither you nor the chart uses already",
+    ),
     (
         {"fullnameOverride": "1fraud"},
-        "the name 1fraud starts with a digit, which Kubernetes rejects for a Service: set fullnameOverride to a name "
-        "that starts with a letter",
+        "the name 1fraud is none that Kubernetes accepts for a Service: set fullnameOverride to a name of lower-case "
+        "letters, digits and hyphens that starts with a letter",
     ),
     (
         {"commonLabels": {"app.kubernetes.io/component": "x"}},
-        "commonLabels sets app.kubernetes.io/component, which selects pods: use another label",
+        "commonLabels sets app.kubernetes.io/component, which the chart sets itself: use another label",
     ),
     (
-        {"api": {"podLabels": {"fraud-detection.io/data-volume": "x"}}},
-        "api.podLabels sets fraud-detection.io/data-volume, which selects pods: use another label",
+        {"jobs": {"retrain": {"podLabels": {"fraud-detection.io/data-volume": "x"}}}},
+        "jobs.retrain.podLabels sets fraud-detection.io/data-volume, which the chart sets itself: use another label",
+    ),
+    (
+        {"metrics": {"serviceMonitor": {"labels": {"app.kubernetes.io/part-of": "payments"}}}},
+        "metrics.serviceMonitor.labels sets app.kubernetes.io/part-of, which the chart sets itself: use another label",
+    ),
+    (
+        {"pushgateway": {"extraVolumes": [{"name": "data", "emptyDir": {}}]}},
+        "the pod of Deployment fraud-fraud-detection-pushgateway would have volume data twice: remove it, or use what "
+        "neither you nor the chart uses already",
+    ),
+    (
+        {"extraObjects": [{"kind": "Secret", "stringData": {"url": "postgresql://{{ .user }}@db"}}]},
+        "extraObjects[0] has {{ .user }}, which is nothing that the chart knows and would be empty: correct it, or "
+        "write {{ `{{ .user }}` }} if another program fills it in",
     ),
     (
         {"api": {"podAnnotations": {"kubectl.kubernetes.io/restartedAt": "x"}}},
@@ -209,9 +227,9 @@ def test_refuses(helm: Helm, values: dict[str, Any], message: str) -> None:
 
 
 def test_names_all_that_is_wrong_at_once(helm: Helm) -> None:
-    said = helm.refusal({"api": {"replicas": 2, "probePort": 5000}}).splitlines()
+    said = helm.refusal({"api": {"replicas": 2, "progressDeadlineSeconds": 5}}).splitlines()
 
-    assert [line.split(",")[0] for line in said[1:]] == ["- api.replicas is 2", "- api.probePort is 5000"]
+    assert [line.split(",")[0] for line in said[1:]] == ["- api.replicas is 2", "- api.progressDeadlineSeconds is 5"]
 
 
 def test_every_refusal_of_the_chart_is_tested() -> None:
@@ -221,3 +239,68 @@ def test_every_refusal_of_the_chart_is_tested() -> None:
 
     assert len(patterns) > 20
     assert [pattern for pattern in patterns if not any(re.fullmatch(pattern, message) for message in messages)] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "variable A in container api"),
+        ({"extraVolumes": [{"name": "tmp"}]}, "volume tmp"),
+        ({"extraVolumes": [{"name": "own"}, {"name": "own"}]}, "volume own"),
+        ({"extraVolumeMounts": [{"name": "own", "mountPath": "/app/models"}]}, "mount /app/models in container api"),
+        ({"initContainers": [{"name": "bootstrap"}]}, "container bootstrap"),
+        ({"sidecars": [{"name": "api"}]}, "container api"),
+        ({"initContainers": [{"name": "own"}], "sidecars": [{"name": "own"}]}, "container own"),
+        ({"sidecars": [{"name": "own", "env": [{"name": "A"}, {"name": "A"}]}]}, "variable A in container own"),
+        ({"sidecars": [{"name": "own", "ports": [{"containerPort": 5000, "protocol": "TCP"}]}]}, "port 5000/TCP"),
+        ({"hostAliases": [{"ip": "10.0.0.9"}, {"ip": "10.0.0.9"}]}, "host alias 10.0.0.9"),
+    ],
+)
+def test_refuses_a_part_of_a_pod_that_is_there_twice(helm4: Helm, settings: dict[str, Any], part: str) -> None:
+    said = helm4.refusal({"api": settings}).splitlines()[1:]
+
+    assert f"- the pod of Deployment fraud-fraud-detection-api would have {part} twice" in {
+        s.split(":")[0] for s in said
+    }
+
+
+@pytest.mark.parametrize(
+    "path", ["jobs.common", "jobs.backup", "jobs.detectDrift", "jobs.fraudctl", "jobs.retrain", "tests"]
+)
+def test_looks_at_every_pod_for_what_is_there_twice(helm4: Helm, path: str) -> None:
+    values: Any = {"extraVolumes": [{"name": "own"}, {"name": "own"}]}
+    for name in reversed(path.split(".")):
+        values = {name: values}
+    backup = values.setdefault("jobs", {}).get("backup", {})
+    values["jobs"]["backup"] = {"enabled": True, "existingClaim": "backups", **backup}
+
+    said = helm4.refusal(values).splitlines()[1:]
+
+    assert len(said) == (4 if path == "jobs.common" else 1)
+    assert all("would have volume own twice" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_unknown"),
+    [
+        ("{{ .password }}", True),
+        ("{{- .password | quote -}}", True),
+        ('{{ printf "%s" .password }}', True),
+        ("{{ .Values.global.typo }}", True),
+        ("{{ $.Values.api.typo | quote }}", True),
+        ("{{ .Values.api.port | quote }} {{ .Release.Name }} {{ .Chart.Version }}", False),
+        ('{{ .Values.global.typo | default "none" }}', False),
+        ('{{ include "fraud-detection.fullname" . }} {{ (dict "a" 1).a }}', False),
+        ('{{ `{{ .password }}` }} {{ "{{ .password }}" }}', False),
+        ("{{ with .Values.api }}{{ .port }}{{ end }}", False),
+    ],
+)
+def test_refuses_a_template_that_would_be_emptied(helm4: Helm, text: str, is_unknown: bool) -> None:
+    for extra in (
+        {"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": text}},
+        f"apiVersion: v1\nkind: A\nkey: |\n  {text}",
+    ):
+        if is_unknown:
+            assert f"- extraObjects[0] has {text}, which" in helm4.refusal({"extraObjects": [extra]})
+        else:
+            assert helm4.render({"extraObjects": [extra]})

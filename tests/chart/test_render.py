@@ -105,6 +105,43 @@ def test_every_name_fits_whatever_the_release_is_called(helm: Helm, release: str
     assert len({(m["kind"], m["metadata"]["name"]) for m in manifests}) == len(manifests)
 
 
+def names_of(manifests: list[Manifest]) -> set[tuple[str, str]]:
+    return {(m["kind"], m["metadata"]["name"]) for m in ours(manifests)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("r" * 52 + "a", {}), ("r" * 52 + "b", {})),
+        (("r" * 40 + "a", {}), ("r" * 40 + "b", {})),
+        (("r", {"fullnameOverride": "r" * 62 + "a"}), ("r", {"fullnameOverride": "r" * 62 + "b"})),
+        (("r" * 20, {"nameOverride": "n" * 62 + "a"}), ("r" * 20, {"nameOverride": "n" * 62 + "b"})),
+    ],
+    ids=["longest", "long", "fullnameOverride", "nameOverride"],
+)
+def test_a_name_that_is_cut_stays_unique(
+    helm4: Helm, one: tuple[str, dict[str, str]], other: tuple[str, dict[str, str]]
+) -> None:
+    names = [names_of(helm4.render(values, release=release)) for release, values in (one, other)]
+
+    assert names[0] & names[1] == set()
+    assert len(names[0]) == len(names[1])
+
+
+def test_objects_that_hold_something_keep_the_names_that_they_had(helm4: Helm) -> None:
+    """Another name of the claim would be an empty store, and one of the Service another address."""
+    names = names_of(helm4.render(release="r" * 53))
+
+    for kind, suffix in (("PersistentVolumeClaim", "data"), ("Service", "api"), ("Deployment", "api")):
+        cut = ("r" * 53 + "-fraud-detection")[: 62 - len(suffix)].removesuffix("-")
+        assert (kind, f"{cut}-{suffix}") in names
+
+
+def test_refuses_a_release_with_a_dot_which_no_service_can_have(helm4: Helm) -> None:
+    assert "the name fraud.eu-fraud-detection is none that Kubernetes accepts" in helm4.refusal({}, release="fraud.eu")
+    assert helm4.render({"fullnameOverride": "fraud-eu"}, release="fraud.eu")
+
+
 def ours(manifests: list[Manifest]) -> list[Manifest]:
     """Return all manifests but the extra objects."""
     return [m for m in manifests if "app.kubernetes.io/part-of" in m["metadata"].get("labels", {})]
@@ -125,9 +162,9 @@ def test_everything_carries_the_recommended_labels(helm: Helm) -> None:
 
 
 LABELLED = {
-    "commonLabels": {"team": "risk", "app.kubernetes.io/part-of": "payments"},
+    "commonLabels": {"team": "risk"},
     "api": {"podLabels": {"pod": "label"}},
-    "jobs": {"common": {"podLabels": {"pod": "label", "app.kubernetes.io/part-of": "payments"}}},
+    "jobs": {"common": {"podLabels": {"pod": "label"}}},
     "pushgateway": {"podLabels": {"pod": "label"}},
 }
 

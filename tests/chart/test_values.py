@@ -104,6 +104,20 @@ def test_the_schema_is_draft_07_closed_and_refers_to_itself_alone() -> None:
         ),
         ({"database": {"mode": "mysql"}}, "at '/database/mode': value must be one of 'sqlite', 'postgresql'"),
         ({"features": [{"min": 0, "name": "x"}]}, "at '/features/0': additional properties 'min' not allowed"),
+        (
+            {"api": {"serviceAccount": {"name": "API"}}},
+            "at '/api/serviceAccount/name': 'API' does not match pattern '^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?$'",
+        ),
+        (
+            {"commonLabels": {"team": "a b"}},
+            "at '/commonLabels/team': 'a b' does not match pattern "
+            "'^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$'",
+        ),
+        (
+            {"jobs": {"retrain": {"sidecars": [{"name": "The_Proxy"}]}}},
+            "at '/jobs/retrain/sidecars/0/name': 'The_Proxy' does not match pattern "
+            "'^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'",
+        ),
         ({"api": {"resources": {"limit": {}}}}, "at '/api/resources': additional properties 'limit' not allowed"),
     ],
 )
@@ -113,6 +127,13 @@ def test_the_schema_refuses(helm: Helm, values: dict[str, Any], message: str) ->
         "Error: values don't meet the specifications of the schema(s) in the following chart(s):\n"
         f"fraud-detection:\n- {message}"
     )
+
+
+@pytest.mark.parametrize("name", ["labels", "annotations", "podLabels", "nodeSelector"])
+def test_the_schema_refuses_a_key_that_no_label_can_have(helm4: Helm, name: str) -> None:
+    said = helm4.refusal({"api": {name: {"a key": "x"}}})
+
+    assert re.search("'a key' does not match pattern", said)
 
 
 def test_takes_the_values_that_a_parent_chart_adds(helm: Helm) -> None:
@@ -172,6 +193,7 @@ def test_every_field_of_a_template_is_a_value_or_an_argument() -> None:
     keys = {name for path, _ in leaves(VALUES) for name in path}
     arguments = {name for text in TEMPLATES.values() for name in re.findall(r'"([a-z]\w*)"', text)}
     of_lists = {"host", "path", "paths", "pathType", "minimum", "maximum", "alert", "groups", "rules", "data", "scheme"}
+    of_lists |= {"kind", "metadata", "ports", "containerPort", "protocol", "whenUnsatisfiable"}
     for path, text in TEMPLATES.items():
         without_texts = re.sub(r'"[^"]*"|{{-? ?/\*.*?\*/ ?-?}}', "", text, flags=re.DOTALL)
         code = " ".join(re.findall(r"{{.*?}}", without_texts, re.DOTALL))

@@ -6,12 +6,18 @@
 
 {{- define "fraud-detection.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- include "fraud-detection.cut" (dict "root" . "name" (.Values.fullnameOverride | default $full) "room" 63) }}
+{{- end }}
+
+{{/* (dict "root" $ "name" "…" "room" 63): the name, cut if it is too long. A cut name stays unique: it still has the whole name
+of the release, or it ends in a hash of the name. */}}
+{{- define "fraud-detection.cut" -}}
+{{- $isNamedByRelease := not (or .root.Values.fullnameOverride .root.Values.nameOverride (ne .root.Chart.Name "fraud-detection")) }}
+{{- if or (le (len .name) .room) (and $isNamedByRelease (le (len .root.Release.Name) .room)) }}
+{{- .name | trunc .room | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- printf "%s-%s" (.name | trunc (sub .room 6 | int) | trimSuffix "-") (.name | sha256sum | trunc 5) }}
 {{- end }}
 {{- end }}
 
@@ -19,7 +25,7 @@
 the suffix. A CronJob's name may have 52 characters, because its Jobs append 11. */}}
 {{- define "fraud-detection.componentName" -}}
 {{- $room := sub (default 63 .max) (add1 (len .suffix)) | int }}
-{{- printf "%s-%s" (include "fraud-detection.fullname" .root | trunc $room | trimSuffix "-") .suffix }}
+{{- printf "%s-%s" (include "fraud-detection.cut" (dict "root" .root "name" (include "fraud-detection.fullname" .root) "room" $room)) .suffix }}
 {{- end }}
 
 {{- define "fraud-detection.cronJobName" -}}

@@ -98,8 +98,8 @@
 {{- if and .Values.auth.requireExistingSecret (not .Values.auth.existingSecret) }}
 - auth.requireExistingSecret is true and auth.existingSecret is empty: set auth.existingSecret to a Secret whose key {{ .Values.auth.tokenKey }} is the token
 {{- end }}
-{{- if not (regexMatch "^[a-z]" (include "fraud-detection.fullname" .)) }}
-- the name {{ include "fraud-detection.fullname" . }} starts with a digit, which Kubernetes rejects for a Service: set fullnameOverride to a name that starts with a letter
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "fraud-detection.fullname" .)) }}
+- the name {{ include "fraud-detection.fullname" . }} is none that Kubernetes accepts for a Service: set fullnameOverride to a name of lower-case letters, digits and hyphens that starts with a letter
 {{- end }}
 {{- if eq .Values.auth.tokenKey .Values.auth.previousTokenKey }}
 - auth.previousTokenKey is the key of the current token: name another key, which need not exist yet
@@ -107,17 +107,7 @@
 {{- if has (include "fraud-detection.metricsTokenKey" .) (list .Values.auth.tokenKey .Values.auth.previousTokenKey) }}
 - auth.metricsTokenKey is the key of a token that opens everything: name another key, whose token opens only /metrics and /model
 {{- end }}
-{{- if eq (int $api.port) (int $api.probePort) }}
-- api.probePort is {{ $api.probePort }}, the port of the API itself: set another port
-{{- end }}
-{{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "fraud-detection.io/data-volume" }}
-{{- range $where, $labels := dict "commonLabels" .Values.commonLabels "api.podLabels" $api.podLabels "jobs.common.podLabels" $jobs.common.podLabels "pushgateway.podLabels" .Values.pushgateway.podLabels }}
-  {{- range $label, $_ := $labels }}
-    {{- if has $label $reserved }}
-- {{ $where }} sets {{ $label }}, which selects pods: use another label
-    {{- end }}
-  {{- end }}
-{{- end }}
+{{- include "fraud-detection.reservedLabels" (dict "path" "" "values" .Values) }}
 {{- range $name, $_ := $api.podAnnotations }}
   {{- if has $name (list "fraud-detection.io/model-digest" "kubectl.kubernetes.io/restartedAt" "kubectl.kubernetes.io/default-container" "checksum/config") }}
 - api.podAnnotations sets {{ $name }}, which the chart or a promotion sets: remove it
@@ -139,4 +129,84 @@
 {{- if and .Values.networkPolicy.enabled $fromOutside (not .Values.networkPolicy.ingressFrom) }}
 - the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}]
 {{- end }}
+
+{{- /* What Kubernetes or Helm would refuse, or empty, without a word about the value at fault. */}}
+{{- include "fraud-detection.repetitions" . }}
+{{- range $index, $object := .Values.extraObjects }}
+  {{- range include "fraud-detection.unknownFields" (dict "root" $ "object" $object) | fromYamlArray }}
+    {{- $escaped := printf "{{ `%s` }}" . }}
+- extraObjects[{{ $index }}] has {{ . }}, which is nothing that the chart knows and would be empty: correct it, or write {{ $escaped }} if another program fills it in
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "path" "" "values" .Values): a line for each label that the chart sets and the values, too. */}}
+{{- define "fraud-detection.reservedLabels" -}}
+{{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "fraud-detection.io/data-volume" }}
+{{- range $name, $value := .values }}
+  {{- $path := printf "%s.%s" $.path $name | trimPrefix "." }}
+  {{- if has $name (list "commonLabels" "labels" "podLabels") }}
+    {{- range $label, $_ := $value }}
+      {{- if has $label $reserved }}
+- {{ $path }} sets {{ $label }}, which the chart sets itself: use another label
+      {{- end }}
+    {{- end }}
+  {{- else if kindIs "map" $value }}
+    {{- include "fraud-detection.reservedLabels" (dict "path" $path "values" $value) }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A line for each part of a pod that is there twice, of which the API server accepts one. */}}
+{{- define "fraud-detection.repetitions" -}}
+{{- range $file := list "api/deployment.yaml" "jobs/backup-cronjob.yaml" "jobs/detect-drift-cronjob.yaml" "jobs/fraudctl-cronjob.yaml" "jobs/retrain-cronjob.yaml" "pushgateway/deployment.yaml" "tests/smoke.yaml" }}
+  {{- $owner := include (printf "%s/%s" $.Template.BasePath $file) $ | fromYaml }}
+  {{- $pod := dig "spec" "jobTemplate" "spec" "template" "spec" (dig "spec" "template" "spec" (dig "spec" dict $owner) $owner) $owner }}
+  {{- $parts := list }}
+  {{- range $container := concat (dig "initContainers" list $pod) (dig "containers" list $pod) }}
+    {{- $parts = append $parts (printf "container %s" .name) }}
+    {{- range .env }}{{ $parts = append $parts (printf "variable %s in container %s" .name $container.name) }}{{ end }}
+    {{- range .volumeMounts }}{{ $parts = append $parts (printf "mount %s in container %s" .mountPath $container.name) }}{{ end }}
+    {{- range .ports }}{{ $parts = append $parts (printf "port %v/%s" .containerPort (.protocol | default "TCP")) }}{{ end }}
+  {{- end }}
+  {{- range dig "volumes" list $pod }}{{ $parts = append $parts (printf "volume %s" .name) }}{{ end }}
+  {{- range dig "imagePullSecrets" list $pod }}{{ $parts = append $parts (printf "pull secret %s" .name) }}{{ end }}
+  {{- range dig "hostAliases" list $pod }}{{ $parts = append $parts (printf "host alias %s" .ip) }}{{ end }}
+  {{- range dig "topologySpreadConstraints" list $pod }}{{ $parts = append $parts (printf "spread constraint %v %v" .topologyKey .whenUnsatisfiable) }}{{ end }}
+  {{- $seen := dict }}
+  {{- range $parts }}
+    {{- if hasKey $seen . }}
+- the pod of {{ $owner.kind }} {{ $owner.metadata.name }} would have {{ . }} twice: remove it, or use what neither you nor the chart uses already
+    {{- end }}
+    {{- $_ := set $seen . true }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "root" $ "object" map or text): the actions of a template that begin with a field which is not there. A text that
+moves the dot, with `range` or `with`, has fields of its own and none of them. */}}
+{{- define "fraud-detection.unknownFields" -}}
+{{- $root := .root }}
+{{- $text := ternary .object (toYaml .object) (kindIs "string" .object) }}
+{{- $unknown := list }}
+{{- $literal := "\\x22([^\\x22\\\\]|\\\\.)*\\x22|\\x60[^\\x60]*\\x60" }}
+{{- if not (regexMatch "{{-?\\s*(range|with|define|block)\\b" $text) }}
+  {{- range regexFindAll (printf "{{-?([^\\x22\\x60}]|%s)*}}" $literal) $text -1 }}
+    {{- $action := . }}
+    {{- $code := regexReplaceAll $literal . "" }}
+    {{- range regexFindAll "(^|[^\\w).])\\.[A-Za-z_]\\w*" $code -1 }}
+      {{- if not (has (regexFind "\\w+$" .) (list "Values" "Release" "Chart" "Capabilities" "Files" "Template" "Subcharts")) }}
+        {{- $unknown = append $unknown $action }}
+      {{- end }}
+    {{- end }}
+    {{- with regexFind "^{{-?\\s*\\$?\\.Values(\\.\\w+)+\\s*(\\|\\s*\\w+\\s*)*-?}}$" . }}
+      {{- $value := $root.Values }}
+      {{- range splitList "." (regexFind "Values(\\.\\w+)+" . | trimPrefix "Values.") }}
+        {{- if kindIs "map" $value }}{{ $value = index $value . }}{{ else }}{{ $value = nil }}{{ end }}
+      {{- end }}
+      {{- if kindIs "invalid" $value }}{{ $unknown = append $unknown $action }}{{ end }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- toYaml (uniq $unknown) }}
 {{- end }}
