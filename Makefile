@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The locks are complete, so pip must not resolve: it would reject the overrides of [tool.uv] in pyproject.toml.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+# This environment finds the checkout, so that `…/.venv/bin/python -m fraudctl` works in every folder.
+IN_EVERY_FOLDER := import os, pathlib, sysconfig; \
+  pathlib.Path(sysconfig.get_path("purelib"), "fraud-detection.pth").write_text(os.getcwd() + "\n")
 # Extras stay in the lock, because older pip treats `coverage[toml]` as unpinned beside `coverage==7`.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --no-strip-extras --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
@@ -23,6 +26,7 @@ help:  ## list the commands
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the packages of the API and the jobs (a minute, only the first time)"
 	@$(PIP_INSTALL) -r requirements/api.txt -r requirements/jobs.txt
+	@$(BIN)/python -c '$(IN_EVERY_FOLDER)'
 	@touch $@
 
 .venv/dev: .venv/runtime requirements/dev.txt

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -22,11 +23,16 @@ def environment() -> dict[str, str]:
     Raises BadSetting if that file is empty or cannot be read.
     """
     environ = dict(os.environ)
-    if not environ.get("API_TOKEN") and not environ.get("API_TOKEN_FILE") and TOKEN_FILE.exists():
+    if not has_token(environ) and TOKEN_FILE.exists():
         if not token_was_made():
             raise BadSetting(f"{TOKEN_FILE}: is empty; `fraudctl serve --first-time` creates a new token")
         environ["API_TOKEN_FILE"] = str(TOKEN_FILE)
     return environ
+
+
+def has_token(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment names a token of the API."""
+    return any(environ.get(name) for name in ("API_TOKEN", "API_TOKEN_FILE"))
 
 
 def token_was_made() -> bool:
@@ -51,7 +57,13 @@ def installation() -> Installation:
 
 def client_settings() -> ClientSettings:
     """Return address and token of the running API; raises BadSetting."""
-    settings = ClientSettings.from_env(environment())
+    environ = environment()
+    if not has_token(environ):
+        raise BadSetting(
+            f"API_TOKEN is not set, and {TOKEN_FILE.absolute()}, which `fraudctl serve --first-time` makes, is not "
+            "there; set it, or run this in the folder of your installation"
+        )
+    settings = ClientSettings.from_env(environ)
     warn(short_token_warning("API_TOKEN", settings.api_token))
     return settings
 

@@ -23,7 +23,7 @@ from fraud_detection.remembered import features_file
 from fraud_detection.settings import ApiSettings, JobSettings, SharedSettings
 from fraud_detection.vanished import Mark
 from fraudctl.arguments import ask
-from fraudctl.caller import TOKEN_FILE, environment, installation, token_was_made
+from fraudctl.caller import TOKEN_FILE, environment, has_token, installation, token_was_made
 from jobs.installation import Installation
 
 
@@ -38,7 +38,7 @@ def serve(first_time: bool) -> None:
 
     Without API_TOKEN, the API uses the token in .api_token, which --first-time creates and only you can read.
     """
-    if first_time and not os.environ.get("API_TOKEN") and not os.environ.get("API_TOKEN_FILE") and not token_was_made():
+    if first_time and not has_token(os.environ) and not token_was_made():
         write_token(TOKEN_FILE)
         click.echo(f"Created a token in {TOKEN_FILE} (only you can read it)", err=True)
     environ = environment()

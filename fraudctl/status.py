@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from fraud_detection.exit_codes import ExitCode
-from fraudctl.caller import client_settings, environment, installation
+from fraudctl.caller import client_settings, environment, has_token, installation
 
 
 @click.command()
@@ -20,8 +20,7 @@ def status(*, as_json: bool) -> None:
     from jobs.reporting.status import tell
 
     here = installation()
-    has_token = any(environment().get(name) for name in ("API_TOKEN", "API_TOKEN_FILE"))
-    client = client_settings() if has_token else None
+    client = client_settings() if has_token(environment()) else None
     with step("looking"):
         found = look(here, client, datetime.now(UTC))
     click.echo(found.to_json() if as_json else tell(found), nl=not as_json)

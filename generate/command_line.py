@@ -17,6 +17,11 @@ One command line for the whole system. In a checkout `fraudctl` stands for `.ven
 image has the command under this name. Every command explains itself with `--help`. [Variables](configuration.md)
 configure it. `fraudctl status` shows where you are and what is next, `fraudctl --version` the version.
 
+**From another folder.** Write the path of that Python in full: `make setup` and `make run` let it find the checkout
+from every folder. A path that is not absolute counts from the folder in which you run a command: the defaults
+`models/`, `data/` and `baseline/`, `.api_token`, and arguments. So run commands in the folder of your installation, or
+let the variables name full paths. A command that finds no model, database or token says in full where it looked.
+
 **Completion with the Tab key.** In a checkout, first install the command into `.venv/bin`, and put that on the PATH:
 `.venv/bin/python -m pip install --no-deps --editable .`, then `. .venv/bin/activate`. Then add the line of your shell
 to a file that it reads when it starts:

@@ -27,7 +27,7 @@ from jobs.drift.compare import PERIOD, Decisions, Reference, compare
 from jobs.drift.reference import read_reference
 from jobs.drift.report import DriftReport, Provenance, paragraph, read_finding, to_json, unable_to_compare
 from jobs.drift.windows import consecutive_windows, first_reference, newest_transactions, other_model_serves
-from jobs.installation import NO_MODEL, Installation
+from jobs.installation import Installation
 from jobs.progress import step
 from jobs.reporting.pushgateway import Run, push_drift
 from jobs.training.due import last_judgement, next_retraining
@@ -84,7 +84,7 @@ def _attempt(here: Installation, now: datetime) -> DriftReport:
         model = here.served_model()
     except ModelRefused as error:
         is_first = error.reason == "missing" and not here.has_model()
-        return unable_to_compare(NO_MODEL if is_first else str(error))
+        return unable_to_compare(here.no_model if is_first else str(error))
     provenance = Provenance(model.version, model.digest, served_digest=None, seed=model.manifest.seed)
     # A time ahead of now was stored while a clock was wrong, and would be among the newest until it has come.
     since, until = timestamp(now - PERIOD), timestamp(now + CLOCK_DIFFERENCE)

@@ -18,12 +18,6 @@ from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
 
-NO_MODEL = (
-    "There is no model yet: `fraudctl serve --first-time` creates what is missing and starts the API. If you have "
-    "labelled history, run `fraudctl import FILE` first"
-)
-"""What commands say to a user who starts with nothing."""
-
 
 @dataclass(frozen=True)
 class Installation:
@@ -46,6 +40,14 @@ class Installation:
     def mlflow_folder(self) -> Path:
         """Return the folder of MLflow's local store, used if MLFLOW_TRACKING_URI names no server."""
         return self.settings.latest_db.parent
+
+    @property
+    def no_model(self) -> str:
+        """Return what to say to a user who starts with nothing, or in another folder than that of the installation."""
+        return (
+            f"There is no model yet in {self.models_dir.absolute()}: `fraudctl serve --first-time` creates what is "
+            "missing and starts the API. If you have labelled history, run `fraudctl import FILE` first"
+        )
 
     def has_model(self) -> bool:
         """Return whether there is a current model, or a pickle of another program in its place, whatever its state."""

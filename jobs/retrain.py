@@ -27,7 +27,7 @@ from fraud_detection.model.read import Model, ModelRefused, ModelUndecided, jour
 from fraud_detection.model.write import collect, record, write_version
 from fraud_detection.settings import JobSettings
 from jobs.drift.report import read_finding
-from jobs.installation import NO_MODEL, Installation
+from jobs.installation import Installation
 from jobs.progress import step
 from jobs.reporting import mlflow_run as run_record
 from jobs.reporting import paragraph as explanation
@@ -166,7 +166,7 @@ def _attempt(
     here: Installation, *, force: bool, find_api: Callable[[], RunningApi | None], now: datetime
 ) -> Retraining:
     if here.is_empty():
-        raise NothingYet(NO_MODEL)
+        raise NothingYet(here.no_model)
     finish_promotion(here, actor=ACTOR, find_api=find_api)
     # A current version that cannot be read is no reason to train as if this installation had none: it fails here.
     served = here.served_model() if here.has_model() else None

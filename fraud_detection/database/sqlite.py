@@ -33,7 +33,7 @@ def open_file(path: Path, *, read_only: bool, allow_network_filesystem: bool) ->
     require_database_file(path)
     if not path.exists():
         raise DatabaseRefused(
-            "missing", gone(path) or f"{path}: no database there; create one with `fraudctl bootstrap`"
+            "missing", gone(path) or f"{path.absolute()}: no database there; create one with `fraudctl bootstrap`"
         )
     return _engine(path, read_only=read_only, allow_network_filesystem=allow_network_filesystem)
 

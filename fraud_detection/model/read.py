@@ -87,7 +87,7 @@ def load(model_path: Path, features: FeatureList, *, known: Iterable[str] = ()) 
     try:
         resolved.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        advice = f"{model_path}: no model there; `fraudctl bootstrap` installs the first one"
+        advice = f"{model_path.absolute()}: no model there; `fraudctl bootstrap` installs the first one"
         raise ModelRefused("missing", no_folder(model_path.parent) or advice) from error
     except OSError as error:
         raise _refusal_of(error, str(model_path)) from error

@@ -19,7 +19,7 @@ from fraud_detection.store import history
 from fraud_detection.store.history import Counts
 from jobs.drift.report import DriftFinding, State, read_finding
 from jobs.exchange.api_client import ApiAway, ApiClient, ApiRefused
-from jobs.installation import NO_MODEL, Installation
+from jobs.installation import Installation
 from jobs.reporting.version import measured, metric, step
 from jobs.training.due import Due, Judgement, last_judgement, next_retraining
 from jobs.training.outcome import LastRetraining, read_result
@@ -85,6 +85,8 @@ class Status:
     judgement: Judgement | None
     """The last one of a retraining."""
     next_retraining: Due | None
+    next_step: str | None
+    """What to do if there is no model."""
     problems: list[str]
 
     def to_json(self) -> str:
@@ -121,6 +123,7 @@ def status(here: Installation, client: ClientSettings | None, now: datetime) -> 
         last_retraining=read_result(here.settings.retrain_result),
         judgement=last,
         next_retraining=next_retraining(here, manifest, last, finding, now) if stores and not problems else None,
+        next_step=here.no_model if model is None and not problems else None,
         problems=problems,
     )
 
@@ -193,8 +196,8 @@ def tell(found: Status) -> str:
     if found.next_retraining is not None:
         lines.append(step("next", found.next_retraining.sentence))
     lines += [step("problem", problem) for problem in found.problems]
-    if found.model is None and not found.problems:
-        lines.append(step("next step", f"{NO_MODEL}."))
+    if found.next_step is not None:
+        lines.append(step("next step", f"{found.next_step}."))
     return "\n".join(lines)
 
 

@@ -22,7 +22,8 @@ def test_drift_prints_what_it_found(
 
 
 def test_in_an_empty_folder_drift_and_retrain_say_how_to_start(fraudctl: Fraudctl) -> None:
-    how = "There is no model yet: `fraudctl serve --first-time` creates what is missing and starts the API. If you have"
+    where = f"There is no model yet in {Path('models').absolute()}:"
+    how = f"{where} `fraudctl serve --first-time` creates what is missing and starts the API. If you have"
 
     drift = fraudctl("drift", env={}, exit_code=3)
     retrain = fraudctl("retrain", "--force", env={"API_URL": "http://127.0.0.1:9"}, exit_code=3)
@@ -32,7 +33,7 @@ def test_in_an_empty_folder_drift_and_retrain_say_how_to_start(fraudctl: Fraudct
     assert retrain.stdout.startswith(f"failed: Nothing was trained. {how} ")
     assert "drift     error, reported 20" in (told := fraudctl("status", env={}).stdout)
     assert "not current" not in told
-    assert f"  next step {how}" in told.replace("\n            ", " ")
+    assert f"  next step {where}" in told.replace("\n            ", " ")
 
 
 def test_drift_that_cannot_compare_is_an_error(

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from fraud_detection.environment import BadSetting
 from fraudctl.main import Fraudctl, main
+from tests.support import command_line
 from tests.support.project import ROOT
 
 
@@ -168,3 +169,34 @@ def test_runs_as_a_module_too(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-m", "fraudctl", "-h"], capture_output=True, text=True, check=True)
 
     assert ran.stdout.startswith("Usage: fraudctl [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("command", "place"), [("export", "data/requests.db"), ("lineage x", "data/requests.db"), ("drift", "models")]
+)
+def test_in_another_folder_than_that_of_the_installation_it_says_where_it_looked(
+    fraudctl: command_line.Fraudctl, tmp_path: Path, command: str, place: str
+) -> None:
+    result = fraudctl(*command.split(), env={}, exit_code=3)
+
+    assert f"{tmp_path / place}:" in result.output
+
+
+def test_the_environment_of_make_setup_finds_the_checkout_from_every_folder(tmp_path: Path) -> None:
+    checkout = tmp_path / "a checkout"
+    (checkout / "requirements").mkdir(parents=True)
+    for name in ("api.txt", "jobs.txt"):
+        (checkout / "requirements" / name).touch()
+    for name in ("Makefile", "fraudctl", "fraud_detection"):
+        (checkout / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    subprocess.run(
+        ["make", "--quiet", ".venv/runtime", "PIP_INSTALL=true"], cwd=checkout, check=True, capture_output=True
+    )
+
+    found = subprocess.run(
+        [checkout / ".venv" / "bin" / "python", "-c", "import fraudctl; print(fraudctl.__file__)"],
+        cwd=tmp_path, env={}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+    assert found == f"{checkout}/fraudctl/__init__.py\n"

@@ -180,7 +180,9 @@ def test_the_token_that_serve_wrote_is_found(fraudctl: Fraudctl, running_api: di
 
     found = fraudctl("label", "nobody", "--fraud", env=without, exit_code=1)
 
-    assert refused.stderr.startswith("fraudctl: API_TOKEN is not set")
+    assert refused.stderr.startswith(
+        f"fraudctl: API_TOKEN is not set, and {tmp_path}/.api_token, which `fraudctl serve"
+    )
     assert "the API answered 404" in found.stderr
 
 
