@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 import fraud_detection
 from fraud_detection import logs
@@ -22,7 +21,8 @@ from fraudctl.caller import TOKEN_FILE
 from fraudctl.service import write_token
 from jobs.exchange.api_client import ApiAway, ApiClient
 from jobs.installation import Installation
-from jobs.rollout.own_server import end, interrupted_by_signals
+from jobs.progress import step
+from jobs.rollout.own_server import end, interrupted_by_signals, start
 from jobs.rollout.running_api import RunningApi
 
 ENVIRONMENT = "environment"
@@ -61,24 +61,16 @@ def demo(folder: Path, seed: int) -> None:
     It imports history, serves, retrains, scores and labels. Then the world changes, drift is found, and a retrained
     model serves. Everything is in the folder: your installation is neither read nor changed.
     """
-    from jobs.demo import SETTINGS, STEPS, Demo
+    from jobs.demo import SETTINGS, Demo
 
     environ = prepared(folder, {name: value for name, (value, _) in SETTINGS.items()})
     settings = JobSettings.from_env(environ)
     logs.configure("CRITICAL", settings.log_format)
-    with (
-        interrupted_by_signals(),
-        tqdm(total=STEPS, bar_format="{desc} ({n}/{total}, {elapsed})", disable=None, leave=False) as bar,
-    ):
-
-        def tell(line: str) -> None:
-            bar.clear()
-            click.echo(line)
-
-        tell(f"Made-up transactions of seed {seed} in the folder {folder}. Settings other than the defaults:")
-        for name, (value, reason) in SETTINGS.items():
-            tell(f"   {f'{name}={value}':<25} {reason}")
-        story = Demo(Installation.of(settings), seed=seed, bar=bar, tell=tell)
+    click.echo(f"Made-up transactions of seed {seed} in the folder {folder}. Settings other than the defaults:")
+    for name, (value, reason) in SETTINGS.items():
+        click.echo(f"   {f'{name}={value}':<25} {reason}")
+    with interrupted_by_signals():
+        story = Demo(Installation.of(settings), seed=seed, tell=click.echo)
         story.prepare(folder, datetime.now(UTC))
         with _serving(environ, folder):
             outcome = story.go_round(RunningApi(ClientSettings.from_env(environ)))
@@ -143,16 +135,16 @@ def _serving(environ: Mapping[str, str], folder: Path) -> Iterator[None]:
     """Run the API for the length of the block, in a process of its own that never outlives it; raises NotStarted."""
     log = folder / "api.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        server = start(
             [sys.executable, "-m", "fraudctl", "serve", "--first-time"],
             cwd=Path(fraud_detection.__path__[0]).parent,
             env=environ,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # so that Ctrl-C reaches only this process, which then ends the API
         )
     try:
-        _wait_until_it_answers(server, ClientSettings.from_env(environ), log)
+        with step("starting the API"):
+            _wait_until_it_answers(server, ClientSettings.from_env(environ), log)
         yield
     finally:
         end(server)

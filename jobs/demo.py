@@ -5,10 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
-from tqdm import tqdm
 
 from fraud_detection.clock import timestamp
 from jobs.detect_drift import detect_drift
@@ -17,6 +15,7 @@ from jobs.exchange.api_client import ApiClient, rows_per_request
 from jobs.exchange.import_file import import_file
 from jobs.exchange.write_table import TableWriter
 from jobs.installation import Installation
+from jobs.progress import bar, step
 from jobs.retrain import retrain
 from jobs.rollout.artifacts import ARTIFACTS
 from jobs.rollout.running_api import RunningApi
@@ -40,7 +39,6 @@ SETTINGS = {
 }
 """Each variable that the demonstration sets to another value than the default, and why."""
 
-STEPS = 9
 _COMPARED = {"replaces_baseline", "better_or_equal"}
 
 
@@ -56,19 +54,18 @@ class _Scored:
 
 
 class Demo:
-    """One walk round the loop: `tell` prints a line of its story, `bar` shows what is being done.
+    """One walk round the loop: `tell` prints a line of its story.
 
     Call the methods in their order; the API starts before `go_round`. Equal seeds give equal transactions.
     """
 
-    def __init__(self, here: Installation, *, seed: int, bar: "tqdm[NoReturn]", tell: Callable[[str], None]) -> None:
-        self._here, self._seed, self._bar, self._tell = here, seed, bar, tell
+    def __init__(self, here: Installation, *, seed: int, tell: Callable[[str], None]) -> None:
+        self._here, self._seed, self._tell = here, seed, tell
         self._steps = self._draws = 0
         self.last_transaction = "history-0"
 
     def prepare(self, folder: Path, now: datetime) -> None:
         """Import labelled history, and train the first model of the installation on synthetic transactions."""
-        self._begin("importing history")
         history = self._transactions(HISTORY_ROWS)
         file = folder / "history.csv"
         first = now - timedelta(days=75)  # 60 days that ended 15 days ago, before anything that drift compares
@@ -78,33 +75,36 @@ class Demo:
                 ts = timestamp(first + timedelta(days=60) * place / HISTORY_ROWS)
                 table.add([f"history-{place}", ts, *numbers, int(truth)])
         imported = import_file(file, self._here, now=now)
-        self._end(f"History: {imported.rows:,} labelled transactions imported, {imported.frauds} of them fraud.")
+        self._tell_step(f"History: {imported.rows:,} labelled transactions imported, {imported.frauds} of them fraud.")
 
-        self._begin("training the first model")
-        seed_baseline(
-            self._here.settings.baseline_dir,
-            self._here.features,
-            statistics_for(self._here),
-            threshold=self._here.settings.fraud_threshold,
-            now=now,
-        )
+        with step("training the first model"):
+            seed_baseline(
+                self._here.settings.baseline_dir,
+                self._here.features,
+                statistics_for(self._here),
+                threshold=self._here.settings.fraud_threshold,
+                now=now,
+            )
 
     def go_round(self, api: RunningApi) -> RetrainOutcome:
         """Score, label, change the world, find drift, retrain and serve; return how the last retraining ended."""
         threshold = self._here.settings.fraud_threshold
         with ApiClient(api.client) as client:
-            self._end(f"API: serves {client.served_model().version}, trained on synthetic transactions.")
+            self._tell_step(f"API: serves {client.served_model().version}, trained on synthetic transactions.")
             outcome = self._retrained(api)
             if outcome != "promoted":
                 return outcome
 
             before = self._scored(client, "calm", self._transactions(A_DAY))
-            self._end(f"A day: {A_DAY:,} transactions scored by the API, then labelled.")
+            self._tell_step(f"A day: {A_DAY:,} transactions scored by the API, then labelled.")
             self._drift()
 
             rows = A_DAY * DAYS_AFTER_THE_CHANGE
             after = self._scored(client, "changed", self._changed(self._transactions(rows)))
-            self._end(f"The world changes: {', '.join(CHANGE)} move. {rows:,} transactions scored and labelled.")
+            self._tell_step(
+                f"The world changes: {', '.join(CHANGE)} move. "
+                f"{DAYS_AFTER_THE_CHANGE} days: {rows:,} transactions scored by the API, then labelled."
+            )
             self._drift()
             outcome = self._retrained(api)
             if outcome != "promoted":
@@ -112,7 +112,7 @@ class Demo:
 
             again = self._scored(client, "retrained", self._changed(self._transactions(A_DAY)))
             digest = client.served_model().digest
-        self._end(f"Served: GET /model names digest {digest[:12]}…, the sha256 of models/current/model.onnx.")
+        self._tell_step(f"Served: GET /model names digest {digest[:12]}…, the sha256 of models/current/model.onnx.")
         self._tell("")
         self._tell("On transactions that the model had not seen        recall   precision   average precision")
         for what, scored in (
@@ -140,10 +140,9 @@ class Demo:
         return replace(made, matrix=shifted(made.matrix, self._here.features, CHANGE))
 
     def _scored(self, client: ApiClient, name: str, made: Transactions) -> _Scored:
-        self._begin("scoring and labelling")
         scores: list[float] = []
         size = rows_per_request(self._here.features)
-        for start in range(0, len(made.matrix), size):
+        for start in bar(range(0, len(made.matrix), size), desc="scoring and labelling", unit=" requests"):
             rows, truths = made.matrix[start : start + size], made.is_fraud[start : start + size]
             ids = [f"{name}-{place}" for place in range(start, start + len(rows))]
             self.last_transaction = ids[-1]
@@ -157,25 +156,19 @@ class Demo:
         return _Scored(made, np.array(scores))
 
     def _drift(self) -> None:
-        self._begin("comparing")
         report = detect_drift(self._here.settings)
-        self._end(f"Drift: {report.state}. {' '.join(report.explanation)}".rstrip())
+        self._tell_step(f"Drift: {report.state}. {' '.join(report.explanation)}".rstrip())
 
     def _retrained(self, api: RunningApi) -> RetrainOutcome:
-        self._begin("retraining")
         done = retrain(self._here.settings, find_api=lambda: api)
         told = done.paragraph
         if done.outcome == "promoted" and done.verdict is not None:
             told = " ".join(check.sentence for check in done.verdict.checks if check.name in _COMPARED)
-        self._end(f"Retraining: {done.outcome}. {told}")
+        self._tell_step(f"Retraining: {done.outcome}. {told}")
         return done.outcome
 
-    def _begin(self, what: str) -> None:
-        self._bar.set_description_str(what)
-
-    def _end(self, line: str) -> None:
+    def _tell_step(self, line: str) -> None:
         self._steps += 1
-        self._bar.update()
         indent = " " * len(f"{self._steps}. ")
         self._tell(textwrap.fill(f"{self._steps}. {line}", 112, subsequent_indent=indent, break_on_hyphens=False))
 

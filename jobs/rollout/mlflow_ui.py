@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fraud_detection.exit_codes import ExpectedError
 from jobs.rollout.artifacts import DATABASE, artifacts_uri
-from jobs.rollout.own_server import end, interrupted_by_signals
+from jobs.rollout.own_server import end, interrupted_by_signals, start
 from jobs.rollout.telemetry import NO_TELEMETRY
 
 HOST = "127.0.0.1"
@@ -37,12 +37,7 @@ def serve_ui(folder: Path, port: int, environ: Mapping[str, str], *, when_ready:
         raise CannotOpen(f"{folder / DATABASE}: does not exist. `fraudctl retrain` records the first run.")
     _require_free(port)
     with interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="fraud-mlflow-") as scratch:
-        server = subprocess.Popen(  # noqa: S603  this installation's own Python
-            _command(folder, port),
-            cwd=scratch,
-            env=_environment(environ, scratch),
-            start_new_session=True,  # so that Ctrl-C reaches only this process, which then ends the whole group
-        )
+        server = start(_command(folder, port), cwd=scratch, env=_environment(environ, scratch))
         try:
             _wait_until_it_answers(server, port)
             when_ready(f"http://{HOST}:{port}")

@@ -73,17 +73,18 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.stories
-def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_demo_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
     folder = tmp_path / "demo"
     demo = subprocess.Popen([*DEMO, "--folder", folder], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: (folder / ENVIRONMENT).exists() and answers(api_of(folder)), process=demo)
 
     assert processes_of(folder) != []
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(number)
 
-    assert demo.wait(PATIENCE_SECONDS) == 1
+    assert demo.wait(PATIENCE_SECONDS) == exit_code
+    wait_until(lambda: processes_of(folder) == [])
     assert not answers(api_of(folder))
-    assert processes_of(folder) == []
 
 
 def api_of(folder: Path) -> str:
