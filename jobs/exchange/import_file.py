@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -82,9 +83,10 @@ def import_file(
 ) -> Imported:
     """Import a file into the store of imported history, which is created if it does not exist: all of it or nothing.
 
-    A plain Amount is scaled as the store says, else as the current model, else by this file's own amounts. The store
-    keeps that scaling for later imports. The same file (by its sha256) is not imported twice unless `again`, and of
-    another file only those rows come in that are not stored yet.
+    A plain Amount is scaled as the stores of the installation say, else as the current model, else by this file's own
+    amounts. The store keeps that scaling for later imports, and the API's store for the first model. The same file (by
+    its sha256) is not imported twice unless `again`, and of another file only those rows come in that are not stored
+    yet.
 
     Raises BadTransactionFile, AlreadyImported, StoreInUse, DatabaseRefused, ModelRefused.
     """
@@ -92,11 +94,11 @@ def import_file(
     layout = read_layout(path, features, ignored=ignored)
     with alone_with_file(location), here.store_to_fill(location) as store, store.begin() as connection:
         remember_import(store, connection, file_sha256(path), path.name, now, again=again)
-        scaling = _scaling(store, connection, path, layout, here.models_dir)
+        scaling = _scaling(store, connection, path, layout, here)
         read = _with_progress(
             path, layout, pages(path, features, layout, scaling=scaling, start=start), latest_time(now)
         )
-        return import_rows(
+        done = import_rows(
             store,
             connection,
             read,
@@ -106,6 +108,11 @@ def import_file(
             has_times=layout.has_times,
             scaling=scaling,
         )
+        if scaling is not None and not here.has_model() and len(here.settings.store_locations) > 1:
+            # Last, so that an import which fails fixes none. The API knows its own store alone.
+            with closing(here.create_store(here.settings.store_location)) as of_the_api, of_the_api.begin() as writing:
+                of_the_api.set_meta(writing, AMOUNT_SCALING, json.dumps(asdict(scaling)))
+        return done
 
 
 def import_rows(
@@ -160,17 +167,30 @@ def file_sha256(path: Path) -> str:
 
 
 def _scaling(
-    store: Store, connection: sa.Connection, path: Path, layout: Layout, models_dir: Path
+    store: Store, connection: sa.Connection, path: Path, layout: Layout, here: Installation
 ) -> AmountScaling | None:
     if layout.amount_place is None:
         return None
     known = store.get_meta(connection, AMOUNT_SCALING)
     if known is not None:
         return AmountScaling(**json.loads(known))
-    scaling = _scaling_of_model_in_service(models_dir, store.features) or amount_scaling_of(path, layout)
-    fixed = {"mean": scaling.mean, "standard_deviation": scaling.standard_deviation}
-    store.set_meta(connection, AMOUNT_SCALING, json.dumps(fixed))
+    scaling = (
+        _scaling_of_another_store(here)
+        or _scaling_of_model_in_service(here.models_dir, store.features)
+        or amount_scaling_of(path, layout)
+    )
+    store.set_meta(connection, AMOUNT_SCALING, json.dumps(asdict(scaling)))
     return scaling
+
+
+def _scaling_of_another_store(here: Installation) -> AmountScaling | None:
+    with here.stores(may_be_none=True) as stores:
+        for store in stores:
+            with store.begin() as connection:
+                known = store.get_meta(connection, AMOUNT_SCALING)
+            if known is not None:
+                return AmountScaling(**json.loads(known))
+    return None
 
 
 def _scaling_of_model_in_service(models_dir: Path, features: FeatureList) -> AmountScaling | None:

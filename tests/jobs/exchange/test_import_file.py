@@ -1,5 +1,6 @@
 """A file of history is imported once, all of it or nothing, with its amounts scaled."""
 
+import contextlib
 import gzip
 import json
 import tracemalloc
@@ -36,11 +37,24 @@ def public_file(folder: Path, amounts: list[float], *, name: str = "history.csv"
 
 
 def imported(
-    path: Path, location: str | Path, *, models_dir: Path, features: FeatureList | None = None, again: bool = False
+    path: Path,
+    location: str | Path,
+    *,
+    models_dir: Path,
+    latest_db: Path | None = None,
+    features: FeatureList | None = None,
+    again: bool = False,
 ) -> Imported:
     store = {"DATABASE_URL": location} if isinstance(location, str) else {"TRAIN_DB": str(location)}
-    settings = JobSettings.from_env({"MODEL_PATH": str(models_dir / "rf_model.pkl"), **store})
+    variables = {"MODEL_PATH": str(models_dir / "rf_model.pkl"), "LATEST_DB": str(latest_db or location), **store}
+    settings = JobSettings.from_env(variables)
     return import_file(path, Installation(settings, features or default_features()), now=NOW, again=again)
+
+
+def scaling_of(database: Path) -> AmountScaling:
+    """Return the scaling that a store has fixed."""
+    with contextlib.closing(Store.open(database, default_features())) as store, store.begin() as connection:
+        return AmountScaling(**json.loads(store.get_meta(connection, "amount_scaling") or ""))
 
 
 def stored(location: str | Path) -> History:
@@ -114,13 +128,24 @@ def test_the_first_import_fixes_how_amounts_are_scaled(tmp_path: Path) -> None:
     first = imported(public_file(tmp_path, [10, 30]), database, models_dir=tmp_path / "models")
     second = imported(public_file(tmp_path, [40, 50], name="b.csv"), database, models_dir=tmp_path / "models")
 
-    store = Store.open(database, default_features())
-    with store.begin() as connection:
-        fixed = json.loads(store.get_meta(connection, "amount_scaling") or "")
-    store.close()
-    assert first.scaling == second.scaling == AmountScaling(20, 10)
-    assert fixed == {"mean": 20, "standard_deviation": 10}
+    assert first.scaling == second.scaling == scaling_of(database) == AmountScaling(20, 10)
     assert sorted(stored(database).matrix[:, -1].tolist()) == [-1, 1, 2, 3]
+
+
+def test_before_the_first_model_the_store_of_the_api_has_the_same_scaling(tmp_path: Path) -> None:
+    """Only the jobs know TRAIN_DB, and the API takes the scaling of the first model from its own store."""
+    latest, models = tmp_path / "requests.db", tmp_path / "models"
+    broken = public_file(tmp_path, [1, 2], name="b.csv", bad_line="x")
+    with pytest.raises(BadTransactionFile):
+        imported(broken, tmp_path / "history.db", latest_db=latest, models_dir=models)
+    was_left_alone = not latest.exists()
+
+    imported(public_file(tmp_path, [10, 30]), tmp_path / "history.db", latest_db=latest, models_dir=models)
+    other = public_file(tmp_path, [40, 50], name="c.csv")
+    done = imported(other, tmp_path / "another.db", latest_db=latest, models_dir=models)
+
+    assert was_left_alone
+    assert done.scaling == scaling_of(latest) == AmountScaling(20, 10)
 
 
 def test_the_current_model_fixes_the_scaling_rather_than_the_file(tmp_path: Path, models_dir: Path) -> None:
