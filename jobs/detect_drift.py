@@ -41,7 +41,9 @@ def main() -> int:
     try:
         settings = JobSettings.from_env(os.environ)
         logs.configure(settings.log_level, settings.log_format)
-        report = detect_drift(settings)
+        now = datetime.now(UTC)
+        report = detect_drift(settings, now)
+        logger.info("drift: %s", tell(report, Installation.of(settings), now))
     except ExpectedError as error:
         logger.error("%s", error)  # noqa: TRY400  the message is for a person, a traceback is not
         return error.exit_code
@@ -65,7 +67,6 @@ def detect_drift(settings: JobSettings, now: datetime | None = None) -> DriftRep
         report = _attempt(here, now)
     settings.drift_result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(settings.drift_result, to_json(report).encode())
-    logger.info("drift: %s", tell(report, here, now))
     push_drift(settings.pushgateway_url, report, Run(started, time.time(), succeeded=report.state != "error"))
     return report
 

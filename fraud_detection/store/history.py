@@ -106,10 +106,14 @@ def snapshot(store: Store, scratch: Path | None = None) -> Iterator[sa.Connectio
             engine.dispose()
 
 
-def read(store: Store, connection: sa.Connection) -> History:
-    """Return every stored transaction in order of time, with the label that counts."""
+def read(store: Store, connection: sa.Connection, *, with_features: bool = True) -> History:
+    """Return every stored transaction in order of time, with the label that counts.
+
+    Without their features, which take most of the memory, the matrix has no columns.
+    """
     requests = store.tables.requests
-    return _columns_of(store, connection, sa.select(requests).order_by(requests.c.ts, requests.c.id))
+    query = sa.select(requests).order_by(requests.c.ts, requests.c.id)
+    return _columns_of(store, connection, query, with_features=with_features)
 
 
 def recent(
@@ -132,9 +136,11 @@ def recent(
     return _columns_of(store, connection, sa.select(newest).order_by(newest.c.ts, newest.c.id))
 
 
-def _columns_of(store: Store, connection: sa.Connection, query: sa.Select[Any]) -> History:
+def _columns_of(
+    store: Store, connection: sa.Connection, query: sa.Select[Any], *, with_features: bool = True
+) -> History:
     requests = store.tables.requests
-    features = names_of(requests, Role.FEATURE)
+    features = names_of(requests, Role.FEATURE) if with_features else []
     kept = {field.name for field in fields(History)}
     names = [name for name in names_of(requests, Role.ROW, Role.DECISION) if name in kept] + ["Class"]
     columns: dict[str, list[Any]] = {name: [] for name in names}

@@ -97,7 +97,7 @@ def next_retraining(
     if not decision.is_due:
         return decision
     try:
-        history, _ = read_history(here)
+        history, _ = read_history(here, with_features=False)
         select_new(history, served, last, here.settings, now)
     except Held as held:
         return Due(False, f"{decision.why}, but nothing can be trained yet. {str(held).rstrip('.')}")

@@ -12,11 +12,11 @@ from jobs.installation import Installation
 from jobs.progress import step
 
 
-def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
+def read_history(here: Installation, *, with_features: bool = True) -> tuple[History, AmountScaling | None]:
     """Return the union of all stores, each read from a snapshot, and the first Amount scaling among them.
 
     A transaction that is stored twice counts once: as in the store that has its label, else as in the first.
-    An SQLite file that does not exist yet holds nothing.
+    An SQLite file that does not exist yet holds nothing. Without features it takes less memory.
 
     Raises DatabaseRefused, also when none of the stores exists.
     """
@@ -24,7 +24,7 @@ def read_history(here: Installation) -> tuple[History, AmountScaling | None]:
     with here.stores() as stores, step("reading transactions"):
         for store in stores:
             with history.snapshot(store) as connection:
-                parts.append(history.read(store, connection))
+                parts.append(history.read(store, connection, with_features=with_features))
                 scalings.append(store.get_meta(connection, AMOUNT_SCALING))
     scaling = next((AmountScaling(**json.loads(fixed)) for fixed in scalings if fixed is not None), None)
     return _union(parts), scaling

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
-
 from fraud_detection.clock import CLOCK_DIFFERENCE, timestamp
 from fraud_detection.counted import counted
 from fraud_detection.model.manifest import Manifest
@@ -63,7 +61,7 @@ def select(history: History, served: Manifest | None, settings: JobSettings, now
     is_past = history.ts <= timestamp(now + CLOCK_DIFFERENCE)
     if not is_past.all():
         logger.warning("%d transactions have a time ahead of now and are left out", len(history) - int(is_past.sum()))
-    history = history.take(np.flatnonzero(is_past))
+        history = history.take(is_past)  # only then, because it copies
     known = truly_labelled(
         history,
         cutoff=now,

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from fraud_detection.clock import timestamp
 from fraud_detection.features import Feature, FeatureList, Matrix
 from fraud_detection.model.files import CURRENT, JOURNAL, MANIFEST, PICKLE, REFERENCE
-from fraud_detection.model.manifest import Holdout, holdout_of
+from fraud_detection.model.manifest import AmountScaling, Holdout, holdout_of
 from fraud_detection.model.read import Model, load
 from fraud_detection.model.write import promote, replace_file
 from fraud_detection.settings import JobSettings
@@ -28,6 +28,7 @@ from jobs.detect_drift import detect_drift, tell
 from jobs.drift.reference import reference_bytes
 from jobs.drift.report import DriftReport
 from jobs.installation import Installation
+from jobs.training import due
 from jobs.training.read_history import read_history
 from jobs.training.selection import select
 
@@ -326,6 +327,25 @@ def test_drift_makes_no_retraining_due_while_no_label_is_new(installation: Watch
         " No retraining is due: drift was reported, but nothing can be trained yet. No label is new since the last "
         "judgement on 2030-02-21. Label newer transactions, or import history."
     )
+
+
+def test_the_history_is_read_once_and_without_features_to_say_what_is_next(
+    installation: WatchedInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, int]] = []
+
+    def read(here: Installation, **options: bool) -> tuple[History, AmountScaling | None]:
+        history, scaling = read_history(here, **options)
+        reads.append(history.matrix.shape)
+        return history, scaling
+
+    monkeypatch.setattr(due, "read_history", read)
+    installation.remember(installation.serve(), rows(1, 1400), hours_ago=10)
+    installation.judge(days_ago=31)
+    installation.label()
+
+    assert installation.told().endswith("The next retraining is due: the last judgement is 31 days old.")
+    assert reads == [(2000, 0)]
 
 
 def test_a_calm_report_does_not_hide_that_a_retraining_is_due(installation: WatchedInstallation) -> None:
