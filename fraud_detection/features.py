@@ -281,9 +281,9 @@ class FeatureList:
 
     def _complaint(self, index: int, row: object) -> str:
         if not isinstance(row, list):
-            return f"row {index}: expected a list of {len(self.features)} numbers, got {_json_type(row)}"
+            return f"row {index}: expected a list of {counted(len(self.features), 'number')}, got {_json_type(row)}"
         if len(row) != len(self.features):
-            return f"row {index}: expected {len(self.features)} numbers ({self._ends()}), got {len(row)}"
+            return f"row {index}: expected {counted(len(self.features), 'number')} ({self._ends()}), got {len(row)}"
         name, value = next(
             (name, value) for name, value in zip(self.names, row, strict=True) if type(value) not in _NUMBER_TYPES
         )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fraud_detection.child import NoAnswer, NoAnswerReason
+from fraud_detection.counted import counted
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList
 from fraud_detection.model.files import (
@@ -114,7 +115,7 @@ def read_version(directory: Path, features: FeatureList, *, known: Iterable[str]
     if manifest.features_digest != features.digest or tuple(manifest.features) != features.names:
         raise ModelRefused(
             "features",
-            f"{directory.name}: belongs to another feature list ({len(manifest.features)} features from "
+            f"{directory.name}: belongs to another feature list ({counted(len(manifest.features), 'feature')} from "
             f"{manifest.features[0][:63]!r}), this installation has {len(features)} from {features.names[0]!r}; "
             "set FEATURES_FILE to the model's list or retrain",
         )

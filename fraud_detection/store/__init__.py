@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused, reachable
 from fraud_detection.database.engine import create_engine, open_engine
 from fraud_detection.database.sqlite import remember_file
@@ -167,9 +168,10 @@ class Store:
             names = json.loads(self.get_meta(connection, "features") or "[]")
             raise DatabaseRefused(
                 "other_features",
-                f"{where}: belongs to another feature list ({len(names)} features: {_ends(names)}), this installation "
-                f"has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list of the store, "
-                "set LATEST_DB and TRAIN_DB to other files, or start over: `fraudctl reset` deletes stores and models",
+                f"{where}: belongs to another feature list ({counted(len(names), 'feature')}: {_ends(names)}), this "
+                f"installation has {len(self.features)} ({_ends(self.features.names)}); set FEATURES_FILE to the list "
+                "of the store, set LATEST_DB and TRAIN_DB to other files, or start over: `fraudctl reset` deletes "
+                "stores and models",
             )
         if revision < REVISION:  # a job of this version can come before the API that migrates
             self.tables = tables(self.features.names, revision)

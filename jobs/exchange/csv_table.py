@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fraud_detection.counted import counted
 from jobs.exchange.cell import from_spreadsheet, read_number
 from jobs.exchange.table import (
     CHUNK_ROWS,
@@ -126,7 +127,8 @@ class CsvTable:
             if row:  # csv gives an empty list for a blank line
                 if len(row) != len(self.header):
                     surplus = _IN_A_CELL if len(row) > len(self.header) else ""
-                    raise bad_row(self, line, f"expected {len(self.header)} columns, got {len(row)}{surplus}")
+                    expected = counted(len(self.header), "column")
+                    raise bad_row(self, line, f"expected {expected}, got {len(row)}{surplus}")
                 rows.append(row)
                 row_lines.append(line)
             if line >= self._done + len(lines):

@@ -15,6 +15,7 @@ from pysqlite3 import dbapi2
 
 from fraud_detection.clock import TIME_FORM, Clock, stored_time, timestamp
 from fraud_detection.contract import PLAIN_AMOUNT, SCALED_AMOUNT, TRANSACTION_ID_FORM
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.database.engine import open_engine
 from fraud_detection.exit_codes import ExitCode, ExpectedError
@@ -148,7 +149,7 @@ def _recognise(
     missing = [name for name in features.names if name.lower() not in columns]
     if missing:
         raise BadOldDatabase(
-            f"{path}: the table `requests` has no column {missing[0]}; expected all {len(features)} features"
+            f"{path}: the table `requests` has no column {missing[0]}; expected {counted(len(features), 'feature')}"
         )
     taken = {name.lower() for name in features.names} | {"ts", "transaction_id"}
     left_behind = {"id"} | SCORES | {name.lower() for name in ignored}

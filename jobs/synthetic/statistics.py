@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from fraud_detection.counted import counted
 from fraud_detection.database import DatabaseRefused
 from fraud_detection.exit_codes import ExitCode, ExpectedError
 from fraud_detection.features import FeatureList, Matrix, default_features
@@ -71,8 +72,8 @@ def statistics_for(here: Installation) -> Statistics:
         if isinstance(error, DatabaseRefused) and error.reason != "missing":
             raise
         raise BadStatistics(
-            f"no baseline can be trained for the {len(here.features)} features of FEATURES_FILE ({error}): import "
-            "labelled history first (`fraudctl import FILE.csv`), or write a table with "
+            f"no baseline can be trained for the {counted(len(here.features), 'feature')} of FEATURES_FILE ({error}): "
+            "import labelled history first (`fraudctl import FILE.csv`), or write a table with "
             "`python -m jobs.describe FILE.csv --out statistics.json` and name it "
             "(`python -m jobs.seed --statistics statistics.json`)"
         ) from error

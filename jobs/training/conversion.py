@@ -184,7 +184,7 @@ def _require_fit(classifier: Any, features: FeatureList) -> None:
         )
     if width != len(features):
         raise Unfit(
-            f"expected a classifier of {len(features)} features, got a {kind} of {width}; "
+            f"expected a classifier of {counted(len(features), 'feature')}, got a {kind} of {width}; "
             "FEATURES_FILE names the features of an installation"
         )
     names = getattr(classifier, "feature_names_in_", None)

@@ -197,7 +197,7 @@ def test_accepts_subnormals_negative_zero_and_integers() -> None:
 
 
 def test_a_list_of_one_feature_names_just_that_one() -> None:
-    with pytest.raises(InvalidTransactions, match=r"expected 1 numbers \(amount\), got 2"):
+    with pytest.raises(InvalidTransactions, match=r"expected 1 number \(amount\), got 2"):
         FeatureList((Feature("amount"),)).to_matrix([[1, 2]])
 
 

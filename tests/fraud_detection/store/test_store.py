@@ -48,6 +48,12 @@ def test_a_store_of_another_feature_list_is_refused(store: Store) -> None:
     assert "set FEATURES_FILE" in str(refused)
 
 
+def test_a_store_of_one_feature_is_told_in_the_singular(tmp_path: Path) -> None:
+    Store.create_or_migrate(tmp_path / "one.db", FeatureList((Feature("amount"),))).close()
+
+    assert "another feature list (1 feature: amount), this" in str(refusal(tmp_path / "one.db", OTHER))
+
+
 def test_only_a_store_that_we_would_damage_is_too_new(store: Store) -> None:
     with store.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))

@@ -137,6 +137,7 @@ def test_reads_files_of_any_length(tmp_path: Path) -> None:
             ["amount,age", "1"],
             "1 problem:\n- line 2: expected 2 columns, got 1; correct it first, because reading ended there$",
         ),
+        (["amount", "1,2,3"], "line 2: expected 1 column, got 3"),
         (["amount,age", ",1", "1,2"], r"line 2: column amount: .* got an empty cell in 1 of 2 rows; fill in"),
         (
             ["a,shop", "1,corner", "1,mall", "1,"],
