@@ -172,7 +172,13 @@ def test_runs_as_a_module_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "place"), [("export", "data/requests.db"), ("lineage x", "data/requests.db"), ("drift", "models")]
+    ("command", "place"),
+    [
+        ("export", "data/requests.db"),
+        ("lineage x", "data/requests.db"),
+        ("drift", "models"),
+        ("db check", "models/rf_model.pkl"),
+    ],
 )
 def test_in_another_folder_than_that_of_the_installation_it_says_where_it_looked(
     fraudctl: command_line.Fraudctl, tmp_path: Path, command: str, place: str
