@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_detection.clock import parse_timestamp, timestamp
-from fraud_detection.schema import SOURCES
 from fraud_detection.store.history import History
 
 MATURED = "matured"
 DERIVED = "derived"
 EXTERNAL = "external"
-TRUE_SOURCES = (*SOURCES, EXTERNAL, MATURED)
 
 HOLDOUT_SHARE = 0.3
 COVERAGE_AGES = {"under_7_days": 0, "7_to_30_days": 7, "30_to_90_days": 30, "over_90_days": 90}
