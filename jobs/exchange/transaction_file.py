@@ -112,7 +112,7 @@ def read_layout(path: Path, features: FeatureList, *, ignored: Collection[str] =
         id_place=places.get("transaction_id"),
     )
     if strict:
-        _refuse_to_drop(where, layout, features, ignored)
+        _refuse_to_drop(where, layout, ignored)
     return layout
 
 
@@ -124,7 +124,7 @@ def _known(*places: int | None) -> list[int]:
     return [place for place in places if place is not None]
 
 
-def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: Collection[str]) -> None:
+def _refuse_to_drop(where: str, layout: Layout, ignored: Collection[str]) -> None:
     if layout.class_place is None:
         other_case = next((name for name in layout.header if name.lower() == "class"), None)
         raise BadTransactionFile(
@@ -150,8 +150,8 @@ def _refuse_to_drop(where: str, layout: Layout, features: FeatureList, ignored: 
                     "(commas at the ends of lines?) and would be dropped; to drop them, add `--ignore ''`"
                 )
             raise BadTransactionFile(
-                f"{where}: column {name!r} is none of the {len(features)} features, nor Class, Time, ts or "
-                f"transaction_id, and would be dropped; to drop it, add `--ignore {shlex.quote(name)}`"
+                f"{where}: column {name!r} is neither a feature nor Class, Time, ts or transaction_id, "
+                f"and would be dropped; to drop it, add `--ignore {shlex.quote(name)}`"
             )
 
 

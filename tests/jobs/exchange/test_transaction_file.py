@@ -161,7 +161,7 @@ def test_a_file_to_be_scored_may_hold_other_columns_and_no_truth(tmp_path: Path)
         (["amount,age_days,Class,ts", "1,2,0,9999-12-31T23:00:00-02:00"], "line 2: column ts: expected a time such"),
         (["amount,age_days,class"], "line 1: expected a column Class .*, got class; rename it$"),
         (["amount,age_days"], "line 1: expected a column Class .* `fraudctl score`"),
-        (["amount,age_days,shop,Class"], "line 1: column 'shop' is none of the 2 features.*`--ignore shop`"),
+        (["amount,age_days,shop,Class"], "line 1: column 'shop' is neither a feature nor Class, .*`--ignore shop`"),
         (["amount,age_days,Class"], "holds no transactions"),
         (["amount,age_days,Class", "1,2,0", "1,2"], "line 3: expected 3 columns, got 2"),
         (["amount,age_days,Class", "1,2,0", "1,x,0"], "line 3: column age_days: expected a number"),
