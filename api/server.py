@@ -127,6 +127,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         address = listener.getsockname()
 
         def handle(client: Any, peer: Any) -> None:
+            peer = _unmapped(peer)
             connection = Connection(client, self._connections, self.cfg.keepalive)
             self._connections.add(connection)
             try:
@@ -198,6 +199,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         )
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)
         connection.send(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
+
+
+def _unmapped(peer: Any) -> Any:
+    """Return the address of a client; of IPv4 as TRUSTED_PROXIES names it, not as a socket of both families maps it."""
+    host, *rest = peer
+    return (host.removeprefix("::ffff:") if "." in host else host, *rest)
 
 
 _NOT_HTTP = ("400 Bad Request", "bad_request", "expected a well-formed HTTP/1.1 request")

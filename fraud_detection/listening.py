@@ -11,14 +11,21 @@ from fraud_detection.settings import ApiSettings
 def resolve(host: str) -> tuple[socket.AddressFamily, str]:
     """Return family and IP address of HOST; of several, one of IPv4.
 
+    `::` is every address of both families, or of IPv4 alone if this machine has no IPv6.
+
     Raises BadSetting.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise _no_address(host) from None
-    family, _, _, _, address = min(found, key=lambda one: one[0])
-    return family, str(address[0])
+    family, _, _, _, (address, *_) = min(found, key=lambda one: one[0])
+    if address == "::":
+        try:
+            socket.socket(socket.AF_INET6).close()
+        except OSError:
+            return socket.AF_INET, "0.0.0.0"  # noqa: S104  what HOST asks for
+    return family, str(address)
 
 
 def require_ports(settings: ApiSettings) -> None:
@@ -50,8 +57,8 @@ def _host_of_url(host: str) -> str:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:  # a name
         return host
-    if address.is_unspecified:
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    if address.is_unspecified:  # `::` takes connections of IPv4 too, and a machine may have no ::1
+        return "127.0.0.1"
     return str(address) if address.version == 4 else f"[{str(address).replace('%', '%25')}]"
 
 

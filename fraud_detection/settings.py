@@ -187,7 +187,9 @@ class ApiSettings(SharedSettings):
         None,
         "file with this token; the API reads it again within 10 s when it appears, changes or disappears",
     )
-    host: str = variable("HOST", text, "127.0.0.1", "address on which the API listens")
+    host: str = variable(
+        "HOST", text, "127.0.0.1", "address on which the API listens; `::` is every address, of IPv6 and of IPv4"
+    )
     port: int = variable("PORT", Integer(1, 65535), 5000, "port of the API")
     probe_port: int = variable("PROBE_PORT", Integer(1, 65535), 5001, "port of /livez and /readyz")
     trusted_proxies: str | None = variable(

@@ -496,6 +496,7 @@ def application(environ, start_response):
         ({}, b"http 127.0.0.1  /fraud/health"),
         ({"TRUSTED_PROXIES": "10.0.0.0/8, ::1"}, b"http 127.0.0.1  /fraud/health"),
         ({"TRUSTED_PROXIES": "10.0.0.7, 127.0.0.0/8"}, b"https 127.0.0.1 /fraud /health"),
+        ({"TRUSTED_PROXIES": "127.0.0.0/8", "HOST": "::"}, b"https 127.0.0.1 /fraud /health"),
     ],
 )
 def test_forwarded_headers_count_only_from_trusted_proxies(
@@ -770,14 +771,22 @@ def test_a_server_that_cannot_start_says_why_and_ends(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("host", ["::", "[::1]"])
-def test_an_address_of_ipv6_serves_both_ports(sqlite_environment: dict[str, str], tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "reached"), [("::", ["[::1]", "127.0.0.1"]), ("[::]", ["[::1]", "127.0.0.1"]), ("[::1]", ["[::1]"])]
+)
+def test_an_address_of_ipv6_serves_both_ports(
+    sqlite_environment: dict[str, str], tmp_path: Path, host: str, reached: list[str]
+) -> None:
+    """And every address serves both families."""
     server = launch({**sqlite_environment, "HOST": host}, tmp_path / "log")
+    urls = [
+        f"http://{address}:{port_and_path}"
+        for address in reached
+        for port_and_path in (f"{server.port}/health", f"{server.probe_port}/livez")
+    ]
 
     try:
-        server.wait_until(
-            lambda: answers(f"http://[::1]:{server.port}/health") and answers(f"http://[::1]:{server.probe_port}/livez")
-        )
+        server.wait_until(lambda: all(answers(url) for url in urls))
     finally:
         server.process.terminate()
         server.process.wait(PATIENCE_SECONDS)

@@ -137,7 +137,7 @@ def test_the_command_to_try_finds_the_token_from_every_folder(
 
 
 def test_the_printed_address_can_be_pasted(fraudctl: Fraudctl, fresh: dict[str, str], started: Started) -> None:
-    printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": "::"}).stdout
+    printed = fraudctl("serve", "--first-time", env={**fresh, "HOST": "::1"}).stdout
 
     url = f"http://[::1]:{fresh['PORT']}"
     assert f"Starting on {url} (its documentation: {url}/docs), which takes a few seconds." in printed

@@ -14,7 +14,7 @@ ROLLOUT_MODE: {{ .Values.jobs.retrain.rollout.mode }}
 
 {{- define "fraud-detection.apiConfig" -}}
 {{ include "fraud-detection.sharedConfig" . }}
-HOST: 0.0.0.0
+HOST: "::" # both families
 PORT: {{ .Values.api.port | quote }}
 PROBE_PORT: {{ .Values.api.probePort | quote }}
 {{ include "fraud-detection.apiVariables" . }}
