@@ -4,8 +4,9 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* A dependency's alias replaces the chart's name, and may have capitals, because it is a key of values. */}}
 {{- define "fraud-detection.fullname" -}}
-{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- $name := default .Chart.Name .Values.nameOverride | lower }}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
 {{- include "fraud-detection.cut" (dict "root" . "name" (.Values.fullnameOverride | default $full) "room" 63) }}
 {{- end }}

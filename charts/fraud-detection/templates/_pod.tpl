@@ -121,7 +121,9 @@ automountServiceAccountToken: false
 enableServiceLinks: false # keeps variables named after Services out of the environment
 securityContext:
   {{- include "fraud-detection.podSecurityContext" .root | nindent 2 }}
-{{- with .root.Values.global.imagePullSecrets }}
+{{- $pullSecrets := list }}
+{{- range .root.Values.global.imagePullSecrets }}{{ $pullSecrets = append $pullSecrets (ternary (dict "name" .) . (kindIs "string" .)) }}{{ end }}
+{{- with $pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
