@@ -153,6 +153,12 @@ def test_a_release_named_after_the_chart_does_not_stutter(helm: Helm) -> None:
     assert named(helm.render({"nameOverride": "scores"}), "Service", "fraud-scores-api")
 
 
+def test_another_namespace_than_that_of_the_release_is_everywhere(helm: Helm) -> None:
+    moved = helm.template({"namespaceOverride": "scores"}, ci="full", namespace="releases")
+
+    assert moved == helm.template(ci="full", namespace="scores")
+
+
 def test_everything_carries_the_recommended_labels(helm: Helm) -> None:
     for manifest in helm.render(api_versions=EVERYTHING_OF_OPERATORS):
         of_a_claim = (

@@ -22,6 +22,10 @@ of the release, or it ends in a hash of the name. */}}
 {{- end }}
 {{- end }}
 
+{{- define "fraud-detection.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
 {{/* (dict "root" $ "suffix" "api" "max" 63?): <fullname>-<suffix>. If the name is too long, its first part is cut, never
 the suffix. A CronJob's name may have 52 characters, because its Jobs append 11. */}}
 {{- define "fraud-detection.componentName" -}}
@@ -105,5 +109,5 @@ resources:
 
 {{/* A name that is unique in the cluster. */}}
 {{- define "fraud-detection.admissionPolicyName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) }}
+{{- printf "%s-%s" (include "fraud-detection.namespace" .) (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) }}
 {{- end }}

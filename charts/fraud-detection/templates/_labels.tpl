@@ -24,10 +24,11 @@ app.kubernetes.io/component: {{ .component }}
 {{- merge $ours (.labels | default dict) .root.Values.commonLabels | toYaml }}
 {{- end }}
 
-{{/* (dict "root" $ "name" "…" "component" "api" "annotations" dict? "labels" dict?): the metadata of an object. */}}
+{{/* (dict "root" $ "name" "…" "component" "api" "namespace" "…"? "annotations" dict? "labels" dict?): the metadata of an
+object. */}}
 {{- define "fraud-detection.metadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace | quote }}
+namespace: {{ .namespace | default (include "fraud-detection.namespace" .root) | quote }}
 labels:
   {{- include "fraud-detection.labels" . | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
@@ -39,9 +40,9 @@ annotations:
 {{/* (dict "root" $ "name" "…" "component" "api" "claim" .Values.persistence): the metadata of a claim, without versions. */}}
 {{- define "fraud-detection.claimMetadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace | quote }}
+namespace: {{ include "fraud-detection.namespace" .root | quote }}
 labels:
-  {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (dict "app.kubernetes.io/managed-by" .root.Release.Service)) | nindent 2 }}
+  {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (merge (dict "app.kubernetes.io/managed-by" .root.Release.Service) .claim.labels)) | nindent 2 }}
 {{- $ours := ternary (dict "helm.sh/resource-policy" "keep") (dict) .claim.retain }}
 {{- with merge $ours .claim.annotations .root.Values.commonAnnotations }}
 annotations:
