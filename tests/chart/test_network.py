@@ -11,6 +11,11 @@ WHOLE = {"auth": {"existingSecret": "tokens"}, "jobs": {"backup": {"enabled": Tr
 DNS = [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
 KUBERNETES = [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]
 HTTP = [{"port": 5000, "protocol": "TCP"}]
+COMPONENTS = {
+    "api": "api", "detectDrift": "detect-drift", "retrain": "retrain", "backup": "backup", "fraudctl": "fraudctl",
+    "pushgateway": "pushgateway", "tests": "test",
+}  # fmt: skip
+"""The components whose rules the values can replace, with the names that their policies end with."""
 
 
 def namespace(name: str) -> dict[str, Any]:
@@ -94,10 +99,14 @@ def test_what_a_job_reaches(helm: Helm, job: str, rules: list[Any]) -> None:
     assert found["egress"] == rules
 
 
-def test_the_kubernetes_api_can_be_one_address(helm: Helm) -> None:
-    found = policy(helm, "retrain", {"networkPolicy": {"apiServerCidr": "10.0.0.1/32"}})
+@pytest.mark.parametrize(
+    ("cidr", "blocks"),
+    [("10.0.0.1/32", ["10.0.0.1/32"]), (["10.0.0.1/32", "fd00::1/128"], ["10.0.0.1/32", "fd00::1/128"])],
+)
+def test_the_kubernetes_api_can_be_one_address_or_several(helm: Helm, cidr: object, blocks: list[str]) -> None:
+    found = policy(helm, "retrain", {"networkPolicy": {"apiServerCidr": cidr}})
 
-    assert {"ports": KUBERNETES, "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]} in found["egress"]
+    assert {"ports": KUBERNETES, "to": [{"ipBlock": {"cidr": block}} for block in blocks]} in found["egress"]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +142,43 @@ def test_only_our_jobs_and_prometheus_reach_the_pushgateway_and_it_reaches_nothi
     assert "egress" not in found
 
 
-def test_a_rule_of_the_installation_is_added_to_every_policy(helm: Helm) -> None:
-    rule = {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": DNS}
-    manifests = helm.render(WHOLE | {"networkPolicy": {"extraEgress": [rule], "dnsNamespace": "openshift-dns"}})
+def test_rules_of_the_installation_are_added_to_every_policy(helm: Helm) -> None:
+    to_the_mesh = {"to": [namespace("linkerd")], "ports": [{"port": 8080, "protocol": "TCP"}]}
+    from_the_mesh = {"ports": [{"port": 15008, "protocol": "TCP"}]}
+    values = {"extraEgress": [to_the_mesh], "extraIngress": [from_the_mesh], "dnsNamespace": "openshift-dns"}
+    policies = [m for m in helm.render(WHOLE | {"networkPolicy": values}) if m["kind"] == "NetworkPolicy"]
 
-    for name in ("api", "detect-drift", "retrain", "backup", "fraudctl"):
-        egress = named(manifests, "NetworkPolicy", f"{NAME}-{name}")["spec"]["egress"]
-        assert rule in egress, name
-        assert {"to": [namespace("openshift-dns")], "ports": DNS} in egress, name
+    assert len(policies) == len(COMPONENTS)
+    for found in policies:
+        name = found["metadata"]["name"]
+        assert found["spec"]["ingress"][-1] == from_the_mesh, name
+        assert found["spec"]["egress"][-1] == to_the_mesh, name
+        assert {"to": [namespace("openshift-dns")], "ports": DNS} in found["spec"]["egress"], name
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_the_rules_of_a_component_can_be_replaced(helm: Helm, component: str) -> None:
+    mine = {"ingress": [{"from": [namespace("mine")]}], "egress": [{"to": [namespace("mine")]}]}
+    others = [name for key, name in COMPONENTS.items() if key != component]
+
+    replaced = helm.render(WHOLE | {"networkPolicy": {"rules": {component: mine}}})
+
+    spec = named(replaced, "NetworkPolicy", f"{NAME}-{COMPONENTS[component]}")["spec"]
+    assert (spec["ingress"], spec["egress"]) == (mine["ingress"], mine["egress"])
+    for name in others:
+        assert named(replaced, "NetworkPolicy", f"{NAME}-{name}")["spec"] == policy(helm, name, {}), name
+
+
+def test_an_empty_list_of_rules_allows_nothing(helm: Helm) -> None:
+    spec = policy(helm, "retrain", {"networkPolicy": {"rules": {"retrain": {"egress": []}}}})
+
+    assert "egress" not in spec
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_without_a_namespace_of_prometheus_no_namespace_is_let_in(helm: Helm) -> None:
+    values = {"networkPolicy": {"prometheusNamespace": ""}}
+
+    assert policy(helm, "api", values)["ingress"][0]["from"] == [{"podSelector": {}}]
+    [jobs] = policy(helm, "pushgateway", values)["ingress"][0]["from"]
+    assert "podSelector" in jobs
