@@ -12,7 +12,7 @@ import yaml
 from tests.chart.helm import Helm, Values, named
 from tests.chart.observability import promtool
 from tests.chart.rules import AS_IN_THE_FILES, OPERATOR, groups
-from tests.support.alert_rules import RULES, alerts, in_the_files, names
+from tests.support.alert_rules import RULES, alerts, in_the_files, names, thresholds
 from tests.support.project import CHART, ROOT
 
 TESTS = sorted((CHART / "files" / "rules" / "tests").glob("*.yaml"))
@@ -100,16 +100,94 @@ def test_without_any_alert_no_empty_group_is_left(helm: Helm) -> None:
     assert groups(helm, setting(disabled=sorted(names(in_the_files())))) == []
 
 
-def thresholds() -> dict[str, Any]:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    found: dict[str, Any] = values["metrics"]["prometheusRule"]["thresholds"]
-    return found
+def test_every_threshold_is_a_value_and_those_with_a_number_have_the_one_of_the_files() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["metrics"]["prometheusRule"]["thresholds"]
+
+    assert set(values) == set(thresholds())
+    assert {name: str(value) for name, value in values.items() if value is not None}.items() <= thresholds().items()
 
 
-def test_every_threshold_is_in_a_rule_and_every_mark_is_a_threshold() -> None:
-    marks = {mark for path in RULES for mark in re.findall(r"  # (\w+)$", path.read_text(), re.MULTILINE)}
+JOBS = ("detectDrift", "retrain", "backup")
 
-    assert marks == {*thresholds(), "cronJobs"}
+
+def scheduled(*schedules: str, **settings: Any) -> Values:
+    """Return values with these schedules of the three jobs."""
+    jobs: dict[str, Any] = {name: {"schedule": schedule} for name, schedule in zip(JOBS, schedules, strict=True)}
+    jobs["backup"] |= {"enabled": True, "existingClaim": "backups"}
+    return {"jobs": jobs, **setting(**settings)}
+
+
+def patience(helm: Helm, values: Values) -> list[float]:
+    """Return the hours without a success after which the alert on missing runs fires, for each of the three jobs."""
+    rules = " ".join(rule["expr"] for rule in alerts(groups(helm, values)))
+    return [float(hours) for name in JOBS for hours in re.findall(rf"(\S+)  # {name}Hours", rules)]
+
+
+@pytest.mark.parametrize(
+    ("schedules", "periods"),
+    [
+        (("0 2 * * *", "@daily", "30 4 * * 1-5"), (24, 24, 72)),
+        (("0 3 * * MON", "0 3 1 * *", "*/15 * * * *"), (7 * 24, 31 * 24, 1)),
+        (("0 */6 * * *", "0 8,20 * * *", "@every 36h"), (6, 12, 36)),
+        (("0 3 1,15 * *", "0 3 30 * *", "0 3 1 * 5"), (17 * 24, 62 * 24, 7 * 24)),
+        (("0 0-12/4 * * ?", "@weekly", "@every 90m"), (12, 7 * 24, 1)),
+        (("0 3 */10 * *", "30 2 * * tue,FRI", "@hourly"), (10 * 24, 4 * 24, 1)),
+    ],
+)
+def test_missing_runs_are_noticed_after_two_periods_of_the_schedule(
+    helm4: Helm, schedules: tuple[str, ...], periods: tuple[int, ...]
+) -> None:
+    assert patience(helm4, scheduled(*schedules)) == [2 * period + 1 for period in periods]
+
+
+def test_a_schedule_of_some_months_is_waited_for(helm: Helm) -> None:
+    [yearly, half_yearly, _] = patience(helm, scheduled("@yearly", "0 3 * JAN,jul SUN", "@daily"))
+
+    assert 2 * 366 * 24 < yearly < 2 * 410 * 24
+    assert 2 * 184 * 24 < half_yearly < 2 * 200 * 24
+
+
+def test_a_threshold_of_the_values_replaces_that_of_the_schedule(helm: Helm) -> None:
+    values = scheduled("@daily", "@weekly", "@daily", thresholds={"retrainHours": 200, "modelAgeDays": 45})
+
+    assert patience(helm, values) == [49, 200, 49]
+    assert "> 45  # modelAgeDays" in str(groups(helm, values))
+
+
+def test_a_model_is_stale_after_three_times_the_days_until_retraining(helm: Helm) -> None:
+    assert "> 150  # modelAgeDays" in str(groups(helm, {"config": {"retrainAfterDays": 50}}))
+
+
+TOO_EARLY = scheduled("@weekly", "@daily", "@daily", thresholds={"detectDriftHours": 49})
+
+
+def test_an_alert_that_would_fire_between_two_runs_is_refused(helm: Helm) -> None:
+    assert helm.refusal(TOO_EARLY) == (
+        "these values cannot work together:\n"
+        "- metrics.prometheusRule.thresholds.detectDriftHours is 49, but jobs.detectDrift.schedule may leave 168 hours "
+        "between two runs, so FraudJobNotRun would fire without a fault: leave the threshold out, or raise it"
+    )
+
+
+@pytest.mark.parametrize(
+    "reason_gone",
+    [
+        setting(disabled=["FraudJobNotRun"]),
+        setting(enabled=False),
+        {"jobs": {"detectDrift": {"suspend": True}}},
+        {"jobs": {"detectDrift": {"enabled": False}}},
+    ],
+)
+def test_an_alert_that_does_not_fire_is_not_refused(helm4: Helm, reason_gone: Values) -> None:
+    assert helm4.render(merged(TOO_EARLY, reason_gone))
+
+
+def merged(one: Values, other: Values) -> dict[str, Any]:
+    """Return both trees of values as one."""
+    return {
+        **one,
+        **{k: merged(one[k], v) if isinstance(v, dict) and k in one else v for k, v in other.items()},
+    }
 
 
 def test_every_threshold_can_be_set(helm4: Helm) -> None:
@@ -123,7 +201,7 @@ def test_every_threshold_can_be_set(helm4: Helm) -> None:
         for name, value in wanted.items():
             if str(value) in new:
                 different[name].add(was["alert"])
-                new = new.replace(str(value), str(thresholds()[name]))
+                new = new.replace(str(value), thresholds()[name])
         assert new == old
     assert different == {name: {alert_of(name)} for name in wanted}
 

@@ -12,7 +12,7 @@ from generate import dashboards
 from generate.dashboards import dashboard
 from jobs.drift.compare import DRIFTED_ALERT_RATIO, MANY_WARNED, SCORE_PSI_DRIFT, SCORE_PSI_WARN, compare
 from jobs.drift.distance import DRIFTED_D, WARNED_D
-from tests.support.project import ROOT
+from tests.support.alert_rules import thresholds
 
 HEAD = "title: Made up\nabout: Nothing.\nrefresh: 5m\nsince: now-1h\nrows:\n"
 
@@ -81,9 +81,8 @@ def test_a_key_that_means_nothing_is_refused(rendered: Any) -> None:
 
 
 def alerts_at(threshold: str) -> float:
-    """Return the default of a threshold of the alerts in the chart's values."""
-    values = yaml.safe_load((ROOT / "charts" / "fraud-detection" / "values.yaml").read_text())
-    return float(values["metrics"]["prometheusRule"]["thresholds"][threshold])
+    """Return the default of a threshold of the alerts."""
+    return float(thresholds()[threshold])
 
 
 HOUR, DAY, MEBIBYTE = 3600, 86400, 1 << 20

@@ -1,5 +1,6 @@
 """Read the alert rules of the chart from their files."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,3 +24,11 @@ def alerts(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def names(groups: Sequence[dict[str, Any]]) -> set[str]:
     """Return the names of the alerts of these groups."""
     return {rule["alert"] for rule in alerts(groups)}
+
+
+def thresholds() -> dict[str, str]:
+    """Return each threshold with the default that the files give it."""
+    texts = [path.read_text() for path in RULES]
+    marks = {mark: value for text in texts for value, mark in re.findall(r"(\S+)  # (\w+)$", text, re.MULTILINE)}
+    del marks["cronJobs"]
+    return marks
