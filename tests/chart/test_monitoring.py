@@ -128,6 +128,53 @@ def test_figures_of_the_jobs_keep_their_job_and_outlive_the_pod_of_the_pushgatew
     assert endpoint["relabelings"] == [{"action": "labeldrop", "regex": "pod|container|endpoint"}]
 
 
+def test_argo_cd_may_write_its_own_instance_onto_every_object(helm: Helm) -> None:
+    manifests = helm.render(api_versions=OPERATOR)
+    for manifest in manifests:
+        manifest["metadata"]["labels"]["app.kubernetes.io/instance"] = "payments-fraud-prod"
+
+    for name in (API, PUSHGATEWAY):
+        assert monitor(manifests, name)
+
+
+def scraped(helm: Helm, settings: Values, name: str) -> tuple[Manifest, Manifest]:
+    values = {"metrics": {"serviceMonitor": settings}, "auth": {"existingSecret": "mine"}}
+    return monitor(helm.render(values, api_versions=OPERATOR), name)
+
+
+@pytest.mark.parametrize("name", [API, PUSHGATEWAY])
+def test_a_scrape_is_as_the_values_say(helm: Helm, name: str) -> None:
+    wanted = {
+        "scheme": "https",
+        "tlsConfig": {"caFile": "/etc/prom-certs/root-cert.pem", "insecureSkipVerify": True},
+        "metricRelabelings": [{"action": "drop", "sourceLabels": ["__name__"], "regex": "python_.*"}],
+    }
+    relabeling = {"targetLabel": "region", "replacement": "eu"}
+
+    found, endpoint = scraped(helm, wanted | {"relabelings": [relabeling], "scrapeClass": "mesh"}, name)
+
+    assert {field: endpoint[field] for field in wanted} == wanted
+    assert endpoint["relabelings"][-1] == relabeling
+    assert found["spec"]["scrapeClass"] == "mesh"
+
+
+@pytest.mark.parametrize("name", [API, PUSHGATEWAY])
+def test_a_monitor_in_another_namespace_selects_in_ours(helm: Helm, name: str) -> None:
+    found, _ = scraped(helm, {"namespace": "watch"}, name)
+
+    assert found["metadata"]["namespace"] == "watch"
+    assert found["spec"]["namespaceSelector"] == {"matchNames": ["fraud"]}
+
+
+def test_the_rules_can_be_in_another_namespace(helm: Helm) -> None:
+    rules = named(
+        helm.render({"metrics": {"prometheusRule": {"namespace": "watch"}}}, api_versions=OPERATOR), "PrometheusRule"
+    )
+
+    assert rules["metadata"]["namespace"] == "watch"
+    assert 'namespace="fraud"' in str(rules["spec"])
+
+
 def pushgateway(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
     ours = [m for m in manifests if m["metadata"]["labels"].get("app.kubernetes.io/component") == "pushgateway"]
     return [(m["kind"], m) for m in ours]
@@ -198,6 +245,13 @@ def test_no_client_can_delete_figures_or_stop_the_pushgateway_over_http(helm: He
         "--persistence.file",
         "--persistence.interval",
     }
+
+
+def test_the_pushgateway_takes_further_arguments(helm: Helm) -> None:
+    [container] = deployment(helm, extraArgs=["--log.level=debug"])["template"]["spec"]["containers"]
+
+    assert container["args"][-1] == "--log.level=debug"
+    assert "--persistence.interval=1m" in container["args"]
 
 
 def test_the_pushgateway_has_probes(helm: Helm) -> None:

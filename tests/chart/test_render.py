@@ -175,7 +175,7 @@ LABELLED = {
 }
 
 
-KINDS_WITH_A_SELECTOR = {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor", "NetworkPolicy"}
+KINDS_WITH_A_SELECTOR = {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
 
 
 def selectors(manifests: list[Manifest]) -> dict[str, Any]:
