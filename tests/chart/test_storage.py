@@ -50,6 +50,28 @@ def test_exactly_the_pods_that_share_a_volume_share_label_and_node(helm: Helm, c
                 assert neighbour.metadata["labels"][LABEL] == label, (pod.owner, neighbour.owner)
 
 
+@pytest.mark.parametrize(
+    ("ci", "path", "claim"),
+    [
+        ("default", ("persistence",), "data"),
+        ("postgresql", ("persistence", "models"), "models"),
+        ("default", ("pushgateway", "persistence"), "pushgateway"),
+    ],
+)
+def test_a_claim_can_name_its_volume(helm: Helm, ci: str, path: tuple[str, ...], claim: str) -> None:
+    binding = {"volumeName": "disk-7", "selector": {"matchLabels": {"disk": "fast"}}}
+    values: dict[str, Any] = {**binding, "labels": {"team": "risk"}, "storageClass": "local"}
+    for name in reversed(path):
+        values = {name: values}
+
+    found = named(helm.render(values, ci=ci), "PersistentVolumeClaim", f"{NAME}-{claim}")
+
+    assert {field: found["spec"][field] for field in binding} == binding
+    assert found["spec"]["storageClassName"] == "local"
+    assert found["metadata"]["labels"]["team"] == "risk"
+    assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+
 def test_api_and_every_job_are_pods_of_the_volume(helm: Helm) -> None:
     found = pods(helm.render(ci="full"))
 

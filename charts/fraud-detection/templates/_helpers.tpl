@@ -90,6 +90,13 @@ accessModes: [{{ .claim.accessMode }}]
 {{- if .claim.storageClass }}
 storageClassName: {{ ternary "" .claim.storageClass (eq .claim.storageClass "-") | quote }}
 {{- end }}
+{{- with .claim.volumeName }}
+volumeName: {{ . }}
+{{- end }}
+{{- with .claim.selector }}
+selector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 resources:
   requests:
     storage: {{ .claim.size }}
