@@ -101,8 +101,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"api": {"topologySpreadConstraints": [{"maxSkew": 1}]}},
-        "api.topologySpreadConstraints is set, but a ReadWriteOnce volume keeps the pods on one node: remove the "
-        "constraints, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)",
+        "api.topologySpreadConstraints must be satisfied, but a ReadWriteOnce volume keeps the pods on one node: set "
+        "whenUnsatisfiable: ScheduleAnyway, or with PostgreSQL give the models a ReadWriteMany claim "
+        "(persistence.models.enabled=true)",
     ),
     (
         {"config": {"latestDb": "/srv/requests.db"}},
@@ -189,6 +190,33 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "write {{ `{{ .user }}` }} if another program fills it in",
     ),
     (
+        {"pushgateway": {"service": {"labels": {"fraud-detection.io/service": "x"}}}},
+        "pushgateway.service.labels sets fraud-detection.io/service, which the chart sets itself: use another "
+        "label",
+    ),
+    (
+        {"pushgateway": {"extraArgs": ["--log.level=debug", "--persistence.file=/data/other"]}},
+        "pushgateway.extraArgs sets --persistence.file=/data/other, which the chart sets: remove it",
+    ),
+    (
+        {"api": {"service": {"externalTrafficPolicy": "Local"}}},
+        "api.service.externalTrafficPolicy is set, but Kubernetes rejects it for api.service.type=ClusterIP: set "
+        "api.service.type=LoadBalancer, or remove it",
+    ),
+    (
+        {"auth": {"existingSecret": ""}, "metrics": {"serviceMonitor": {"namespace": "watch"}}},
+        "metrics.serviceMonitor.namespace is watch, where Prometheus would look for the API's token, but the chart "
+        "generates its Secret beside the API: set auth.existingSecret to a Secret that is in both namespaces",
+    ),
+    (
+        {
+            "jobs": {"retrain": {"schedule": "@weekly"}},
+            "metrics": {"prometheusRule": {"thresholds": {"retrainHours": 9}}},
+        },
+        "metrics.prometheusRule.thresholds.retrainHours is 9, but jobs.retrain.schedule may leave 168 hours between "
+        "two runs, so FraudJobNotRun would fire without a fault: leave the threshold out, or raise it",
+    ),
+    (
         {"api": {"podAnnotations": {"kubectl.kubernetes.io/restartedAt": "x"}}},
         "api.podAnnotations sets kubectl.kubernetes.io/restartedAt, which the chart or a promotion sets: remove it",
     ),
@@ -216,7 +244,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy "
         "blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for "
         "instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: "
-        "{cidr: 0.0.0.0/0}}]",
+        '{cidr: 0.0.0.0/0}}, {ipBlock: {cidr: "::/0"}}]',
     ),
 ]
 
@@ -224,6 +252,74 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "message"), REFUSED, ids=[message.split(",")[0][:60] for _, message in REFUSED])
 def test_refuses(helm: Helm, values: dict[str, Any], message: str) -> None:
     assert helm.refusal(values) == f"these values cannot work together:\n- {message}"
+
+
+ONLY_ITS_OWN_FILES = {"mlflowTrackingUri": "http://mlflow.mlflow.svc:5000"}
+MODELS_APART = {"enabled": True, "accessMode": "ReadWriteMany"}
+OPEN = {"service": {"type": "LoadBalancer"}}
+NO_RETRAINING = {"retrain": {"enabled": False}}
+
+NO_LONGER_REFUSED: list[dict[str, Any]] = [
+    # No SQLite file is on the volume.
+    {"database": POSTGRESQL, "config": ONLY_ITS_OWN_FILES, "persistence": {"accessMode": "ReadWriteMany"}},
+    {"database": POSTGRESQL, "jobs": NO_JOBS, "persistence": {"accessMode": "ReadWriteMany"}},
+    {"database": POSTGRESQL, "config": {"latestDb": "/none/a.db", "trainDb": "/none/b.db"}},
+    # No job runs beside the API, or the API is not on that volume.
+    {
+        "jobs": {"detectDrift": {"suspend": True}, "retrain": {"suspend": True}},
+        "persistence": {"accessMode": "ReadWriteOncePod"},
+    },
+    {"database": POSTGRESQL, "persistence": {"accessMode": "ReadWriteOncePod", "models": MODELS_APART}},
+    # Kubernetes may ignore the constraint.
+    {"api": {"topologySpreadConstraints": [{"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}]}},
+    # The volume of the user is mounted there, or no job writes the file.
+    {
+        "config": {"driftResult": "/reports/drift.json"},
+        "jobs": {"common": {"extraVolumeMounts": [{"name": "reports", "mountPath": "/reports"}]}},
+    },
+    {"config": {"driftResult": "/reports/drift.json", "trainDb": "/none/b.db"}, "jobs": NO_JOBS},
+    # The chart gives no account the right to restart, or no other pod has the account.
+    {"rbac": {"create": False}, "jobs": {"retrain": {"serviceAccount": {"create": False}}}},
+    {
+        "jobs": {
+            "detectDrift": {"enabled": False},
+            "fraudctl": {"enabled": False},
+            "retrain": {"serviceAccount": {"name": "fraud-fraud-detection-jobs"}},
+        }
+    },
+    # The claim of that name is no claim of the chart.
+    {"jobs": {"backup": {"enabled": True, "existingClaim": "fraud-fraud-detection-models"}}},
+    # There is no such pod, and no promotion sets the annotation.
+    {"jobs": {"retrain": {"enabled": False, "podLabels": {"app.kubernetes.io/name": "x"}}}},
+    {
+        "pushgateway": {
+            "enabled": False,
+            "podLabels": {"app.kubernetes.io/name": "x"},
+            "extraArgs": ["--persistence.file=x"],
+        }
+    },
+    {
+        "api": {"podAnnotations": {"kubectl.kubernetes.io/restartedAt": "x"}},
+        "jobs": {"retrain": {"rollout": {"mode": "reload"}}},
+    },
+    # Other clients get in.
+    {"api": OPEN, "networkPolicy": {"extraIngress": [{"ports": [{"port": 5000}]}]}},
+    {"api": OPEN, "networkPolicy": {"rules": {"api": {"ingress": [{"ports": [{"port": 5000}]}]}}}},
+    {"api": OPEN, "networkPolicy": {"enabled": False}},
+    # Prometheus looks for the Secret where it is, or looks for none.
+    {"auth": {"existingSecret": ""}, "metrics": {"serviceMonitor": {"namespace": "fraud"}}},
+    {"auth": {"existingSecret": ""}, "metrics": {"serviceMonitor": {"namespace": "watch", "enabled": False}}},
+    # What would be refused of a feature is not, while the feature is off.
+    {"api": {"hpa": {"minReplicas": 9}, "ingress": {"hosts": []}, "httpRoute": {"parentRefs": []}}},
+    {"api": {"progressDeadlineSeconds": 300}, "jobs": NO_RETRAINING},
+    {"jobs": {"retrain": {"enabled": False, "activeDeadlineSeconds": 60, "serviceAccount": {"create": False}}}},
+    {"auth": {"requireExistingSecret": True, "existingSecret": "tokens"}},
+]
+
+
+@pytest.mark.parametrize("values", NO_LONGER_REFUSED)
+def test_a_refusal_lasts_as_long_as_its_reason(helm4: Helm, values: dict[str, Any]) -> None:
+    assert helm4.render(values)
 
 
 def test_names_all_that_is_wrong_at_once(helm: Helm) -> None:

@@ -7,9 +7,16 @@
 {{- $hasModelsClaim := ne (include "fraud-detection.hasModelsClaim" .) "" }}
 {{- $isAlone := ne (include "fraud-detection.apiIsAloneOnClaim" .) "" }}
 {{- $wantsSeveral := or $api.hpa.enabled (gt (int $api.replicas) 1) }}
+{{- $hasMlflowFile := and (not .Values.config.mlflowTrackingUri) (or $jobs.retrain.enabled $jobs.fraudctl.enabled) }}
 {{- $scheduled := list }}
+{{- $running := list }}
 {{- range $name, $job := dict "detectDrift" $jobs.detectDrift "retrain" $jobs.retrain "backup" $jobs.backup }}
-  {{- if $job.enabled }}{{- $scheduled = append $scheduled (printf "jobs.%s.enabled=false" $name) }}{{- end }}
+  {{- if $job.enabled }}
+    {{- $scheduled = append $scheduled (printf "jobs.%s.enabled=false" $name) }}
+    {{- if not $job.suspend }}
+      {{- $running = append $running (last $scheduled) }}
+    {{- end }}
+  {{- end }}
 {{- end }}
 
 {{- /* The database. */}}
@@ -29,17 +36,17 @@
 
 {{- /* The volumes. */}}
 {{- if $persistence.enabled }}
-  {{- if eq $persistence.accessMode "ReadWriteMany" }}
+  {{- if and (eq $persistence.accessMode "ReadWriteMany") (or $isSqlite $hasMlflowFile) }}
 - persistence.accessMode is ReadWriteMany, but that volume holds an SQLite file (decisions, or MLflow's store), which several nodes can corrupt: set persistence.accessMode=ReadWriteOnce; with PostgreSQL, a separate ReadWriteMany claim can hold the models (persistence.models.enabled=true)
   {{- end }}
-  {{- if eq $persistence.accessMode "ReadWriteOncePod" }}
-    {{- if $scheduled }}
-- persistence.accessMode is ReadWriteOncePod, so no job can run beside the API: set persistence.accessMode=ReadWriteOnce, or {{ join "," $scheduled }}
+  {{- if $isAlone }}
+    {{- if $running }}
+- persistence.accessMode is ReadWriteOncePod, so no job can run beside the API: set persistence.accessMode=ReadWriteOnce, or {{ join "," $running }}
     {{- end }}
-    {{- if and $isAlone (eq $api.updateStrategy "RollingUpdate") }}
+    {{- if eq $api.updateStrategy "RollingUpdate" }}
 - api.updateStrategy is RollingUpdate, but with persistence.accessMode=ReadWriteOncePod the new pod would wait forever for the old one: set api.updateStrategy=auto, or persistence.accessMode=ReadWriteOnce
     {{- end }}
-    {{- if and $isAlone $wantsSeveral }}
+    {{- if $wantsSeveral }}
 - the API has several replicas, but persistence.accessMode=ReadWriteOncePod allows one pod: set persistence.accessMode=ReadWriteOnce, or give the models a separate claim (persistence.models.enabled=true)
     {{- end }}
   {{- end }}
@@ -52,20 +59,42 @@
 {{- if and $hasModelsClaim (not (has $persistence.models.accessMode (list "ReadWriteOnce" "ReadWriteMany"))) }}
 - persistence.models.accessMode is {{ $persistence.models.accessMode }}, but the API and the jobs mount that claim: set it to ReadWriteMany, or to ReadWriteOnce if all of them may run on one node
 {{- end }}
-{{- if and $hasModelsClaim (eq (include "fraud-detection.modelsClaimName" .) (include "fraud-detection.dataClaimName" .)) }}
+{{- if and $hasModelsClaim $persistence.enabled (eq (include "fraud-detection.modelsClaimName" .) (include "fraud-detection.dataClaimName" .)) }}
 - persistence.models.existingClaim is also the claim of the data: name another claim, or set persistence.models.enabled=false to keep the models there
 {{- end }}
 {{- if and $jobs.backup.enabled (not $jobs.backup.existingClaim) }}
 - jobs.backup.enabled is true, but jobs.backup.existingClaim is empty: set it to a claim that is on other disks than the data and outlives this release
 {{- end }}
-{{- if and $jobs.backup.enabled (has $jobs.backup.existingClaim (list (include "fraud-detection.dataClaimName" .) (include "fraud-detection.modelsClaimName" .))) }}
+{{- $backedUp := list (include "fraud-detection.dataClaimName" .) }}
+{{- if $hasModelsClaim }}
+  {{- $backedUp = append $backedUp (include "fraud-detection.modelsClaimName" .) }}
+{{- end }}
+{{- if and $jobs.backup.enabled (has $jobs.backup.existingClaim $backedUp) }}
 - jobs.backup.existingClaim is a claim that the job backs up, so data and backups would be lost together: name another claim, if possible on other disks
 {{- end }}
-{{- if and $api.topologySpreadConstraints (include "fraud-detection.sharedClaim" (dict "root" . "data" $isSqlite)) }}
-- api.topologySpreadConstraints is set, but a ReadWriteOnce volume keeps the pods on one node: remove the constraints, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)
+{{- $isSpread := false }}
+{{- range $api.topologySpreadConstraints }}
+  {{- $isSpread = or $isSpread (ne .whenUnsatisfiable "ScheduleAnyway") }}
 {{- end }}
-{{- range $name, $folder := dict "latestDb" "/app/data/" "trainDb" "/app/data/" "driftResult" "/app/data/" "modelPath" "/app/models/" }}
-  {{- if not (hasPrefix $folder (get $.Values.config $name)) }}
+{{- if and $isSpread (include "fraud-detection.sharedClaim" (dict "root" . "data" $isSqlite)) }}
+- api.topologySpreadConstraints must be satisfied, but a ReadWriteOnce volume keeps the pods on one node: set whenUnsatisfiable: ScheduleAnyway, or with PostgreSQL give the models a ReadWriteMany claim (persistence.models.enabled=true)
+{{- end }}
+{{- $folders := dict "modelPath" "/app/models/" }}
+{{- if $isSqlite }}
+  {{- $_ := set $folders "latestDb" "/app/data/" }}
+{{- end }}
+{{- if include "fraud-detection.hasJobs" . }}
+  {{- $_ := set $folders "driftResult" "/app/data/" }}
+  {{- if $isSqlite }}
+    {{- $_ = set $folders "trainDb" "/app/data/" }}
+  {{- end }}
+{{- end }}
+{{- range $name, $folder := $folders }}
+  {{- $isOnVolume := hasPrefix $folder (get $.Values.config $name) }}
+  {{- range concat $api.extraVolumeMounts $jobs.common.extraVolumeMounts }}
+    {{- $isOnVolume = or $isOnVolume (hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) (get $.Values.config $name)) }}
+  {{- end }}
+  {{- if not $isOnVolume }}
 - config.{{ $name }} is {{ get $.Values.config $name }}, which is on no volume: name a file in {{ $folder }}
   {{- end }}
 {{- end }}
@@ -86,10 +115,14 @@
   {{- if le (int $jobs.retrain.activeDeadlineSeconds) (mul 2 $timeout | int) }}
 - jobs.retrain.activeDeadlineSeconds is {{ $jobs.retrain.activeDeadlineSeconds }}, but a rollout and the restoration of the previous version may take {{ mul 2 $timeout }} s: add the time of a training
   {{- end }}
-  {{- if and (not $jobs.retrain.serviceAccount.create) (not $jobs.retrain.serviceAccount.name) }}
+  {{- if and .Values.rbac.create (not $jobs.retrain.serviceAccount.create) (not $jobs.retrain.serviceAccount.name) }}
 - jobs.retrain.serviceAccount.create is false and jobs.retrain.serviceAccount.name is empty, so the right to restart would go to `default`, the account of other pods: set jobs.retrain.serviceAccount.name
   {{- end }}
-  {{- if has (include "fraud-detection.retrainServiceAccountName" .) (list (include "fraud-detection.apiServiceAccountName" .) (include "fraud-detection.jobsServiceAccountName" .)) }}
+  {{- $others := list (include "fraud-detection.apiServiceAccountName" .) }}
+  {{- if or $jobs.detectDrift.enabled $jobs.backup.enabled $jobs.fraudctl.enabled }}
+    {{- $others = append $others (include "fraud-detection.jobsServiceAccountName" .) }}
+  {{- end }}
+  {{- if and .Values.rbac.create (has (include "fraud-detection.retrainServiceAccountName" .) $others) }}
 - jobs.retrain.serviceAccount.name is also the account of other pods, which must not have the right to restart: name another account
   {{- end }}
 {{- end }}
@@ -108,13 +141,25 @@
 - auth.metricsTokenKey is the key of a token that opens everything: name another key, whose token opens only /metrics and /model
 {{- end }}
 {{- include "fraud-detection.reservedLabels" (dict "path" "" "values" .Values) }}
+{{- $annotated := list "kubectl.kubernetes.io/default-container" "checksum/config" }}
+{{- if include "fraud-detection.restartsApi" . }}
+  {{- $annotated = append $annotated "fraud-detection.io/model-digest" }}
+  {{- $annotated = append $annotated "kubectl.kubernetes.io/restartedAt" }}
+{{- end }}
 {{- range $name, $_ := $api.podAnnotations }}
-  {{- if has $name (list "fraud-detection.io/model-digest" "kubectl.kubernetes.io/restartedAt" "kubectl.kubernetes.io/default-container" "checksum/config") }}
+  {{- if has $name $annotated }}
 - api.podAnnotations sets {{ $name }}, which the chart or a promotion sets: remove it
   {{- end }}
 {{- end }}
 {{- if and .Values.pushgateway.enabled .Values.pushgateway.externalUrl }}
 - pushgateway.enabled is true and pushgateway.externalUrl is set: set pushgateway.enabled=false to use your own Pushgateway, or leave pushgateway.externalUrl empty
+{{- end }}
+{{- if .Values.pushgateway.enabled }}
+  {{- range .Values.pushgateway.extraArgs }}
+    {{- if has (regexFind "^[^=]+" .) (list "--web.listen-address" "--persistence.file" "--persistence.interval") }}
+- pushgateway.extraArgs sets {{ . }}, which the chart sets: remove it
+    {{- end }}
+  {{- end }}
 {{- end }}
 {{- if and $api.hpa.enabled (gt (int $api.hpa.minReplicas) (int $api.hpa.maxReplicas)) }}
 - api.hpa.minReplicas is {{ $api.hpa.minReplicas }}, more than api.hpa.maxReplicas={{ $api.hpa.maxReplicas }}: set it lower
@@ -125,9 +170,34 @@
 {{- if and $api.httpRoute.enabled (not $api.httpRoute.parentRefs) }}
 - api.httpRoute.enabled is true and api.httpRoute.parentRefs is empty: set api.httpRoute.parentRefs[0].name to your Gateway
 {{- end }}
+{{- range $field := list "loadBalancerClass" "loadBalancerSourceRanges" "allocateLoadBalancerNodePorts" "externalTrafficPolicy" "nodePort" }}
+  {{- $value := get $api.service $field }}
+  {{- $isFit := ternary (ne $api.service.type "ClusterIP") (eq $api.service.type "LoadBalancer") (has $field (list "externalTrafficPolicy" "nodePort")) }}
+  {{- if and (or $value (kindIs "bool" $value)) (not $isFit) }}
+- api.service.{{ $field }} is set, but Kubernetes rejects it for api.service.type={{ $api.service.type }}: set api.service.type=LoadBalancer, or remove it
+  {{- end }}
+{{- end }}
 {{- $fromOutside := or $api.ingress.enabled $api.httpRoute.enabled (ne $api.service.type "ClusterIP") }}
-{{- if and .Values.networkPolicy.enabled $fromOutside (not .Values.networkPolicy.ingressFrom) }}
-- the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}]
+{{- $policy := .Values.networkPolicy }}
+{{- $admitsOthers := or $policy.ingressFrom $policy.extraIngress (kindIs "slice" $policy.rules.api.ingress) }}
+{{- if and $policy.enabled $fromOutside (not $admitsOthers) }}
+- the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: "::/0"}}]
+{{- end }}
+
+{{- /* Monitoring. */}}
+{{- $metrics := .Values.metrics }}
+{{- if and $metrics.serviceMonitor.enabled $metrics.serviceMonitor.namespace (not .Values.auth.existingSecret) (ne $metrics.serviceMonitor.namespace (include "fraud-detection.namespace" .)) }}
+- metrics.serviceMonitor.namespace is {{ $metrics.serviceMonitor.namespace }}, where Prometheus would look for the API's token, but the chart generates its Secret beside the API: set auth.existingSecret to a Secret that is in both namespaces
+{{- end }}
+{{- if and $metrics.prometheusRule.enabled (not (has "FraudJobNotRun" $metrics.prometheusRule.disabled)) }}
+  {{- range $name := list "detectDrift" "retrain" "backup" }}
+    {{- $job := get $jobs $name }}
+    {{- $hours := include "fraud-detection.jobNotRunHours" (dict "root" $ "job" $name) | trim | float64 }}
+    {{- $period := include "fraud-detection.scheduleHours" $job.schedule | trim | float64 }}
+    {{- if and $job.enabled (not $job.suspend) (lt $hours $period) }}
+- metrics.prometheusRule.thresholds.{{ $name }}Hours is {{ $hours }}, but jobs.{{ $name }}.schedule may leave {{ $period }} hours between two runs, so FraudJobNotRun would fire without a fault: leave the threshold out, or raise it
+    {{- end }}
+  {{- end }}
 {{- end }}
 
 {{- /* What Kubernetes or Helm would refuse, or empty, without a word about the value at fault. */}}
@@ -142,7 +212,7 @@
 
 {{/* (dict "path" "" "values" .Values): a line for each label that the chart sets and the values, too. */}}
 {{- define "fraud-detection.reservedLabels" -}}
-{{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "fraud-detection.io/data-volume" }}
+{{- $reserved := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/part-of" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "fraud-detection.io/data-volume" "fraud-detection.io/service" }}
 {{- range $name, $value := .values }}
   {{- $path := printf "%s.%s" $.path $name | trimPrefix "." }}
   {{- if has $name (list "commonLabels" "labels" "podLabels") }}
@@ -151,7 +221,7 @@
 - {{ $path }} sets {{ $label }}, which the chart sets itself: use another label
       {{- end }}
     {{- end }}
-  {{- else if kindIs "map" $value }}
+  {{- else if and (kindIs "map" $value) (ne (get $value "enabled" | toString) "false") }}
     {{- include "fraud-detection.reservedLabels" (dict "path" $path "values" $value) }}
   {{- end }}
 {{- end }}
