@@ -12,6 +12,7 @@ from typing import Any
 
 from fraud_detection.environment import short_token_warning, what_failed, without_password
 from fraud_detection.exit_codes import ExitCode, ExpectedError
+from fraud_detection.proxies import bypass_proxy_inside
 from fraud_detection.settings import ClientSettings
 
 TIMEOUT_SECONDS = 10
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = ClientSettings.from_env(os.environ)
+        bypass_proxy_inside(settings.api_url)
         check = metrics if given.metrics else smoke
         found = check(settings.api_url, settings.api_token)
     except ExpectedError as error:

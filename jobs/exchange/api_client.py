@@ -1,6 +1,6 @@
 """Calls a running API: one connection, retries, and idempotency keys that make repeating safe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ from fraud_detection.contract import MAX_ROWS
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.features import Feature, FeatureList
 from fraud_detection.model.manifest import AmountScaling
+from fraud_detection.proxies import bypass_proxy_inside
 from fraud_detection.settings import ClientSettings
 
 _TIMEOUT_SECONDS = 10.0
@@ -65,8 +66,9 @@ class ApiClient:
     def __init__(self, settings: ClientSettings, *, attempts: int = 9) -> None:
         self._url = settings.api_url
         self._address = settings.address
+        bypass_proxy_inside(settings.api_url)
         self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Bearer {settings.api_token}"
+        self._session.auth = bearer(settings.api_token)
         # All our requests may be repeated: reading, labels, and scoring with an idempotency key.
         patience = Retry(
             total=attempts - 1,
@@ -138,6 +140,16 @@ class ApiClient:
         )
         message = f"the API answered {answer.status_code}: {refusal['message']}"
         raise ApiRefused(answer.status_code, message, refusal.get("code"))
+
+
+def bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """Return what authorizes a request by a token; as a plain header, ~/.netrc would replace it."""
+
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authorize
 
 
 def rows_per_request(features: FeatureList) -> int:

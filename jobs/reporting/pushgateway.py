@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import push_to_gateway, pushadd_to_gateway
 
 from fraud_detection.environment import what_failed
+from fraud_detection.proxies import bypass_proxy_inside
 from jobs.drift.report import REASONS, STATES, DriftReport
 from jobs.training.outcome import RETRAIN_OUTCOMES, RetrainFigures, RetrainOutcome
 
@@ -148,6 +149,7 @@ def _judged(numbers: _Numbers, figures: RetrainFigures) -> None:
 def _push(url: str | None, job: str, numbers: _Numbers, *, replace: bool) -> bool:
     if url is None:
         return False
+    bypass_proxy_inside(url)
     # PUT deletes older series of the group, POST keeps those that this push does not name.
     push = push_to_gateway if replace else pushadd_to_gateway
     try:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import requests
 
 from fraud_detection.environment import BadSetting
+from fraud_detection.proxies import bypass_proxy_inside
 from fraud_detection.settings import ClientSettings, JobSettings
+from jobs.exchange.api_client import bearer
 from jobs.rollout.deployment import Deployment, KubernetesAway, KubernetesRefused, NotRolledOut
 
 SERVED_WITHIN_SECONDS = 30.0
@@ -134,12 +136,13 @@ def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stop
 
     If the API `may_be_stopped`, a refused connection is no problem.
     """
+    bypass_proxy_inside(client.api_url)
     answers = 0
     while True:
         try:
             problem = _ask(client, digest)
         except requests.ConnectionError as error:
-            if may_be_stopped and _is_refused(error):
+            if may_be_stopped and _is_refused(error) and not isinstance(error, requests.exceptions.ProxyError):
                 return f"No API listens at {client.address}: the next one to start verifies this model."
             problem = f"{client.address} cannot be reached ({type(error).__name__})"
         if problem is not None and time.monotonic() > deadline:
@@ -153,11 +156,7 @@ def _served(digest: str, client: ClientSettings, deadline: float, *, may_be_stop
 def _ask(client: ClientSettings, digest: str) -> str | None:
     """Return what is wrong with one answer; uses a new connection, because an open one leads to the same old pod."""
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # the API is not behind the proxy that HTTP_PROXY names
-            answer = session.get(
-                f"{client.api_url}/model", headers={"Authorization": f"Bearer {client.api_token}"}, timeout=5
-            )
+        answer = requests.get(f"{client.api_url}/model", auth=bearer(client.api_token), timeout=5)
         if answer.ok:
             served = answer.json()["digest"]
             return None if served == digest else f"{client.address} still serves {served[:12]}"

@@ -34,6 +34,7 @@ from mlflow.exceptions import MlflowException
 from fraud_detection.environment import what_failed
 from fraud_detection.exit_codes import ExpectedError
 from fraud_detection.model.files import MANIFEST, ONNX, write_whole
+from fraud_detection.proxies import bypass_proxy_inside
 from fraud_detection.regular_file import make_folder
 
 CHAMPION = "champion"
@@ -67,6 +68,7 @@ class Tracking:
         """
         self._registered_model = registered_model
         self._uri = uri or ""
+        bypass_proxy_inside(self._uri)
         folder = folder.absolute()
         with _translated(self._uri), warnings.catch_warnings():
             # MLflow declares its tables in a way that SQLAlchemy 2.1 deprecates.
