@@ -131,7 +131,7 @@ def patience(helm: Helm, values: Values) -> list[float]:
         (("0 */6 * * *", "0 8,20 * * *", "@every 36h"), (6, 12, 36)),
         (("0 3 1,15 * *", "0 3 30 * *", "0 3 1 * 5"), (17 * 24, 62 * 24, 7 * 24)),
         (("0 0-12/4 * * ?", "@weekly", "@every 90m"), (12, 7 * 24, 1)),
-        (("0 3 */10 * *", "30 2 * * tue,FRI", "@hourly"), (10 * 24, 4 * 24, 1)),
+        (("0 3 */10 * *", "30 2 * * tue,FRI", "@hourly"), (11 * 24, 4 * 24, 1)),
     ],
 )
 def test_missing_runs_are_noticed_after_two_periods_of_the_schedule(
