@@ -171,17 +171,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"commonLabels": {"app.kubernetes.io/component": "x"}},
         "commonLabels sets app.kubernetes.io/component, which the chart sets itself: use another label",
     ),
-    *(
-        (
-            {name: {"podLabels": {"app.kubernetes.io/instance": "x"}}},
-            f"{name}.podLabels sets app.kubernetes.io/instance, which selectors of the chart use: use another label",
-        )
-        for name in ("tests", "pushgateway")
-    ),
-    (
-        {"jobs": {"retrain": {"podLabels": {"app.kubernetes.io/instance": "x"}}}},
-        "jobs.retrain.podLabels sets app.kubernetes.io/instance, which selectors of the chart use: use another label",
-    ),
     (
         {"jobs": {"retrain": {"podLabels": {"fraud-detection.io/data-volume": "x"}}}},
         "jobs.retrain.podLabels sets fraud-detection.io/data-volume, which the chart sets itself: use another label",
@@ -202,8 +191,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"pushgateway": {"service": {"labels": {"fraud-detection.io/service": "x"}}}},
-        "pushgateway.service.labels sets fraud-detection.io/service, which the chart sets itself: use another "
-        "label",
+        "pushgateway.service.labels sets fraud-detection.io/service, which the chart sets itself: use another label",
     ),
     (
         {"pushgateway": {"extraArgs": ["--log.level=debug", "--persistence.file=/data/other"]}},
