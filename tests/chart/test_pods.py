@@ -142,6 +142,13 @@ def test_containers_beside_ours(helm4: Helm, path: str, owners: list[str]) -> No
         assert after.spec["containers"] == [*before.spec["containers"], *beside]
 
 
+def test_pods_of_tests_can_be_kept_for_their_logs(helm4: Helm) -> None:
+    kept = {"helm.sh/hook-delete-policy": "before-hook-creation"}
+    changed = changed_pods(helm4, "tests", {"podAnnotations": kept})
+
+    assert [after.metadata["annotations"] for _, after in changed.values()] == [{"helm.sh/hook": "test"} | kept] * 2
+
+
 def test_a_job_adds_to_the_settings_of_all_jobs(helm: Helm) -> None:
     common = {
         "extraEnv": [{"name": "A", "value": "all"}, {"name": "B", "value": "all"}],
@@ -170,10 +177,8 @@ def test_a_job_adds_to_the_settings_of_all_jobs(helm: Helm) -> None:
     assert retrain.metadata["labels"].items() >= {"a": "all", "b": "own"}.items()
     assert container["resources"] == own["resources"]
     assert retrain.spec["priorityClassName"] == "own"
-    assert (
-        named(manifests, "CronJob", f"{NAME}-retrain")["spec"]["jobTemplate"]["spec"]["ttlSecondsAfterFinished"]
-        == 1209600
-    )
+    job = named(manifests, "CronJob", f"{NAME}-retrain")["spec"]["jobTemplate"]["spec"]
+    assert str(job["ttlSecondsAfterFinished"]) == "1209600"  # as a whole number
     assert drift.spec["priorityClassName"] == "all"
     assert drift.containers[0]["resources"]["limits"]["cpu"] == "1"
 

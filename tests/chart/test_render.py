@@ -2,6 +2,8 @@
 
 import copy
 import re
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 
 from generate.chart import comparable
 from tests.chart.helm import CI, Helm, Manifest, named, pods
+from tests.support.project import CHART, ROOT
 
 SNAPSHOT = Path(__file__).parent / "snapshot" / "default.yaml"
 EVERYTHING_OF_OPERATORS = ("monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1")
@@ -228,6 +231,17 @@ def test_extra_objects_are_templates_as_maps_and_as_texts(helm: Helm) -> None:
 
     assert named(manifests, "ConfigMap", "fraud-map")
     assert named(manifests, "ConfigMap", "fraud-text")
+
+
+def test_an_upgrade_that_reuses_the_values_of_the_chart_before_renders(helm: Helm, tmp_path: Path) -> None:
+    """With --reuse-values, Helm renders our templates with the defaults of the old chart."""
+    with tarfile.open(ROOT / "tests" / "e2e" / "chart_before.tar.xz") as before:
+        before.extractall(tmp_path / "before", filter="data")
+    shutil.copytree(CHART, tmp_path / "now")
+    shutil.copy(tmp_path / "before" / "charts" / "fraud-detection" / "values.yaml", tmp_path / "now")
+
+    for manifest in helm.render(chart=tmp_path / "now"):
+        assert list(empty_places(manifest)) == [], manifest["metadata"]["name"]
 
 
 def test_refuses_a_cluster_that_is_too_old(helm: Helm) -> None:

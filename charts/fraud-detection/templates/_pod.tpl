@@ -161,8 +161,10 @@ envFrom:
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .settings.resources }}
 resources:
-  {{- toYaml .settings.resources | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
   {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
 volumeMounts:
@@ -187,7 +189,7 @@ the models. */}}
 {{- define "fraud-detection.volumes" -}}
 {{- $hasModelsClaim := include "fraud-detection.hasModelsClaim" .root -}}
 - name: tmp
-  {{- if hasKey (.scratch | default dict) "ephemeral" }}
+  {{- if .scratch }}
   ephemeral:
     volumeClaimTemplate:
       metadata:

@@ -7,7 +7,7 @@ apiVersion: v1
 kind: Pod
 metadata:
   {{- include "fraud-detection.metadata" (dict "root" .root "component" "test" "name" (include "fraud-detection.componentName" (dict "root" .root "suffix" (printf "test-%s" .name)))
-    "labels" $settings.podLabels "annotations" (merge $hook ($settings.podAnnotations | default dict))) | nindent 2 }}
+    "labels" $settings.podLabels "annotations" (mergeOverwrite $hook ($settings.podAnnotations | default dict))) | nindent 2 }}
 spec:
   {{- include "fraud-detection.podPlace" (dict "root" .root "serviceAccount" (include "fraud-detection.apiServiceAccountName" .root) "settings" $settings) | nindent 2 }}
   restartPolicy: Never
