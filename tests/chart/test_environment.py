@@ -163,7 +163,8 @@ def jobs_with_backup_key(manifests: list[Manifest]) -> set[str]:
         [mount] = [mount for mount in container["volumeMounts"] if mount["mountPath"] == str(path.parent)]
         [volume] = [volume for volume in pod.spec["volumes"] if volume["name"] == mount["name"]]
         assert mount["readOnly"] is True
-        assert volume["secret"] == {"secretName": "backup-key", "items": [{"key": "age", "path": path.name}]}
+        assert volume["secret"]["secretName"] == "backup-key"
+        assert volume["secret"]["items"] == [{"key": "age", "path": path.name}]
     return set(found)
 
 
