@@ -233,6 +233,24 @@ def test_extra_objects_are_templates_as_maps_and_as_texts(helm: Helm) -> None:
     assert named(manifests, "ConfigMap", "fraud-text")
 
 
+def test_extra_objects_keep_what_is_written(helm: Helm) -> None:
+    """Also in lines so long that YAML would fold them inside of a template."""
+    dsn = "host=db.payments.internal.example.com port=5432 dbname=fraud user={{ .user }} password={{ .password }}"
+    written: Manifest = {
+        "kind": "Secret",
+        "metadata": {"name": "{{ .Release.Name }}-db", "labels": {"{{ .Release.Name }}": "a", "b": "1"}},
+        "stringData": {"dsn": re.sub(r"({{.*?}})", r'{{ "\1" }}', dsn), "lines": "a: {{ .Release.Name }}\nb: '<&>'\n"},
+        "list": [1000000, 0.5, True, None, [], {}, "{{ .Values.api.port }}"],
+    }
+
+    assert named(helm.render({"extraObjects": [written]}), "Secret", "fraud-db") == {
+        "kind": "Secret",
+        "metadata": {"name": "fraud-db", "labels": {"fraud": "a", "b": "1"}},
+        "stringData": {"dsn": dsn, "lines": "a: fraud\nb: '<&>'\n"},
+        "list": [1000000, 0.5, True, None, [], {}, "5000"],
+    }
+
+
 def test_an_upgrade_that_reuses_the_values_of_the_chart_before_renders(helm: Helm, tmp_path: Path) -> None:
     """With --reuse-values, Helm renders our templates with the defaults of the old chart."""
     with tarfile.open(ROOT / "tests" / "e2e" / "chart_before.tar.xz") as before:

@@ -193,7 +193,16 @@ def test_every_field_of_a_template_is_a_value_or_an_argument() -> None:
     keys = {name for path, _ in leaves(VALUES) for name in path}
     arguments = {name for text in TEMPLATES.values() for name in re.findall(r'"([a-z]\w*)"', text)}
     of_lists = {"host", "path", "paths", "pathType", "minimum", "maximum", "alert", "groups", "rules", "data", "scheme"}
-    of_lists |= {"kind", "metadata", "ports", "containerPort", "protocol", "mountPath", "whenUnsatisfiable"}
+    of_lists |= {
+        "kind",
+        "metadata",
+        "ports",
+        "containerPort",
+        "protocol",
+        "mountPath",
+        "whenUnsatisfiable",
+        "ephemeral",
+    }
     for path, text in TEMPLATES.items():
         without_texts = re.sub(r'"[^"]*"|{{-? ?/\*.*?\*/ ?-?}}', "", text, flags=re.DOTALL)
         code = " ".join(re.findall(r"{{.*?}}", without_texts, re.DOTALL))

@@ -118,3 +118,24 @@ resources:
 {{- define "fraud-detection.admissionPolicyName" -}}
 {{- printf "%s-%s" (include "fraud-detection.namespace" .) (include "fraud-detection.componentName" (dict "root" . "suffix" "retrain")) }}
 {{- end }}
+
+{{/* (dict "root" $ "value" any): `{"value": …}`, with each text in it rendered as a template, and each name of a field. Of the
+whole as YAML, long lines would be folded inside of a template. */}}
+{{- define "fraud-detection.rendered" -}}
+{{- $root := .root }}
+{{- $rendered := .value }}
+{{- if kindIs "map" .value }}
+  {{- $rendered = dict }}
+  {{- range $name, $part := .value }}
+    {{- $_ := set $rendered (tpl $name $root) (include "fraud-detection.rendered" (dict "root" $root "value" $part) | fromJson).value }}
+  {{- end }}
+{{- else if kindIs "slice" .value }}
+  {{- $rendered = list }}
+  {{- range .value }}
+    {{- $rendered = append $rendered (include "fraud-detection.rendered" (dict "root" $root "value" .) | fromJson).value }}
+  {{- end }}
+{{- else if kindIs "string" .value }}
+  {{- $rendered = tpl .value $root }}
+{{- end }}
+{{- dict "value" $rendered | toJson }}
+{{- end }}
