@@ -266,7 +266,7 @@ def test_the_pushgateway_has_no_token_and_a_place_of_its_own(helm: Helm) -> None
     pod = deployment(helm, nodeSelector={"disk": "ssd"}, priorityClassName="low")["template"]
 
     assert pod["spec"]["automountServiceAccountToken"] is False
-    assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
+    assert pod["spec"]["nodeSelector"]["disk"] == "ssd"
     assert pod["spec"]["priorityClassName"] == "low"
     assert "affinity" not in pod["spec"]
     assert "fraud-detection.io/data-volume" not in pod["metadata"]["labels"]

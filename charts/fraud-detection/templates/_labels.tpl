@@ -42,7 +42,7 @@ annotations:
 name: {{ .name }}
 namespace: {{ include "fraud-detection.namespace" .root | quote }}
 labels:
-  {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (merge (dict "app.kubernetes.io/managed-by" .root.Release.Service) .claim.labels)) | nindent 2 }}
+  {{- include "fraud-detection.podLabels" (dict "root" .root "component" .component "labels" (merge (dict "app.kubernetes.io/managed-by" .root.Release.Service) (.claim.labels | default dict))) | nindent 2 }}
 {{- $ours := ternary (dict "helm.sh/resource-policy" "keep") (dict) .claim.retain }}
 {{- with merge $ours .claim.annotations .root.Values.commonAnnotations }}
 annotations:

@@ -5,7 +5,7 @@ ServiceMonitor: Argo CD may write another app.kubernetes.io/instance onto each o
 {{- define "fraud-detection.serviceMetadata" -}}
 {{- $name := include "fraud-detection.componentName" (dict "root" .root "suffix" .component) }}
 {{- include "fraud-detection.metadata" (dict "root" .root "name" $name "component" .component
-  "labels" (merge (dict "fraud-detection.io/service" $name) .service.labels) "annotations" .service.annotations) }}
+  "labels" (merge (dict "fraud-detection.io/service" $name) (.service.labels | default dict)) "annotations" .service.annotations) }}
 {{- end }}
 
 {{/* (dict "service" .Values.api.service "fields" list): those fields of a Service that the values set. */}}
@@ -18,17 +18,18 @@ ServiceMonitor: Argo CD may write another app.kubernetes.io/instance onto each o
 {{- end }}
 {{- end }}
 
-{{/* (dict "root" $ "component" "api" "rules" .Values.networkPolicy.rules.api "ingress" text? "egress" text?): the policy
-of a component. `rules` replaces the rules that the chart has for it; every policy gets the additional ones. A pod that
-opens connections only by additional rules still needs the cluster's DNS. */}}
+{{/* (dict "root" $ "component" "detect-drift" "rules" "detectDrift" "ingress" text? "egress" text?): the policy of a
+component. The value that `rules` names replaces the rules that the chart has for it; every policy gets the additional ones. A pod
+that opens connections only by additional rules still needs the cluster's DNS. */}}
 {{- define "fraud-detection.networkPolicy" -}}
 {{- $extraIngress := .root.Values.networkPolicy.extraIngress | default list }}
 {{- $extraEgress := .root.Values.networkPolicy.extraEgress | default list }}
-{{- $ingress := .rules.ingress }}
+{{- $rules := get (.root.Values.networkPolicy.rules | default dict) .rules | default dict }}
+{{- $ingress := $rules.ingress }}
 {{- if kindIs "invalid" $ingress }}
   {{- $ingress = .ingress | default "[]" | fromYamlArray }}
 {{- end }}
-{{- $egress := .rules.egress }}
+{{- $egress := $rules.egress }}
 {{- if kindIs "invalid" $egress }}
   {{- $egress = .egress | default (ternary "[]" (include "fraud-detection.dnsEgress" .root) (empty $extraEgress)) | fromYamlArray }}
 {{- end }}

@@ -179,7 +179,7 @@
 {{- end }}
 {{- $fromOutside := or $api.ingress.enabled $api.httpRoute.enabled (ne $api.service.type "ClusterIP") }}
 {{- $policy := .Values.networkPolicy }}
-{{- $admitsOthers := or $policy.ingressFrom $policy.extraIngress (kindIs "slice" $policy.rules.api.ingress) }}
+{{- $admitsOthers := or $policy.ingressFrom $policy.extraIngress (kindIs "slice" (dig "rules" "api" "ingress" "" $policy)) }}
 {{- if and $policy.enabled $fromOutside (not $admitsOthers) }}
 - the API is open to the outside (api.ingress, api.httpRoute or api.service.type), but networkPolicy blocks clients in other namespaces: set networkPolicy.ingressFrom to the pods that forward to it, for instance [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], or to [{ipBlock: {cidr: 0.0.0.0/0}}, {ipBlock: {cidr: "::/0"}}]
 {{- end }}

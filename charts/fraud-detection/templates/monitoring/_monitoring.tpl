@@ -45,7 +45,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       {{- .endpoint | nindent 6 }}
-      {{- with concat (.relabelings | default list) $settings.relabelings }}
+      {{- with concat (.relabelings | default list) ($settings.relabelings | default list) }}
       relabelings:
         {{- toYaml . | nindent 8 }}
       {{- end }}
