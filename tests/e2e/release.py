@@ -131,9 +131,16 @@ class Release:
         return self.namespace.cluster.apps.read_namespaced_deployment(f"{NAME}-api", self.namespace.name)
 
     def wait_until_rolled_out(self) -> None:
-        """Return when only new pods of the API run, and the old ones, which clients still use, have ended."""
-        self.namespace.kubectl("rollout", "status", f"deployment/{NAME}-api", "--timeout=180s")
+        """Return when only new pods of the API run, and the old ones, which clients still use, have ended.
+
+        A roll-out that is late for its deadline, as after a model that does not load, is completed nevertheless.
+        """
+        wait_for("the new pods", self._is_rolled_out)
         wait_for("the end of the old pods", self._has_only_wanted_pods)
+
+    def _is_rolled_out(self) -> bool:
+        rollout = ("rollout", "status", f"deployment/{NAME}-api", "--timeout=180s")
+        return self.namespace.kubectl(*rollout, exit_code=None).returncode == 0
 
     def _has_only_wanted_pods(self) -> bool:
         pods = self.namespace.cluster.core.list_namespaced_pod(self.namespace.name, label_selector=API_PODS).items

@@ -40,6 +40,7 @@ def test_works_around_the_loop_beside_the_api(volume: str, run: Run) -> None:
 
         run("demo-data", "--rows", "2000", "--out", "/app/data/demo.csv")
         run("score", "/app/data/demo.csv", "--out", "/app/data/scored.csv", options=beside)
+        scored_with = api.ask("GET", "/model")[1]["version"]
         run("-m", "jobs.detect_drift", options=job)
         held = run("-m", "jobs.retrain", options=job)
         run("demo-data", "--rows", "4000", "--fraud-share", "0.05", "--seed", "7", "--out", "/app/data/history.csv")
@@ -48,9 +49,10 @@ def test_works_around_the_loop_beside_the_api(volume: str, run: Run) -> None:
         checked = run("db", "check")
 
         drift = json.loads(api.execute("python", "-c", "print(open('/app/data/drift_result.json').read())").stdout)
-        assert drift["provenance"]["model_version"] == api.ask("GET", "/model")[1]["version"]
+        assert drift["provenance"]["model_version"] == scored_with
         assert "held_derived: Nothing was trained." in held.stderr
-        assert "A new model learned from 2,800 transactions" in trained.stderr
+        assert "promoted: A new model learned from 2,800 transactions" in trained.stderr
+        assert api.ask("GET", "/model")[1]["version"] != scored_with
         assert api.execute("sqlite3", "/app/data/mlflow.db", "SELECT status FROM runs").stdout == "FINISHED\n"
         assert "/app/data/history.db (4,000 rows): ok" in checked.stdout
 
