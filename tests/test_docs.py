@@ -29,6 +29,8 @@ DOCUMENTS = sorted(path for pattern in PLACES for path in ROOT.glob(pattern))
 NOT_OURS = {"NAME_FILE", "POSTGRES_TEST_URL"}  # a pattern, and variables of the tests
 # Variables of gunicorn, Flask and others that the API refuses.
 NOT_OURS |= set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", (ROOT / "api" / "surroundings.py").read_text(encoding="utf-8")))
+# Variables of every program that sends requests.
+NOT_OURS |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 # Variables that the development cluster and its tests read.
 NOT_OURS |= {
     name

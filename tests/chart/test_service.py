@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from tests.chart.helm import Helm, Manifest, named
-from tests.chart.test_network import namespace
 
 API = "fraud-fraud-detection-api"
-OPEN = {"networkPolicy": {"ingressFrom": [namespace("gateways")]}}
+OPEN: dict[str, Any] = {"networkPolicy": {"ingressFrom": [{"namespaceSelector": {}}]}}
 
 
 def service(helm: Helm, settings: dict[str, Any]) -> Manifest:
