@@ -21,6 +21,7 @@ def open_server(url: str, *, read_only: bool) -> sa.Engine:
         connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000, "client_encoding": "utf8"},
         hide_parameters=True,
     )
+    sa.event.listen(engine, "handle_error", _leave_values_out)
     if read_only:
         return engine.execution_options(postgresql_readonly=True)
 
@@ -41,6 +42,18 @@ def open_server(url: str, *, read_only: bool) -> sa.Engine:
         connection.rollback()
 
     return engine
+
+
+def _leave_values_out(context: sa.ExceptionContext) -> None:
+    """Cut the server's details off an error: they repeat the row, and the log must not contain features or scores."""
+    error: Any = context.original_exception
+    summary = getattr(getattr(error, "diag", None), "message_primary", None)
+    if summary is None:
+        return
+    whole, error.args = str(error), (summary,)
+    wrapping = context.sqlalchemy_exception
+    if wrapping is not None:
+        wrapping.args = tuple(str(text).replace(whole, summary) for text in wrapping.args)
 
 
 def limit_statements(connection: sa.Connection, milliseconds: int) -> None:
