@@ -14,6 +14,7 @@ from fraud_detection.features import FeatureList, load_features
 from fraud_detection.lock import promoter
 from fraud_detection.model.files import CURRENT
 from fraud_detection.model.read import Model, journal, load
+from fraud_detection.regular_file import no_folder
 from fraud_detection.remembered import features_file, remember_features
 from fraud_detection.settings import JobSettings
 from fraud_detection.store import Store
@@ -43,8 +44,8 @@ class Installation:
 
     @property
     def no_model(self) -> str:
-        """Return what to say to a user who starts with nothing, or in another folder than that of the installation."""
-        return (
+        """Return what to say to a user who starts with nothing, in another folder, or where no folder can be made."""
+        return no_folder(self.models_dir) or (
             f"There is no model yet in {self.models_dir.absolute()}: `fraudctl serve --first-time` creates what is "
             "missing and starts the API. If you have labelled history, run `fraudctl import FILE` first"
         )

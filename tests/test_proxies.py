@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,14 +31,16 @@ def proxy_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def asked(proxy_process: Proxy, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+def asked(proxy_process: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
     """Set the proxy in the environment; return what tells which requests of this test it was asked to forward."""
     for name in VARIABLES:
         monkeypatch.delenv(name.lower(), raising=False)
         monkeypatch.setenv(name, "internal.example" if name == "NO_PROXY" else proxy_process.url)
     monkeypatch.setenv("no_proxy", "internal.example")  # so that the test ends with what was there before
     before = len(proxy_process.asked)
-    return lambda: proxy_process.asked[before:]
+    urllib.request.install_opener(None)  # it keeps the proxies of its first request, which another test has sent
+    yield lambda: proxy_process.asked[before:]
+    urllib.request.install_opener(None)
 
 
 @pytest.fixture(scope="module")

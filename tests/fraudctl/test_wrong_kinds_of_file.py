@@ -45,8 +45,12 @@ def version(fraudctl: Fraudctl, sqlite_store: Store, model: Model, sqlite_enviro
 
 
 def _paths(folder: Path) -> list[tuple[str, int]]:
-    """Every path in the folder with its inode, but for the files that only serve as locks."""
-    return sorted((str(path), path.lstat().st_ino) for path in folder.rglob("*") if path.suffix != ".in-use")
+    """Every path in the folder with its inode, but for locks and for the record of how a retraining ended."""
+    return sorted(
+        (str(path), path.lstat().st_ino)
+        for path in folder.rglob("*")
+        if path.suffix != ".in-use" and path.name != "retrain_result.json"
+    )
 
 
 def test_a_database_that_is_no_file(
