@@ -8,11 +8,15 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import joblib
 import pytest
 
+from fraud_detection.model.read import ModelRefused
 from fraud_detection.settings import ClientSettings
 from jobs.retrain import retrain
 from jobs.rollout import deployment, running_api
+from jobs.training import challenger
+from jobs.training.usable import ExportFailed, require_usable
 from tests.support.installation import NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import NAME, Cluster, Pods
 from tests.support.mlflow_store import mlflow_client
@@ -38,7 +42,21 @@ def with_mlflow(_empty_mlflow: Path) -> Callable[[Path], None]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, with_mlflow: Callable[[Path], None]) -> SmallInstallation:
+def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process load each new version; a new one, which test_usable.py starts, needs seconds for its imports."""
+
+    def problem_here(directory: Path) -> str | None:
+        try:
+            require_usable(directory, read=joblib.load)
+        except (ModelRefused, ExportFailed) as problem:
+            return str(problem)
+        return None
+
+    monkeypatch.setattr(challenger, "loads_in_fresh_process", problem_here)
+
+
+@pytest.fixture
+def installation(tmp_path: Path, checked_here: None, with_mlflow: Callable[[Path], None]) -> SmallInstallation:
     """An installation of three features that has neither transactions nor a model."""
     with_mlflow(tmp_path / "data")
     return SmallInstallation(tmp_path).make()
@@ -56,7 +74,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory, _empty_mlflow: Path) -> P
 
 
 @pytest.fixture
-def trained(tmp_path: Path, _trained: Path) -> SmallInstallation:
+def trained(tmp_path: Path, checked_here: None, _trained: Path) -> SmallInstallation:
     """An installation whose first real model was promoted 60 days before NOW, from labelled history."""
     shutil.copytree(_trained, tmp_path, symlinks=True, dirs_exist_ok=True)
     return SmallInstallation(tmp_path)

@@ -28,7 +28,7 @@ from jobs.retrain import main, retrain
 from jobs.rollout import running_api
 from jobs.rollout.promotion import tracking_of
 from jobs.rollout.running_api import RunningApi
-from jobs.training import usable
+from jobs.training import challenger, usable
 from tests.support.bad_models import BAD_STATES, Spoil, in_a_loop, leading
 from tests.support.installation import FEATURES, NOW, SmallInstallation, made_up
 from tests.support.kubernetes_api import Cluster, Pods
@@ -483,6 +483,7 @@ def test_a_check_without_a_verdict_is_no_judgement_and_the_next_run_judges(
     runs = len(client_of_mlflow.search_runs([EXPERIMENT_ID]))
 
     with monkeypatch.context() as hiccup:
+        hiccup.setattr(challenger, "loads_in_fresh_process", usable.loads_in_fresh_process)
         hiccup.setattr(usable, "CHECK_SECONDS", 0.01)
         failed = retrain(trained.settings, now=NOW + timedelta(days=31))
     left_unchanged, runs_after = is_unchanged(), len(client_of_mlflow.search_runs([EXPERIMENT_ID]))

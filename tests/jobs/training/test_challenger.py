@@ -93,6 +93,7 @@ def test_a_good_challenger_passes_every_check(
     assert {"better_or_equal", "onnx_equals_pickle", "loads"} <= set(names(verdict, passed=True))
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_files_that_disagree_fail_the_verdict(
     challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
@@ -105,6 +106,7 @@ def test_files_that_disagree_fail_the_verdict(
     assert names(verdict, passed=False) == ["onnx_equals_pickle", "loads"]
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_scores_that_are_no_numbers_fail_the_verdict(
     challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
@@ -117,6 +119,7 @@ def derived(selection: Selection) -> Selection:
     return dataclasses.replace(selection, label_source="derived")
 
 
+@pytest.mark.usefixtures("checked_here")
 @pytest.mark.parametrize(
     ("champion_alerts", "decision", "failed"),
     [
@@ -146,6 +149,7 @@ def test_a_model_of_derived_labels_must_flag_about_as_much_as_the_current_model(
     assert not {"better_or_equal", "better_than_guessing", "recall"} & {check.name for check in verdict.checks}
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_a_model_of_derived_labels_that_flags_nothing_fails(
     challenger: Challenger, grown: SmallInstallation, served: Model, selection: Selection
 ) -> None:
@@ -157,6 +161,7 @@ def test_a_model_of_derived_labels_that_flags_nothing_fails(
     assert names(verdict, passed=False) == ["both_classes", "alert_ratio"]
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_without_a_current_model_derived_labels_cannot_be_checked(
     challenger: Challenger, grown: SmallInstallation, selection: Selection
 ) -> None:
